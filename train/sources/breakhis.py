@@ -1,0 +1,25 @@
+"""BreaKHis: surgical biopsies, H&E, 40X to 400X (Spanhol et al., IEEE TBME 2016).
+
+`SOB_<B|M>_<subtype>-<year>-<patient><slide letters>-<magnification>-<sequence>`. The patient is the accession number
+without the slide letters: 22549AB and 22549G are one person. `190EF` is a whole identifier (its other form would be a
+three-digit accession number, and there is none).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from train.sources import Item, files
+
+NAME = re.compile(r"SOB_(?P<label>[BM])_(?P<subtype>[A-Z]+)-\d+-(?P<slide>\d+[A-Z]*)-(?P<magnification>\d+)-\d+")
+WHOLE = {"190EF"}
+
+
+def read(path: Path) -> Iterator[Item]:
+    for name, data in files(path):
+        if found := NAME.match(name.stem):
+            slide = found["slide"]
+            patient = slide if slide in WHOLE else slide.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+            yield Item("breakhis", str(name), data, found["label"] == "M", patient, found["magnification"] + "X")

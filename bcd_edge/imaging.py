@@ -21,12 +21,12 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from bcd_edge.bundle import Input
 from bcd_edge.errors import InputError
@@ -126,7 +126,7 @@ def _header(data: bytes) -> int:
                 fresh.verify()  # the checksum of every chunk; wants a file that nothing was read from yet
     except Image.DecompressionBombError:
         raise InputError(_too_large("more than 178 million")) from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise InputError(f"This is not an image in a known format; export it as one of {', '.join(FORMATS)}.") from None
     except Exception as error:  # Pillow's parsers raise nearly anything on damaged input; none of it is our bug
         raise InputError(f"The image is damaged ({str(error).strip() or type(error).__name__}); export it again.") from None
@@ -162,7 +162,7 @@ def _jpeg_is_complete(data: bytes) -> bool:
     return False
 
 
-def _rgb(pixels: npt.NDArray[np.generic]) -> UInt8Image:
+def _rgb(pixels: npt.NDArray[np.integer[Any] | np.floating[Any]]) -> UInt8Image:
     """OpenCV's unchanged pixels (grey, BGR or BGRA; 8 or 16 bits) as uint8 RGB."""
     if pixels.dtype == np.uint16:
         pixels = np.rint(pixels.astype(np.float32) / 257).astype(np.uint8)  # 65535 / 255 = 257

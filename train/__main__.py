@@ -13,9 +13,17 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--data", multiple=True, required=True, metavar="KIND=PATH", help="Images: breakhis=, idc= or lc25000= and a folder or .zip. Repeatable.")
+@click.option(
+    "--data", multiple=True, required=True, metavar="KIND=PATH", help="Images: breakhis=, idc= or lc25000= and a folder or .zip. Repeatable."
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the run.")
-@click.option("--weights", default="none", show_default=True, metavar="none|imagenet|FILE", help="Where the network starts: random, torchvision's ImageNet weights, or a checkpoint.")
+@click.option(
+    "--weights",
+    default="none",
+    show_default=True,
+    metavar="none|imagenet|FILE",
+    help="Where the network starts: random, torchvision's ImageNet weights, or a checkpoint.",
+)
 @click.option("--size", type=click.IntRange(32, 1024), default=150, show_default=True, help="Side of the network input in pixels.")
 @click.option("--epochs", type=click.IntRange(1), default=30, show_default=True)
 @click.option("--epoch-images", type=click.IntRange(0), default=0, help="Images drawn an epoch; 0 draws as many as there are.")

@@ -36,7 +36,9 @@ def p_malignant(logits: npt.NDArray[np.float32], temperature: float) -> Floats:
 def temperature(logits: npt.NDArray[np.float32], malignant: Bools, weights: npt.NDArray[np.float32]) -> float:
     """The temperature that minimises weighted log loss (Guo et al., ICML 2017), within 0.05..20."""
     signed = np.where(malignant, 1, -1) * (logits[:, 1].astype(np.float64) - logits[:, 0])
-    found = minimize_scalar(lambda log_t: -np.average(log_expit(signed / np.exp(log_t)), weights=weights), bounds=np.log([0.05, 20]), method="bounded")
+    found = minimize_scalar(
+        lambda log_t: -np.average(log_expit(signed / np.exp(log_t)), weights=weights), bounds=np.log([0.05, 20]), method="bounded"
+    )
     return float(np.exp(found.x))
 
 

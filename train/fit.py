@@ -249,7 +249,9 @@ def score_strata(images: Images, p_malignant: npt.NDArray[np.float64], decision:
 def revision() -> str:
     """The source revision, with `-dirty` if files differ from it, or `unknown` outside a repository."""
     try:
-        run = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+        )
     except OSError:
         return "unknown"
     return run.stdout.strip() or "unknown"
@@ -257,7 +259,12 @@ def revision() -> str:
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
         console=console,
     )
 

@@ -45,6 +45,7 @@ def score(malignant: Bools, p_malignant: Floats, groups: npt.NDArray[np.str_], t
         p_malignant: N calibrated probabilities, 0..1.
         groups: N patient names.
         threshold: an image at or above it counts as called malignant.
+        seed: of the resampling.
     """
     measures: dict[str, Callable[[Bools, Floats], float]] = {
         "auroc": lambda y, p: float(roc_auc_score(y, p)),

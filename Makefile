@@ -1,0 +1,38 @@
+# `make demo` classifies sample images with the runtime alone; `make test` installs everything and passes the tests.
+PYTHON ?= python3
+
+.PHONY: demo test wheel-test clean
+
+demo: .venv/installed
+	.venv/bin/bcd-edge samples samples
+	.venv/bin/bcd-edge predict samples
+
+test: .venv-test/installed wheel-test
+	.venv-test/bin/ruff check .
+	.venv-test/bin/ruff format --check .
+	.venv-test/bin/mypy
+	.venv-test/bin/lint-imports
+	.venv-test/bin/python -m pytest
+
+# The runtime's tests once more, from the built wheel in an environment without PyTorch.
+wheel-test: .venv-test/installed
+	rm -rf dist .venv-wheel
+	.venv-test/bin/python -m build --wheel --outdir dist .
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/pip install --quiet "$$(ls dist/*.whl)[cpu]" pytest hypothesis
+	cp -r tests/bcd_edge .venv-wheel/tests
+	cp pyproject.toml .venv-wheel/
+	cd .venv-wheel && bin/python -m pytest -q tests
+
+.venv/installed: pyproject.toml $(shell find bcd_edge -name '*.py' -o -name '*.json' -o -name '*.onnx')
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet '.[cpu]'
+	touch $@
+
+.venv-test/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-test
+	.venv-test/bin/pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-test .venv-wheel dist samples

@@ -1,0 +1,52 @@
+"""The command line: a module of this package is a command, imported when it is called or listed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Any
+
+import click
+
+from bcd_edge import __version__, plugins
+from bcd_edge.errors import BcdEdgeError, OutputError
+
+
+class Commands(click.Group):
+    """Finds commands by file name; turns every error of ours into a sentence and its exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return plugins.names("bcd_edge.cli")
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = plugins.load("bcd_edge.cli", cmd_name).command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BcdEdgeError as error:
+            raise _exit(error) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # `| head` has seen enough: no complaint, as other commands do
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise click.exceptions.Exit(0) from None
+            raise _exit(OutputError(f"Writing the results failed ({error.strerror}); make room and run the command again.")) from None
+
+
+def _exit(error: BcdEdgeError) -> click.ClickException:
+    shown = click.ClickException(str(error))
+    vars(shown)["exit_code"] = error.exit_code  # click declares it for the class, and reads it from the instance
+    return shown
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bcd-edge")
+def main() -> None:
+    """Classify breast tissue images: benign, malignant, or a person should look.
+
+    Assists a pathologist; it does not diagnose alone.
+    """

@@ -1,0 +1,43 @@
+"""Comma-separated values: one header, one row an image, dots for nested keys, reasons joined by `; `."""
+
+from __future__ import annotations
+
+import csv
+from typing import Any, TextIO
+
+from bcd_edge.records import Execution, Record, Timing
+
+COLUMNS = [
+    column
+    for key in Record.__slots__
+    for column in {
+        "timing_ms": [f"timing_ms.{name}" for name in Timing.__slots__],
+        "execution": [f"execution.{name}" for name in Execution.__slots__],
+    }.get(key, [key])
+]
+
+
+class CsvOutput:
+    """See `bcd_edge.outputs.Output`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        self._writer.writeheader()
+
+    def write(self, record: Record) -> None:
+        row: dict[str, Any] = record.as_dict()
+        for nested in ("timing_ms", "execution"):
+            row.update({f"{nested}.{key}": value for key, value in (row.pop(nested) or {}).items()})
+        row["reasons"] = "; ".join(record.reasons)
+        # a file name need not be valid Unicode; what cannot be written is escaped, not a reason to stop
+        row["source"] = record.source.encode("utf-8", "backslashreplace").decode()
+        self._writer.writerow(row)
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+def open(stream: TextIO) -> CsvOutput:
+    return CsvOutput(stream)

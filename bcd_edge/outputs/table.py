@@ -1,0 +1,75 @@
+"""A table for a person, with what ran and what it is good for below it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import PurePath
+from typing import TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from bcd_edge.records import Record
+
+STYLES = {"benign": "green", "malignant": "bold red", "review": "bold yellow", "failed": "magenta"}
+
+
+class TableOutput:
+    """See `bcd_edge.outputs.Output`. Rows are kept until `close`, because widths need them all."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False)
+        self._records: list[Record] = []
+
+    def write(self, record: Record) -> None:
+        self._records.append(record)
+
+    def close(self) -> None:
+        if not self._records:
+            return
+        table = Table("image", "decision", "p(malignant)", "ms", box=None, header_style="bold", pad_edge=False, expand=False)
+        for column in table.columns[1:]:
+            column.no_wrap = True
+        table.columns[2].justify = table.columns[3].justify = "right"
+        for name, record in zip(_names([record.source for record in self._records]), self._records, strict=True):
+            if record.status == "failed":
+                table.add_row(Text(name), Text("failed", STYLES["failed"]), "", "")
+                continue
+            total = f"{record.timing_ms.total:.1f}" if record.timing_ms else ""
+            decision = str(record.decision)
+            table.add_row(Text(name), Text(decision, STYLES[decision]), f"{record.p_malignant:.3f}", total)
+        self._console.print(table)
+        self._summary()
+
+    def _summary(self) -> None:
+        say = self._console.print
+        for record in self._records:
+            if record.status == "failed":
+                say(f"[magenta]failed[/] {escape(_printable(record.source))}: {escape(_printable(str(record.error)))}")
+        counts: Counter[str] = Counter(record.decision or "failed" for record in self._records)
+        say(f"\n{len(self._records)} images: " + ", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name]))
+        if counts["review"]:
+            say("review: the model is not sure enough, a person should look.")
+        ran = self._records[0].execution
+        say(
+            escape(f"{ran.bundle} {ran.precision} on {ran.provider} ({ran.device}), bundle sha256 {ran.bundle_sha256[:12]}, bcd-edge {ran.version}"),
+            style="dim",
+        )
+        say("For research. Assists a pathologist; it does not diagnose alone.", style="dim")
+
+
+def _names(sources: list[str]) -> list[str]:
+    """File names alone where they tell the images apart, whole paths where they do not."""
+    short = [PurePath(source).name or source for source in sources]
+    return [_printable(name) for name in (short if len(set(short)) == len(set(sources)) else sources)]
+
+
+def _printable(text: str) -> str:
+    """Without control characters or broken Unicode: a file's name must not steer the terminal."""
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+
+
+def open(stream: TextIO) -> TableOutput:
+    return TableOutput(stream)

@@ -1,0 +1,27 @@
+"""A file is a plug-in and its name is the name: what a folder of modules offers, imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from bcd_edge.errors import UsageError
+
+
+def names(package: str) -> list[str]:
+    """The plug-ins of a package such as `bcd_edge.backends`, sorted, without importing one."""
+    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    return sorted(module.name for module in found if not module.name.startswith("_"))
+
+
+def load(package: str, name: str) -> ModuleType:
+    """Imports one plug-in.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in names(package):
+        kind = package.rpartition(".")[2]
+        raise UsageError(f"{name!r} is not among the {kind}; choose one of {', '.join(names(package))}.")
+    return importlib.import_module(f"{package}.{name}")

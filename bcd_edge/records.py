@@ -1,0 +1,76 @@
+"""The values that flow: one `Record` per image, with the same keys in Python, JSONL and (dots for nesting) CSV.
+
+Keys are added, never renamed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Label = Literal["benign", "malignant"]
+Verdict = Literal["benign", "malignant", "review"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one image.
+
+    Attributes:
+        label: the class on whose side of the operating threshold the image lies.
+        p_malignant: calibrated probability, 0..1.
+        decision: the label, or `review` where a person should look.
+        reasons: sentences saying why the decision is what it is.
+    """
+
+    label: Label
+    p_malignant: float
+    decision: Verdict
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds; `decode` includes reading the file."""
+
+    decode: float
+    fit: float
+    infer: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What exactly ran: provider and device as the engine reports them, precision of the model file, the bundle
+    with the SHA-256 of its manifest, and the version of bcd-edge.
+    """
+
+    provider: str
+    device: str
+    precision: str
+    bundle: str
+    bundle_sha256: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image's answer; when `status` is `failed`, `error` says why and label, probability, decision and timing are None.
+
+    `sha256` is that of the file's bytes (of the pixels, for an array), or None if they could not be read.
+    """
+
+    source: str
+    sha256: str | None
+    status: Literal["ok", "failed"]
+    error: str | None
+    label: Label | None
+    p_malignant: float | None
+    decision: Verdict | None
+    reasons: tuple[str, ...]
+    timing_ms: Timing | None
+    execution: Execution
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nested plain values, the keys in the documented order."""
+        return asdict(self)

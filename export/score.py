@@ -1,0 +1,58 @@
+"""`python -m export score`: what `bcd-edge predict` said about the test patients, beside what the manifest promises."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bcd_edge import bundle as reading
+from export.bundle import held_out
+from train.fit import score_strata
+
+TOLERANCE = 5e-4  # three digits
+
+
+def score(predictions: Path, bundle: Path | None, data: Sequence[str]) -> bool:
+    """Prints both and returns whether they agree to three digits on every metric.
+
+    Rows are matched to labels by the SHA-256 of the file, so file names and order do not matter; rows of other
+    images (training patients among them) are left out.
+
+    Raises:
+        click.ClickException: the CSV misses a test image, or is not one of `bcd-edge predict --format csv`.
+    """
+    opened = reading.open(bundle)
+    training = opened.manifest["training"]
+    _, _, test = held_out(data, training["settings"]["seed"], opened.input.height, training["split"]["fingerprint"])
+    try:
+        with predictions.open(newline="", encoding="utf-8") as lines:
+            rows = {row["sha256"]: row for row in csv.DictReader(lines) if row["status"] == "ok"}
+    except (OSError, KeyError, ValueError) as error:
+        raise click.ClickException(f"{predictions} is not the output of `bcd-edge predict --format csv` ({error}).") from None
+    lost = [sha256 for sha256 in test.sha256 if sha256 not in rows]
+    if lost:
+        raise click.ClickException(
+            f"{predictions} has no answer for {len(lost)} of {len(test)} test images; run `bcd-edge predict` over all of them."
+        )
+    p = np.array([float(rows[sha256]["p_malignant"]) for sha256 in test.sha256])
+    precisions = {row["execution.precision"] for row in rows.values()}
+    promised = next((variant for variant in opened.manifest["variants"] if {variant["precision"]} == precisions), None)
+    if promised is None:
+        raise click.ClickException(f"{predictions} was made with {', '.join(precisions)}; the bundle has {', '.join(opened.precisions)}.")
+    measured = score_strata(test, p, opened.manifest["decision"])
+    table = Table("set", "images", "metric", "predicted", "manifest", title=f"{opened.name} {promised['precision']}")
+    agree = True
+    for source, scores in measured.items():
+        for name, metric in scores["metrics"].items():
+            expected = promised["test"][source]["metrics"][name]["value"]
+            same = abs(metric["value"] - expected) <= TOLERANCE
+            agree &= same
+            table.add_row(source, str(scores["images"]), name, f"{metric['value']:.4f}", f"{expected:.4f}{'' if same else ' differs'}")
+    Console().print(table)
+    return agree

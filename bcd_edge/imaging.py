@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,30 +117,40 @@ def fit(image_hwc_u8: UInt8Image, spec: Input) -> UInt8Image:
 
 
 def _header(data: bytes) -> int:
-    """Checks format, size, frames and completeness without decoding; returns the EXIF orientation, 1..8."""
+    """Checks format, size, frames and completeness without decoding; returns the EXIF orientation still to undo, 1..8."""
+    with _pillow(data) as header:
+        kind, (width, height) = str(header.format), header.size
+        if kind not in FORMATS:
+            raise InputError(f"{kind} is not read; export the image as one of {', '.join(FORMATS)}.")
+        if width * height > MAX_PIXELS:
+            raise InputError(_too_large(f"{width} x {height}"))
+        frames = int(getattr(header, "n_frames", 1))
+        if frames > 1:
+            raise InputError(f"The file holds {frames} frames or pages; export the one to be classified as a file of its own.")
+        orientation = int(header.getexif().get(0x0112, 1))
+    if kind == "PNG":
+        with _pillow(data) as header:  # afresh: it wants a file that nothing was read from
+            header.verify()  # the checksum of every chunk
+    if kind == "JPEG" and not _jpeg_is_complete(data):
+        raise InputError("The JPEG ends before its end marker, so a part is missing; copy it again from where it came.")
+    # OpenCV turns a TIFF upright by itself, whatever the flags
+    return orientation if 1 <= orientation <= 8 and kind != "TIFF" else 1
+
+
+@contextmanager
+def _pillow(data: bytes) -> Iterator[Image.Image]:
+    """The image opened by Pillow, which reads no more than the header; its complaints as sentences."""
     try:
         with Image.open(io.BytesIO(data)) as header:
-            kind, (width, height) = str(header.format), header.size
-            frames = int(getattr(header, "n_frames", 1))
-            orientation = int(header.getexif().get(0x0112, 1))
-        if kind == "PNG":
-            with Image.open(io.BytesIO(data)) as fresh:
-                fresh.verify()  # the checksum of every chunk; wants a file that nothing was read from yet
+            yield header
+    except InputError:
+        raise
     except Image.DecompressionBombError:
         raise InputError(_too_large("more than 178 million")) from None
     except UnidentifiedImageError:
         raise InputError(f"This is not an image in a known format; export it as one of {', '.join(FORMATS)}.") from None
     except Exception as error:  # Pillow's parsers raise nearly anything on damaged input; none of it is our bug
         raise InputError(f"The image is damaged ({str(error).strip() or type(error).__name__}); export it again.") from None
-    if kind not in FORMATS:
-        raise InputError(f"{kind} is not read; export the image as one of {', '.join(FORMATS)}.")
-    if width * height > MAX_PIXELS:
-        raise InputError(_too_large(f"{width} x {height}"))
-    if frames > 1:
-        raise InputError(f"The file holds {frames} frames or pages; export the one to be classified as a file of its own.")
-    if kind == "JPEG" and not _jpeg_is_complete(data):
-        raise InputError("The JPEG ends before its end marker, so a part is missing; copy it again from where it came.")
-    return orientation if 1 <= orientation <= 8 else 1
 
 
 def _too_large(pixels: str) -> str:

@@ -45,13 +45,17 @@ def by_patient(items: Sequence[Item], seed: int) -> dict[str, Part]:
         for stratum in (0, 1, 2, 3):
             if (strata == stratum).sum() < 5:
                 strata[strata == stratum] = stratum ^ 1
-        try:
-            rest, test = train_test_split(np.arange(len(groups)), test_size=0.25, random_state=seed, stratify=strata)
-            train, validation = train_test_split(rest, test_size=0.2, random_state=seed, stratify=strata[rest])
-        except ValueError:
+        for by in (strata, 2 * malignant):  # few patients divide by class alone
+            try:
+                rest, test = train_test_split(np.arange(len(groups)), test_size=0.25, random_state=seed, stratify=by)
+                train, validation = train_test_split(rest, test_size=0.2, random_state=seed, stratify=by[rest])
+                break
+            except ValueError:
+                continue
+        else:
             raise click.ClickException(
                 f"{source} has {len(groups)} patients, {int(malignant.sum())} of them malignant: too few to hold some out by patient."
-            ) from None
+            )
         for part, chosen in zip(PARTS, (train, validation, test), strict=True):
             parts.update({groups[index]: part for index in chosen})
     return parts

@@ -30,13 +30,17 @@ class CsvOutput:
         for nested in ("timing_ms", "execution"):
             row.update({f"{nested}.{key}": value for key, value in (row.pop(nested) or {}).items()})
         row["reasons"] = "; ".join(record.reasons)
-        # a file name need not be valid Unicode; what cannot be written is escaped, not a reason to stop
-        row["source"] = record.source.encode("utf-8", "backslashreplace").decode()
+        row = {key: _writable(value) if isinstance(value, str) else value for key, value in row.items()}
         self._writer.writerow(row)
         self._stream.flush()
 
     def close(self) -> None:
         self._stream.flush()
+
+
+def _writable(text: str) -> str:
+    """A file name need not be valid Unicode, and a lone carriage return would end a row: both are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r")
 
 
 def open(stream: TextIO) -> CsvOutput:

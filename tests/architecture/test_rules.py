@@ -1,0 +1,51 @@
+"""The rules of the tree, checked on a real interpreter."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("bcd_edge", "train", "export")
+
+
+def test_no_module_of_the_runtime_loads_torch_or_the_other_stages() -> None:
+    script = """
+import importlib, pkgutil, sys, bcd_edge
+for module in pkgutil.walk_packages(bcd_edge.__path__, "bcd_edge."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print(sorted({"torch", "torchvision", "onnx", "sklearn", "matplotlib", "train", "export"} & set(sys.modules)))
+"""
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("package", ["train", "export"])
+def test_help_of_a_stage_does_not_wait_for_torch(package: str) -> None:
+    script = f"import sys, {package}.__main__; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_files_are_short_and_public_functions_are_documented() -> None:
+    for package in PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            source = file.read_text(encoding="utf-8")
+            assert source.count("\n") <= 350, file
+            assert ast.get_docstring(ast.parse(source)), file
+
+
+def test_the_onnxruntimes_are_never_asked_for_together() -> None:
+    wanted = requires("bcd-edge") or []
+    engines = {
+        extra: {entry.split(">")[0] for entry in wanted if f'extra == "{extra}"' in entry.replace("'", '"') and "onnxruntime" in entry}
+        for extra in ("cpu", "gpu")
+    }
+    assert engines == {"cpu": {"onnxruntime"}, "gpu": {"onnxruntime-gpu"}}
+    always = [entry for entry in wanted if "extra ==" not in entry]
+    assert always
+    assert not [entry for entry in always if "torch" in entry or "onnx" in entry]

@@ -1,0 +1,117 @@
+"""What is refused: damage, the unknown, and paths that leave the folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bcd_edge import bundle
+from bcd_edge.classifier import Classifier
+from bcd_edge.errors import BundleError
+
+Changed = Callable[..., Path]
+
+
+def test_the_embedded_bundle_is_whole() -> None:
+    opened = bundle.open()
+    assert opened.precisions[0] == "int8"
+    assert opened.model()[0] == "int8"
+    card = (bundle.embedded() / "MODEL_CARD.md").read_text()
+    assert "must not be used" in card
+
+
+def test_a_zip_is_a_bundle_too(changed: Changed, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "zipped"), "zip", changed())
+    assert bundle.open(archive).model() == bundle.open().model()
+
+
+@pytest.mark.parametrize("place", [0, 0.5, -1])
+def test_a_changed_byte_is_refused(changed: Changed, place: float) -> None:
+    folder = changed()
+    model = folder / bundle.open(folder).manifest["variants"][0]["file"]
+    content = bytearray(model.read_bytes())
+    content[int(place * len(content)) if place > 0 else int(place)] ^= 1
+    model.write_bytes(content)
+    with pytest.raises(BundleError, match="SHA-256"):
+        Classifier.load(folder)
+
+
+def variant(**fields: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda manifest: manifest["variants"][0].update(fields)
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (lambda manifest: manifest.update(schema=2), "schema 2"),
+        (lambda manifest: manifest.pop("schema"), "schema None"),
+        (lambda manifest: manifest.update(classes=["malignant", "benign"]), "classes"),
+        (lambda manifest: manifest.pop("classes"), "classes"),
+        (lambda manifest: manifest["input"].update(colour="BGR"), "input/colour"),
+        (lambda manifest: manifest["output"].update(temperature=0), "output/temperature"),
+        (lambda manifest: manifest["decision"].update(review_low=0.999999, threshold=0.1), "review band"),
+        (variant(file="../model.onnx"), "variants/0/file"),
+        (variant(file="/etc/passwd"), "variants/0/file"),
+        (variant(file="sub/model.onnx"), "variants/0/file"),
+        (variant(file="..\\model.onnx"), "variants/0/file"),
+        (variant(sha256="0" * 63), "variants/0/sha256"),
+        (variant(opset=21), "variants/0/opset"),
+        (lambda manifest: manifest.update(variants=[]), "variants"),
+    ],
+)
+def test_a_manifest_that_says_something_else_is_refused(changed: Changed, edit: Callable[[dict[str, Any]], None], sentence: str) -> None:
+    with pytest.raises(BundleError, match=sentence):
+        bundle.open(changed(edit))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\xff\xfe", b'"manifest"'])
+def test_a_manifest_that_is_none_is_refused(changed: Changed, content: bytes) -> None:
+    folder = changed()
+    (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        bundle.open(folder)
+
+
+def test_a_link_that_leaves_the_folder_is_refused(changed: Changed, tmp_path: Path) -> None:
+    folder = changed()
+    model = folder / bundle.open(folder).manifest["variants"][0]["file"]
+    outside = tmp_path / "outside.onnx"
+    model.rename(outside)
+    model.symlink_to(outside)
+    with pytest.raises(BundleError, match="leaves the bundle"):
+        bundle.open(folder).model()
+
+
+def test_missing_files_and_damaged_archives(changed: Changed, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="does not exist"):
+        bundle.open(tmp_path / "none")
+    with pytest.raises(BundleError, match="missing"):
+        bundle.open(tmp_path)
+    folder = changed()
+    archive = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", folder))
+    archive.write_bytes(archive.read_bytes()[:-5000])
+    with pytest.raises(BundleError, match=r"zipped\.zip"):
+        bundle.open(archive)
+    (folder / bundle.open(folder).manifest["variants"][0]["file"]).unlink()
+    with pytest.raises(BundleError, match="missing"):
+        bundle.open(folder).model()
+
+
+def test_an_unknown_precision_names_those_there_are() -> None:
+    with pytest.raises(BundleError, match="has no fp16 variant; it has int8"):
+        bundle.open().model("fp16")
+
+
+def test_the_card_says_what_the_manifest_says() -> None:
+    manifest = json.loads((bundle.embedded() / "manifest.json").read_text())
+    card = (bundle.embedded() / "MODEL_CARD.md").read_text()
+    for scores in manifest["variants"][0]["test"].values():
+        auroc = scores["metrics"]["auroc"]
+        assert f"{auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]" in card
+    for limit in manifest["limits"]:
+        assert limit in card

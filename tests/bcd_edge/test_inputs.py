@@ -1,0 +1,81 @@
+"""Files, folders, globs and `-`: everything named is accounted for."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from bcd_edge.errors import InputError
+from bcd_edge.inputs import Inputs
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.png", "a.JPG", "sub/c.tiff", "sub/deep/d.webp", "notes.txt", ".hidden.png", "odd[1].png"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    return tmp_path
+
+
+def names(inputs: Inputs, root: Path) -> list[str]:
+    return [os.path.relpath(name, root) for name, _ in inputs]
+
+
+def errors(inputs: Inputs) -> list[str]:
+    return [str(source) for _, source in inputs if isinstance(source, InputError)]
+
+
+def test_a_folder_gives_its_images_sorted_and_counts_the_rest(folder: Path) -> None:
+    inputs = Inputs([str(folder)])
+    assert names(inputs, folder) == ["a.JPG", "b.png", "odd[1].png", "sub/c.tiff", "sub/deep/d.webp"]
+    assert inputs.skipped == 2
+
+
+def test_a_named_file_is_taken_whatever_its_name(folder: Path) -> None:
+    assert names(Inputs([str(folder / "notes.txt"), str(folder / "none.png")]), folder) == ["notes.txt", "none.png"]
+
+
+def test_globs(folder: Path) -> None:
+    assert names(Inputs([str(folder / "**" / "*.[tw]*")]), folder) == ["notes.txt", "sub/c.tiff", "sub/deep/d.webp"]
+    assert names(Inputs([str(folder / "*.png")]), folder) == ["b.png", "odd[1].png"]
+    assert names(Inputs([str(folder / "odd[1].png")]), folder) == ["odd[1].png"]
+    assert "No file matches" in errors(Inputs([str(folder / "*.gif")]))[0]
+
+
+def test_a_folder_loop_is_said_and_left(folder: Path) -> None:
+    (folder / "sub" / "loop").symlink_to(folder)
+    inputs = Inputs([str(folder)])
+    assert len(list(inputs)) == 6
+    assert "already being read" in errors(Inputs([str(folder)]))[0]
+
+
+def test_the_same_folder_twice_is_read_twice(folder: Path) -> None:
+    assert len(list(Inputs([str(folder), str(folder)]))) == 10
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
+    assert "holds no image" in errors(Inputs([str(tmp_path)]))[0]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="drops root's right to read everything, so it needs root")
+def test_a_folder_without_permission(folder: Path) -> None:
+    for parent in (folder, *folder.parents[:3]):
+        parent.chmod(0o755)
+    (folder / "sub").chmod(0)
+    os.seteuid(65534)
+    try:
+        assert "permission" in errors(Inputs([str(folder)]))[0]
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(("data", "expected"), [(b"png bytes", b"png bytes"), (b"", None)])
+def test_a_dash_is_one_image_on_standard_input(monkeypatch: pytest.MonkeyPatch, data: bytes, expected: bytes | None) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    ((name, source),) = Inputs(["-"])
+    assert name == "-"
+    assert source == expected if expected else isinstance(source, InputError)

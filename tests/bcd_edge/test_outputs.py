@@ -1,0 +1,97 @@
+"""The same keys in every format, and names that try to break one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bcd_edge import plugins
+from bcd_edge.records import Execution, Record, Timing
+
+RAN = Execution("cpu", "a processor", "int8", "resnet50-breast 1", "ab" * 32, "0.1.0")
+FINE = Record("a/x.png", "cd" * 32, "ok", None, "malignant", 0.75, "review", ("one", "two"), Timing(1.0, 0.5, 6.25, 7.75), RAN)
+FAILED = Record("b/y.png", None, "failed", "b/y.png is empty (0 bytes); copy it again.", None, None, None, (), None, RAN)
+
+KEYS = ["source", "sha256", "status", "error", "label", "p_malignant", "decision", "reasons", "timing_ms", "execution"]
+COLUMNS = [
+    *KEYS[:8],
+    *(f"timing_ms.{key}" for key in ("decode", "fit", "infer", "total")),
+    *(f"execution.{key}" for key in ("provider", "device", "precision", "bundle", "bundle_sha256", "version")),
+]
+
+
+def written(name: str, *records: Record) -> str:
+    stream = io.StringIO()
+    output = plugins.load("bcd_edge.outputs", name).open(stream)
+    for record in records:
+        output.write(record)
+    output.close()
+    return stream.getvalue()
+
+
+def test_jsonl_has_the_documented_keys_in_order() -> None:
+    lines = [json.loads(line) for line in written("jsonl", FINE, FAILED).splitlines()]
+    assert [list(line) for line in lines] == [KEYS, KEYS]
+    assert lines[0]["timing_ms"] == {"decode": 1.0, "fit": 0.5, "infer": 6.25, "total": 7.75}
+    assert lines[1]["timing_ms"] is None
+    assert lines[0]["execution"]["bundle_sha256"] == "ab" * 32
+
+
+def test_csv_has_the_same_keys_with_dots() -> None:
+    rows = list(csv.DictReader(io.StringIO(written("csv", FINE, FAILED))))
+    assert [list(row) for row in rows] == [COLUMNS, COLUMNS]
+    assert rows[0]["timing_ms.infer"] == "6.25"
+    assert rows[0]["reasons"] == "one; two"
+    assert rows[1]["timing_ms.infer"] == rows[1]["p_malignant"] == ""
+
+
+def test_csv_of_nothing_is_a_header() -> None:
+    assert written("csv") == ",".join(COLUMNS) + "\n"
+
+
+@given(st.text(max_size=30))
+def test_any_name_survives_jsonl_and_csv(name: str) -> None:
+    named = Record(name, None, "failed", "why", None, None, None, (), None, RAN)
+    assert json.loads(written("jsonl", named))["source"] == name
+    (row,) = csv.DictReader(io.StringIO(written("csv", named), newline=""))
+    assert row["source"] == name.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r")
+
+
+def test_a_name_that_is_not_unicode_can_be_written_everywhere() -> None:
+    named = Record("bad\udcff.png", None, "failed", "bad\udcff.png is empty.", None, None, None, (), None, RAN)
+    for name in plugins.names("bcd_edge.outputs"):
+        assert "bad" in written(name, named, FINE).encode().decode()
+
+
+def test_the_table_shows_decisions_and_sums_them_up() -> None:
+    shown = written("table", FINE, FAILED)
+    assert "x.png" in shown
+    assert "0.750" in shown
+    assert "2 images: 1 review, 1 failed" in shown
+    assert "a person should look" in shown
+    assert "does not diagnose alone" in shown
+    assert "int8 on cpu (a processor)" in shown.replace("\n", " ")
+
+
+def test_the_table_of_nothing_is_nothing() -> None:
+    assert written("table") == ""
+
+
+@pytest.mark.parametrize("name", ["[red]x[/red].png", "\x1b[31mx.png", "a\rb.png", "[/].png"])
+def test_a_name_cannot_steer_the_terminal(name: str) -> None:
+    shown = written("table", Record(name, None, "failed", f"{name} is empty.", None, None, None, (), None, RAN))
+    assert "\x1b" not in shown
+    assert "\r" not in shown
+    assert name.replace("\x1b", "\\x1b").replace("\r", "\\x0d").rpartition("/")[2] in shown
+
+
+def test_images_of_one_name_in_two_folders_are_told_apart() -> None:
+    other = Record("b/x.png", None, "failed", "why", None, None, None, (), None, RAN)
+    shown = written("table", FINE, other)
+    assert "a/x.png" in shown
+    assert "b/x.png" in shown

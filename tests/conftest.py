@@ -1,0 +1,60 @@
+"""A small collection drawn by the generator, and one finished training run on it, shared by the tests of both stages."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import cv2
+import pytest
+from click.testing import CliRunner
+
+from bcd_edge.synthetic import tissue
+
+
+def write_collection(path: Path, patients: int = 10, images: int = 3) -> Path:
+    """In BreaKHis's naming: benign pictures have a gland, malignant ones are crowded with irregular nuclei."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for patient in range(2 * patients):
+            malignant = patient % 2 == 1
+            for index in range(images):
+                picture = tissue(
+                    100 * patient + index, height=64, width=64, glands=0 if malignant else 1, scattered=60 if malignant else 3, irregular=0.6
+                )
+                name = f"SOB_{'M_DC' if malignant else 'B_A'}-14-{1000 + patient}{'AB' if index else ''}-100-{index:03d}.png"
+                archive.writestr(name, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+    return path
+
+
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"breakhis={write_collection(tmp_path_factory.mktemp('images') / 'images.zip')}"
+
+
+@pytest.fixture(scope="session")
+def run(collection: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `python -m train fit`: a real ResNet-50, 32 pixels, two epochs."""
+    from train.__main__ import main
+
+    out = tmp_path_factory.mktemp("runs") / "small"
+    options = [
+        "--data",
+        collection,
+        "--out",
+        str(out),
+        "--size",
+        "32",
+        "--epochs",
+        "2",
+        "--epoch-images",
+        "240",
+        "--batch-size",
+        "8",
+        "--learning-rate",
+        "1e-3",
+        "--device",
+        "cpu",
+    ]
+    done = CliRunner().invoke(main, ["fit", *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return out

@@ -1,0 +1,52 @@
+"""The embedded model on real images of patients it never saw, through the command a person types."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bcd_edge import bundle
+from train.data import read_all
+from train.split import by_patient
+
+IMAGES = Path(__file__).parents[3] / "shared" / "data"
+SETS = {"breakhis": IMAGES / "breakhis" / "images.zip", "idc": IMAGES / "idc" / "idc_patches.zip"}
+
+pytestmark = [
+    pytest.mark.data,
+    pytest.mark.slow,
+    pytest.mark.skipif(not all(path.exists() for path in SETS.values()), reason="the real images are not in ../shared/data beside this checkout"),
+]
+
+
+def test_predictions_on_the_test_patients_equal_the_model_card(tmp_path: Path) -> None:
+    data = [f"{name}={path}" for name, path in SETS.items()]
+    items = read_all(data)
+    parts = by_patient(items, bundle.open().manifest["training"]["settings"]["seed"])
+    held_out = [item for item in items if parts[item.group] == "test"]
+    assert len(held_out) >= 400
+    for item in held_out:
+        file = tmp_path / "images" / item.source / item.name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(item.data)
+    predictions = tmp_path / "predictions.csv"
+    with predictions.open("wb") as stream:
+        done = subprocess.run([sys.executable, "-m", "bcd_edge", "predict", tmp_path / "images", "--format", "csv"], stdout=stream)
+    assert done.returncode == 0
+    with predictions.open(newline="") as stream:
+        assert sum(row["status"] == "ok" for row in csv.DictReader(stream)) == len(held_out)
+    options = [option for entry in data for option in ("--data", entry)]
+    scored = subprocess.run([sys.executable, "-m", "export", "score", predictions, *options], capture_output=True, text=True)
+    assert scored.returncode == 0, scored.stdout + scored.stderr
+
+
+def test_the_originals_are_read_at_their_published_size() -> None:
+    originals = sorted((IMAGES / "breakhis" / "originals").glob("*.png"))
+    done = subprocess.run([sys.executable, "-m", "bcd_edge", "predict", *originals, "--format", "csv"], capture_output=True, text=True, check=True)
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert len(rows) == len(originals) == 22
+    assert {row["execution.bundle_sha256"] for row in rows} == {bundle.open().sha256}

@@ -1,0 +1,115 @@
+"""A real network trained on drawn pictures: what a run leaves, how it resumes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from train import network
+from train.__main__ import main
+
+
+def fit(*options: str | Path) -> tuple[int, str]:
+    done = CliRunner().invoke(main, ["fit", *map(str, options)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def test_a_run_leaves_what_a_reviewer_asks_for(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    scores = metrics["test"]["breakhis"]
+    assert scores["patients"] == 5
+    assert scores["images"] == 15
+    assert set(scores["metrics"]) >= {"auroc", "sensitivity", "specificity", "accuracy", "brier"}
+    assert all(metric["low"] <= metric["high"] for metric in scores["metrics"].values())
+    assert metrics["baseline"]["breakhis"]["auroc"]["value"] > 0.5
+    assert len((run / "history.csv").read_text().splitlines()) == 3
+    for name in ("history.png", "breakhis_curves.png", "breakhis_confusion.png"):
+        assert (run / name).read_bytes().startswith(b"\x89PNG")
+    assert network.load(run / "best.pt")["meta"]["test"] == metrics["test"]
+    assert not list(run.glob("*.part"))
+
+
+def test_what_was_trained_on_is_what_the_split_says(run: Path) -> None:
+    parts = json.loads((run / "split.json").read_text())
+    trained = network.load(run / "best.pt")["meta"]["trained_on"]
+    assert set(trained) == {group for group, part in parts.items() if part == "train"}
+
+
+def test_an_existing_run_is_not_overwritten(run: Path, collection: str) -> None:
+    code, said = fit("--data", collection, "--out", run)
+    assert code == 1
+    assert "--resume" in said
+
+
+def test_resume_wants_a_run_and_the_same_settings(run: Path, collection: str, tmp_path: Path) -> None:
+    assert "no run to resume" in fit("--data", collection, "--out", tmp_path, "--resume")[1]
+    code, said = fit("--data", collection, "--out", run, "--resume", "--size", "32", "--epochs", "2", "--seed", "5")
+    assert code == 1
+    assert "seed" in said
+    assert "batch_size" in said
+
+
+def test_weights_that_saw_a_held_out_patient_are_refused(run: Path, collection: str, tmp_path: Path) -> None:
+    code, said = fit("--data", collection, "--out", tmp_path / "leaky", "--weights", run / "best.pt", "--seed", "1")
+    assert code == 1
+    assert "that this run holds out" in said
+    assert "same --seed" in said
+
+
+def test_a_killed_run_resumes_to_the_same_result(run: Path, collection: str, tmp_path: Path) -> None:
+    """Killed for real after its first epoch; the losses of both epochs are those of the run that was left alone."""
+    out = tmp_path / "killed"
+    options = [
+        "--data",
+        collection,
+        "--out",
+        str(out),
+        "--size",
+        "32",
+        "--epochs",
+        "2",
+        "--epoch-images",
+        "240",
+        "--batch-size",
+        "8",
+        "--learning-rate",
+        "1e-3",
+        "--device",
+        "cpu",
+    ]
+    process = subprocess.Popen([sys.executable, "-m", "train", "fit", *options], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert len(network.load(out / "last.pt")["history"]) == 1
+    code, said = fit(*options, "--resume")
+    assert code == 0, said
+    resumed, alone = (
+        [[float(value) for value in line.split(",")[1:3]] for line in (folder / "history.csv").read_text().splitlines()[1:]] for folder in (out, run)
+    )
+    assert resumed == [pytest.approx(row, rel=1e-3) for row in alone]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a full disk in a file")
+def test_a_full_disk_keeps_the_last_good_checkpoint(run: Path, tmp_path: Path) -> None:
+    import click
+
+    from train.fit import _save
+
+    good = tmp_path / "last.pt"
+    _save(good, {"model": {}, "epoch": 1})
+    (tmp_path / "last.part").symlink_to("/dev/full")
+    with pytest.raises(click.ClickException, match="free some space"):
+        _save(good, network.load(run / "best.pt"))
+    assert network.load(good)["epoch"] == 1

@@ -1,0 +1,79 @@
+"""Weights from anywhere they can come from, and from nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+import torch
+from torchvision.models import resnet50
+
+from train import network
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Module]:
+    """A file as torchvision's: 1000 classes, made for normalised pixels."""
+    torch.manual_seed(0)
+    model = resnet50().eval()
+    with torch.no_grad():
+        for name, value in model.named_buffers():
+            if name.endswith("running_mean"):
+                value.normal_(0, 0.1)
+    path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
+    torch.save(model.state_dict(), path)
+    return path, model
+
+
+def test_normalisation_is_folded_into_the_first_layer(imagenet: tuple[Path, torch.nn.Module]) -> None:
+    path, model = imagenet
+    ours = network.build(str(path)).eval()
+    pixels = torch.rand(1, 3, 64, 64)
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (network.IMAGENET_MEAN, network.IMAGENET_DEVIATION))
+    with torch.inference_mode():
+        expected = model.bn1(model.conv1((pixels - mean) / deviation))
+        found = ours.bn1(ours.conv1(pixels))
+    assert torch.allclose(found[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], atol=1e-4)
+    assert ours.fc.out_features == 2
+    assert torch.equal(ours.layer4[0].conv1.weight, model.layer4[0].conv1.weight)
+
+
+def test_a_run_of_ours_is_taken_as_it_is(run: Path) -> None:
+    stored = network.load(run / "best.pt")["model"]
+    built = network.build(str(run / "best.pt")).state_dict()
+    assert all(torch.equal(value, stored[name]) for name, value in built.items())
+
+
+def test_a_download_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("Connection refused")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", refused)
+    monkeypatch.setenv("TORCH_HOME", "/tmp/no-such-cache-of-torch")
+    with pytest.raises(click.ClickException, match="--weights FILE"):
+        network.build("imagenet")
+
+
+def test_files_that_are_no_weights(tmp_path: Path, imagenet: tuple[Path, torch.nn.Module]) -> None:
+    with pytest.raises(click.ClickException, match="does not exist"):
+        network.build(str(tmp_path / "none.pt"))
+    truncated = tmp_path / "cut.pt"
+    truncated.write_bytes(imagenet[0].read_bytes()[:5000])
+    with pytest.raises(click.ClickException, match="no usable checkpoint"):
+        network.build(str(truncated))
+    for content in ({"x": torch.zeros(1)}, torch.zeros(3), {"conv1.weight": torch.zeros(64, 3, 7, 7), "bn1.running_mean": torch.zeros(64)}):
+        torch.save(content, tmp_path / "other.pt")
+        with pytest.raises(click.ClickException):
+            network.build(str(tmp_path / "other.pt"))
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "ran",)  # type: ignore[return-value]
+
+    torch.save({"model": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(click.ClickException, match="no usable checkpoint"):
+        network.build(str(tmp_path / "evil.pt"))
+    assert not (tmp_path / "ran").exists()

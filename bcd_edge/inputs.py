@@ -67,12 +67,19 @@ class Inputs:
         for entry in entries:
             if entry.name.startswith("."):
                 self.skipped += 1
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 yield from self._folder(entry.path)
             elif entry.name.lower().endswith(SUFFIXES):
                 yield entry.path, Path(entry.path)
             else:
                 self.skipped += 1
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a folder that may not be entered: reading it says so
+        return False
 
 
 def _stdin() -> bytes | InputError:

@@ -53,6 +53,14 @@ def test_a_folder_loop_is_said_and_left(folder: Path) -> None:
     assert "already being read" in errors(Inputs([str(folder)]))[0]
 
 
+def test_a_link_to_itself_is_a_file_that_cannot_be_read(folder: Path) -> None:
+    (folder / "self.png").symlink_to(folder / "self.png")
+    (folder / "self").symlink_to(folder / "self")
+    inputs = Inputs([str(folder)])
+    assert "self.png" in names(inputs, folder)
+    assert inputs.skipped == 3
+
+
 def test_the_same_folder_twice_is_read_twice(folder: Path) -> None:
     assert len(list(Inputs([str(folder), str(folder)]))) == 10
 

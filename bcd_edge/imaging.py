@@ -44,7 +44,7 @@ MAX_PIXELS: Final = 89_478_485
 MAX_BYTES: Final = 512 * 2**20
 
 # OpenCV logs damaged input to stderr by itself; the InputError says it already.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+(cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)  # moved in OpenCV 5
 # `_header` refuses such a picture itself, with a sentence.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 

@@ -39,8 +39,8 @@ class CsvOutput:
 
 
 def _writable(text: str) -> str:
-    """A file name need not be valid Unicode, and a lone carriage return would end a row: both are escaped."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r")
+    """Escapes what a row cannot hold: broken Unicode, a lone carriage return, and NUL (before Python 3.11)."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r").replace("\0", "\\x00")
 
 
 def open(stream: TextIO) -> CsvOutput:

@@ -7,7 +7,7 @@ import io
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bcd_edge import plugins
@@ -55,11 +55,13 @@ def test_csv_of_nothing_is_a_header() -> None:
 
 
 @given(st.text(max_size=30))
+@example("\0")
+@example("\r")
 def test_any_name_survives_jsonl_and_csv(name: str) -> None:
     named = Record(name, None, "failed", "why", None, None, None, (), None, RAN)
     assert json.loads(written("jsonl", named))["source"] == name
     (row,) = csv.DictReader(io.StringIO(written("csv", named), newline=""))
-    assert row["source"] == name.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r")
+    assert row["source"] == name.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r").replace("\0", "\\x00")
 
 
 def test_a_name_that_is_not_unicode_can_be_written_everywhere() -> None:

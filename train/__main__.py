@@ -31,7 +31,7 @@ def main() -> None:
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=3e-4, show_default=True, help="Peak of the one-cycle schedule.")
 @click.option("--weight-decay", type=click.FloatRange(0), default=0.05, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides the split by patient and every random draw.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that augment images; 0 does it in this one.")
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in --out.")
 def fit(out: Path, resume: bool, device: str, workers: int, **settings: object) -> None:

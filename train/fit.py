@@ -51,8 +51,11 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
 
     Raises:
         click.ClickException: the run exists and `--resume` was not given, or the other way round; settings differ;
-            initial weights were trained on patients that this run holds out.
+            initial weights were trained on patients that this run holds out; there is no GPU though one was asked for.
     """
+    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise click.ClickException("--device cuda: this PyTorch finds no CUDA GPU; use --device cpu, or check `nvidia-smi`.")
     last = _last(out, settings, resume)
     torch.manual_seed(settings.seed)
     items = read_all(settings.data)
@@ -64,7 +67,6 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
     meta["trained_on"] = _trained_on(settings, parts)
     _write(out / "split.json", json.dumps(parts, indent=0, sort_keys=True))
 
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     model = model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = -(-settings.epoch_images // settings.batch_size) if settings.epoch_images else -(-len(training) // settings.batch_size)
     optimiser = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
@@ -230,13 +232,17 @@ def _finish(out: Path, where: torch.device, history: list[dict[str, float]], tra
 
 
 def score_strata(images: Images, p_malignant: npt.NDArray[np.float64], decision: calibrate.Decision) -> dict[str, Any]:
-    """Scores per source and, where a source has several, per magnification; a stratum of one class is left out."""
+    """Scores per source and per magnification within one.
+
+    A stratum with fewer than two patients of a class is left out: resampling one patient gives an interval of width
+    zero, which would look like certainty.
+    """
     chosen = {str(source): images.sources == source for source in np.unique(images.sources)}
     chosen |= {str(stratum): images.strata == stratum for stratum in np.unique(images.strata)}
     results: dict[str, Any] = {}
     for name, own in chosen.items():
         malignant, p, groups = images.malignant[own], p_malignant[own], images.groups[own]
-        if 0 < malignant.sum() < len(malignant) and len(np.unique(groups)) > 1:
+        if all(len(np.unique(groups[malignant == side])) >= 2 for side in (False, True)):
             review = (p >= decision["review_low"]) & (p < decision["review_high"])
             results[name] = {
                 **metrics.score(malignant, p, groups, decision["threshold"]),

@@ -54,7 +54,7 @@ class TableOutput:
             say("review: the model is not sure enough, a person should look.")
         ran = self._records[0].execution
         say(
-            escape(f"{ran.bundle} {ran.precision} on {ran.provider} ({ran.device}), bundle sha256 {ran.bundle_sha256[:12]}, bcd-edge {ran.version}"),
+            escape(f"{ran.bundle} {ran.precision} on {ran.provider} ({ran.device}), bundle {ran.bundle_sha256[:12]}, bcd-edge {ran.version}"),
             style="dim",
         )
         say("For research. Assists a pathologist; it does not diagnose alone.", style="dim")

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from train import network
@@ -48,6 +49,14 @@ def test_an_existing_run_is_not_overwritten(run: Path, collection: str) -> None:
     code, said = fit("--data", collection, "--out", run)
     assert code == 1
     assert "--resume" in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU, so asking for one is no error")
+def test_a_gpu_that_is_not_there_is_an_error(collection: str, tmp_path: Path) -> None:
+    code, said = fit("--data", collection, "--out", tmp_path / "out", "--device", "cuda")
+    assert code == 1
+    assert "no CUDA GPU" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_resume_wants_a_run_and_the_same_settings(run: Path, collection: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
 from bcd_edge.backends import Options, cpu
+from bcd_edge.errors import BundleError
 from train.calibrate import Decision, p_malignant
 from train.data import Images
 from train.fit import score_strata
@@ -31,13 +32,20 @@ def run(model: bytes, images: Images) -> npt.NDArray[np.float32]:
 def compare(
     precision: str, logits: npt.NDArray[np.float32], reference: npt.NDArray[np.float32], test: Images, temperature: float, decision: Decision
 ) -> tuple[dict[str, Any], list[str]]:
-    """Metrics of a variant, its differences from the reference, and the reasons to refuse it (none if it passes)."""
+    """Metrics of a variant, its differences from the reference, and the reasons to refuse it (none if it passes).
+
+    Raises:
+        BundleError: the variant answers with something other than numbers.
+    """
+    if not np.isfinite(logits).all():
+        raise BundleError(f"{precision} answers with something other than numbers for some test images; nothing was written.")
     p, p_reference = p_malignant(logits, temperature), p_malignant(reference, temperature)
-    scores = score_strata(test, p, decision)
     drops: dict[str, float] = {}
-    for source in (str(source) for source in np.unique(test.sources) if str(source) in scores):
+    for source in np.unique(test.sources):
         own = test.sources == source
-        drops[source] = float(roc_auc_score(test.malignant[own], p_reference[own])) - scores[source]["metrics"]["auroc"]["value"]
+        if 0 < test.malignant[own].sum() < own.sum():
+            before, after = (float(roc_auc_score(test.malignant[own], values[own])) for values in (p_reference, p))
+            drops[str(source)] = before - after
     difference = {
         "images": len(test),
         "max_delta_p": float(np.abs(p - p_reference).max()),
@@ -50,9 +58,11 @@ def compare(
         for source, drop in drops.items()
         if not drop <= MAX_AUROC_DROP
     ]
+    if not drops:
+        refused.append(f"{precision} cannot be judged: no set of test images holds both classes")
     if precision == "fp32" and not difference["max_delta_p"] <= MAX_DELTA_P_FP32:
         refused.append(f"fp32 differs by {difference['max_delta_p']:.2g} in p_malignant; at most {MAX_DELTA_P_FP32} is allowed")
-    return {"difference": difference, "test": scores}, refused
+    return {"difference": difference, "test": score_strata(test, p, decision)}, refused
 
 
 def _decisions(p: npt.NDArray[np.float64], decision: Decision) -> npt.NDArray[np.intp]:

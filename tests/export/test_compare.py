@@ -20,21 +20,21 @@ def images(malignant: np.ndarray) -> Images:
 
 
 @pytest.fixture
-def test_set() -> tuple[Images, np.ndarray]:
+def held_out() -> tuple[Images, np.ndarray]:
     malignant = np.arange(40) % 2 == 0
     return images(malignant), np.stack([np.zeros(40), np.where(malignant, 3.0, -3.0) + np.linspace(0, 1, 40)], axis=1).astype(np.float32)
 
 
-def test_the_same_logits_pass(test_set: tuple[Images, np.ndarray]) -> None:
-    test, logits = test_set
+def test_the_same_logits_pass(held_out: tuple[Images, np.ndarray]) -> None:
+    test, logits = held_out
     measured, refused = compare("fp32", logits, logits, test, 1.0, RULE)
     assert refused == []
     assert measured["difference"]["max_delta_p"] == 0
     assert measured["difference"]["flipped"] == 0
 
 
-def test_fp32_may_differ_by_a_ten_thousandth(test_set: tuple[Images, np.ndarray]) -> None:
-    test, logits = test_set
+def test_fp32_may_differ_by_a_ten_thousandth(held_out: tuple[Images, np.ndarray]) -> None:
+    test, logits = held_out
     near, far = logits.copy(), logits.copy()
     near[0, 1] += 5e-4
     far[0, 1] += 1e-1
@@ -43,8 +43,8 @@ def test_fp32_may_differ_by_a_ten_thousandth(test_set: tuple[Images, np.ndarray]
     assert compare("int8", far, logits, test, 1.0, RULE)[1] == []
 
 
-def test_flips_are_counted_and_lost_auroc_is_refused(test_set: tuple[Images, np.ndarray]) -> None:
-    test, logits = test_set
+def test_flips_are_counted_and_lost_auroc_is_refused(held_out: tuple[Images, np.ndarray]) -> None:
+    test, logits = held_out
     worse = logits.copy()
     worse[:4, 1] *= -1
     measured, refused = compare("int8", worse, logits, test, 1.0, RULE)
@@ -52,8 +52,8 @@ def test_flips_are_counted_and_lost_auroc_is_refused(test_set: tuple[Images, np.
     assert "lost" in refused[0]
 
 
-def test_what_cannot_be_judged_does_not_pass(test_set: tuple[Images, np.ndarray]) -> None:
-    _, logits = test_set
+def test_what_cannot_be_judged_does_not_pass(held_out: tuple[Images, np.ndarray]) -> None:
+    _, logits = held_out
     assert "cannot be judged" in compare("int8", logits, logits, images(np.ones(40, bool)), 1.0, RULE)[1][0]
     broken = logits.copy()
     broken[3] = np.nan

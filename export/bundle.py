@@ -61,7 +61,7 @@ def build(run: Path, out: Path, data: Sequence[str], precisions: Sequence[str], 
     if meta["classes"] != list(network.CLASSES):
         raise click.ClickException(f"{run} was trained with classes {meta['classes']}, not {list(network.CLASSES)}.")
     settings = meta["settings"]
-    _, training, test = held_out(data or settings["data"], settings["seed"], settings["size"], meta["split"]["fingerprint"])
+    training, test = held_out(data or settings["data"], settings["seed"], settings["size"], meta["split"]["fingerprint"])
     model = network.build()
     model.load_state_dict(checkpoint["model"])
     reference = logits(model, test, torch.device("cpu"))
@@ -94,8 +94,8 @@ def build(run: Path, out: Path, data: Sequence[str], precisions: Sequence[str], 
     click.echo(f"Wrote {out}.\nNext: bcd-edge predict --bundle {out} IMAGE")
 
 
-def held_out(data: Sequence[str], seed: int, size: int, expected: str) -> tuple[Images, Images, Images]:
-    """All images, the training part and the test part, after proving that the split is the one of the run.
+def held_out(data: Sequence[str], seed: int, size: int, expected: str) -> tuple[Images, Images]:
+    """The training part and the test part, after proving that the split is the one of the run.
 
     Raises:
         click.ClickException: the fingerprint differs, so test patients could be training patients.
@@ -108,7 +108,7 @@ def held_out(data: Sequence[str], seed: int, size: int, expected: str) -> tuple[
         )
     images = decode(items, size)
     training, _, test = (part(images, parts, name) for name in PARTS)
-    return images, training, test
+    return training, test
 
 
 def report(precision: str, variant: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ def score(predictions: Path, bundle: Path | None, data: Sequence[str]) -> bool:
     """
     opened = reading.open(bundle)
     training = opened.manifest["training"]
-    _, _, test = held_out(data, training["settings"]["seed"], opened.input.height, training["split"]["fingerprint"])
+    _, test = held_out(data, training["settings"]["seed"], opened.input.height, training["split"]["fingerprint"])
     try:
         with predictions.open(newline="", encoding="utf-8") as lines:
             rows = {row["sha256"]: row for row in csv.DictReader(lines) if row["status"] == "ok"}

@@ -64,7 +64,7 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
     training, validation, test = (part(images, parts, name) for name in PARTS)
     model = network.build(settings.weights)
     meta = _meta(settings, parts, training, validation, test)
-    meta["trained_on"] = _trained_on(settings, parts)
+    meta |= _ancestry(settings, parts)
     _write(out / "split.json", json.dumps(parts, indent=0, sort_keys=True))
 
     model = model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -186,19 +186,20 @@ def _meta(settings: Settings, parts: dict[str, Part], training: Images, validati
     }
 
 
-def _trained_on(settings: Settings, parts: dict[str, Part]) -> list[str]:
-    """Every patient the weights have seen, earlier runs included; refuses weights that saw one held out here."""
+def _ancestry(settings: Settings, parts: dict[str, Part]) -> dict[str, Any]:
+    """Every patient the weights have seen and the settings of the runs before; refuses weights that saw one held out here."""
     seen = {group for group, name in parts.items() if name == "train"}
-    if settings.weights not in ("none", "imagenet"):
-        before = set(network.load(Path(settings.weights)).get("meta", {}).get("trained_on", []))
-        leaked = sorted(group for group in before if parts.get(group, "train") != "train")
-        if leaked:
-            raise click.ClickException(
-                f"--weights {settings.weights}: trained on {len(leaked)} patients that this run holds out ({', '.join(leaked[:3])} ...); "
-                "use the same --seed as that run."
-            )
-        seen |= before
-    return sorted(seen)
+    if settings.weights in ("none", "imagenet"):
+        return {"trained_on": sorted(seen), "before": []}
+    meta = network.load(Path(settings.weights)).get("meta", {})
+    leaked = sorted(group for group in meta.get("trained_on", []) if parts.get(group, "train") != "train")
+    if leaked:
+        raise click.ClickException(
+            f"--weights {settings.weights}: trained on {len(leaked)} patients that this run holds out ({', '.join(leaked[:3])} ...); "
+            "use the same --seed as that run."
+        )
+    before = [{"settings": meta["settings"], "epoch": meta["epoch"]}] if meta else []
+    return {"trained_on": sorted(seen | set(meta.get("trained_on", []))), "before": [*meta.get("before", []), *before]}
 
 
 def _finish(out: Path, where: torch.device, history: list[dict[str, float]], training: Images, validation: Images, test: Images) -> None:

@@ -109,8 +109,8 @@ def open(path: str | Path | None = None) -> Bundle:
         raise BundleError(f"The bundle {where} does not exist; give a folder or .zip that `python -m export bundle` wrote.")
     raw = _read(where, MANIFEST)
     try:
-        manifest = json.loads(raw)
-    except ValueError as error:
+        manifest = json.loads(raw, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{where}: {MANIFEST} is not JSON ({error}); copy the bundle again.") from None
     check(manifest, str(where))
     return Bundle(where, manifest, hashlib.sha256(raw).hexdigest())
@@ -140,6 +140,11 @@ def check(manifest: Any, where: str) -> None:
 def _validator() -> jsonschema.protocols.Validator:
     schema = json.loads(resources.files("bcd_edge").joinpath("manifest.schema.json").read_text(encoding="utf-8"))
     return jsonschema.Draft202012Validator(schema)
+
+
+def _refuse(constant: str) -> None:
+    """NaN and Infinity are no JSON, though Python reads them; no comparison with a NaN threshold would hold."""
+    raise ValueError(f"{constant} is no number")
 
 
 def _read(bundle: Path, name: str) -> bytes:

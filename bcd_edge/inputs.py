@@ -61,7 +61,7 @@ class Inputs:
             yield path, InputError(f"The folder {path} could not be read ({error.strerror}); give this user permission to read it.")
             return
         if (status.st_dev, status.st_ino) in self._entered:
-            yield path, InputError(f"{path} is a link to a folder that is already being read; remove the link.")
+            yield path, InputError(f"{path} is a link to a folder that is read already; remove the link.")
             return
         self._entered.add((status.st_dev, status.st_ino))
         for entry in entries:

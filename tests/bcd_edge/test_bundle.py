@@ -69,7 +69,7 @@ def test_a_manifest_that_says_something_else_is_refused(changed: Changed, edit: 
         bundle.open(changed(edit))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\xff\xfe", b'"manifest"'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\xff\xfe", b'"manifest"', b'{"schema": NaN}', b"[" * 100_000])
 def test_a_manifest_that_is_none_is_refused(changed: Changed, content: bytes) -> None:
     folder = changed()
     (folder / "manifest.json").write_bytes(content)

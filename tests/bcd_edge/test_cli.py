@@ -103,6 +103,15 @@ def test_what_was_left_out_of_a_folder_is_counted(folder: Path) -> None:
     assert b"not images by their names: 1." in run("predict", folder).stderr
 
 
+@pytest.mark.parametrize("form", ["table", "csv", "jsonl"])
+def test_a_name_the_terminal_cannot_show_is_escaped(folder: Path, form: str) -> None:
+    (folder / "grün-\u6771.png").write_bytes(b"")
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    done = run("predict", folder, "--format", form, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 1
+    assert b"6771" in done.stdout
+
+
 def test_samples_can_be_classified(tmp_path: Path) -> None:
     done = run("samples", tmp_path / "samples")
     assert done.returncode == 0

@@ -34,6 +34,8 @@ def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 FILES = {kind: encode(Image.fromarray(PICTURE), kind, **options) for kind, options in (LOSSLESS | {"JPEG": {"quality": 95}}).items()}
 
+FILES["progressive JPEG"] = encode(Image.fromarray(PICTURE), "JPEG", quality=95, progressive=True)
+
 
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_lossless_formats_give_the_pixels_that_were_saved(kind: str) -> None:

@@ -50,7 +50,7 @@ def test_a_folder_loop_is_said_and_left(folder: Path) -> None:
     (folder / "sub" / "loop").symlink_to(folder)
     inputs = Inputs([str(folder)])
     assert len(list(inputs)) == 6
-    assert "already being read" in errors(Inputs([str(folder)]))[0]
+    assert "read already" in errors(Inputs([str(folder)]))[0]
 
 
 def test_a_link_to_itself_is_a_file_that_cannot_be_read(folder: Path) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from bcd_edge.errors import BcdEdgeError
+from bcd_edge.cli import ErrorGroup
 
 data = click.option("--data", multiple=True, metavar="KIND=PATH", help="The images of the run, where they lie now.  [default: where they lay]")
 
 
-@click.group()
+@click.group(cls=ErrorGroup)
 def main() -> None:
     """Turn a training run into a bundle, refusing what lost accuracy."""
 
@@ -34,11 +34,7 @@ def bundle(run: Path, out: Path, data: tuple[str, ...], variants: str, name: str
         raise click.UsageError(f"--variants {variants}: choose from fp32 and int8, separated by a comma.")
     from export.bundle import build
 
-    try:
-        build(run, out, data, wanted, name, release)
-    except BcdEdgeError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
+    build(run, out, data, wanted, name, release)
 
 
 @main.command()

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from bcd_edge.cli import ErrorGroup
 
-@click.group()
+
+@click.group(cls=ErrorGroup)
 def main() -> None:
     """Train the breast tissue classifier of bcd-edge."""
 

@@ -14,17 +14,8 @@ from bcd_edge import __version__, plugins
 from bcd_edge.errors import BcdEdgeError, OutputError
 
 
-class Commands(click.Group):
-    """Finds commands by file name; turns every error of ours into a sentence and its exit code."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return plugins.names("bcd_edge.cli")
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        command: click.Command = plugins.load("bcd_edge.cli", cmd_name).command
-        return command
+class ErrorGroup(click.Group):
+    """A group whose commands end every expected error with a sentence and its exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         if isinstance(sys.stdout, io.TextIOWrapper):  # a name the terminal cannot show is escaped, not a reason to stop
@@ -37,7 +28,20 @@ class Commands(click.Group):
             if error.errno == errno.EPIPE:  # `| head` has seen enough: no complaint, as other commands do
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise click.exceptions.Exit(0) from None
-            raise _exit(OutputError(f"Writing the results failed ({error.strerror}); make room and run the command again.")) from None
+            raise _exit(OutputError(f"Writing the results failed ({error.strerror or error}); make room and run the command again.")) from None
+
+
+class Commands(ErrorGroup):
+    """Finds commands by file name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return plugins.names("bcd_edge.cli")
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = plugins.load("bcd_edge.cli", cmd_name).command
+        return command
 
 
 def _exit(error: BcdEdgeError) -> click.ClickException:

@@ -131,6 +131,14 @@ def test_an_unfinished_run_and_an_existing_bundle_are_refused(built: Path, run: 
     assert "not finished" in CliRunner().invoke(main, ["bundle", "--run", str(tmp_path), "--out", str(tmp_path / "out")]).output
 
 
+def test_a_folder_that_cannot_be_written_is_5_and_a_bundle_that_is_none_3(run: Path, collection: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["bundle", "--run", str(run), "--out", "/proc/nowhere/bundle"])
+    assert done.exit_code == 5, done.output
+    (tmp_path / "predictions.csv").touch()
+    done = CliRunner().invoke(main, ["score", str(tmp_path / "predictions.csv"), "--bundle", str(tmp_path), "--data", collection])
+    assert done.exit_code == 3, done.output
+
+
 def test_score_finds_what_the_manifest_promises(built: Path, collection: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(collection.partition("=")[2]) as archive:
         archive.extractall(tmp_path / "images")

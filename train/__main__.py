@@ -32,6 +32,13 @@ def main() -> None:
 @click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True)
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=3e-4, show_default=True, help="Peak of the one-cycle schedule.")
 @click.option("--weight-decay", type=click.FloatRange(0), default=0.05, show_default=True)
+@click.option(
+    "--averaging",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.995,
+    show_default=True,
+    help="Decay a step of the moving average of weights that is kept; 0 keeps the last.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides the split by patient and every random draw.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that augment images; 0 does it in this one.")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from train import baseline, calibrate, metrics, network, plots
@@ -41,6 +43,7 @@ class Settings:
     batch_size: int
     learning_rate: float
     weight_decay: float
+    averaging: float
     seed: int
 
 
@@ -73,8 +76,10 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=settings.epochs * batches, pct_start=0.15, cycle_momentum=False
     )
+    averaged = AveragedModel(model, multi_avg_fn=_moving_average(settings.averaging), use_buffers=True)
     history: list[dict[str, float]] = []
     if last:
+        averaged.load_state_dict(last["averaged"])
         model.load_state_dict(last["model"])
         optimiser.load_state_dict(last["optimiser"])
         schedule.load_state_dict(last["schedule"])
@@ -88,14 +93,15 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
             sampler = WeightedRandomSampler(weights.tolist(), batches * settings.batch_size)
             loader = DataLoader(dataset, settings.batch_size, sampler=sampler, num_workers=workers, persistent_workers=False)
             started = time.monotonic()
-            loss = _train_epoch(model, loader, optimiser, schedule, where, lambda: progress.advance(bar))
-            aurocs = _auroc_by_source(validation, logits(model, validation, where, fast=True))
-            row = {"epoch": epoch + 1, "loss": loss, "auroc": float(np.mean(list(aurocs.values()))), **{f"auroc_{k}": v for k, v in aurocs.items()}}
+            loss = _train_epoch(model, averaged, loader, optimiser, schedule, where, lambda: progress.advance(bar))
+            auroc, by_source = _auroc(validation, logits(averaged.module, validation, where, fast=True))
+            row = {"epoch": epoch + 1, "loss": loss, "auroc": auroc} | by_source
             history.append(row | {"seconds": time.monotonic() - started})
             best = row["auroc"] >= max(entry["auroc"] for entry in history)
             if best:
-                _save(out / "best.pt", {"model": model.state_dict(), "meta": meta | {"epoch": epoch + 1}})
-            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
+                _save(out / "best.pt", {"model": averaged.module.state_dict(), "meta": meta | {"epoch": epoch + 1}})
+            parts_of_state = {"model": model, "averaged": averaged, "optimiser": optimiser, "schedule": schedule}
+            state = {name: part_of_state.state_dict() for name, part_of_state in parts_of_state.items()}
             _save(out / "last.pt", state | {"history": history, "meta": meta})
             progress.update(bar, note=f"epoch {epoch + 1} loss {loss:.3f} AUROC {row['auroc']:.3f}{' best' if best else ''}")
             console.log(f"epoch {epoch + 1}/{settings.epochs} " + " ".join(f"{key} {value:.4f}" for key, value in row.items() if key != "epoch"))
@@ -113,7 +119,9 @@ def logits(model: nn.Module, images: Images, where: torch.device, *, fast: bool 
     return np.concatenate(results)
 
 
-def _train_epoch(model: nn.Module, loader: DataLoader[Any], optimiser: Any, schedule: Any, where: torch.device, step: Any) -> float:
+def _train_epoch(
+    model: nn.Module, averaged: AveragedModel, loader: DataLoader[Any], optimiser: Any, schedule: Any, where: torch.device, step: Any
+) -> float:
     model.train()
     total = 0.0
     for image_nchw, target, weight in loader:
@@ -129,6 +137,7 @@ def _train_epoch(model: nn.Module, loader: DataLoader[Any], optimiser: Any, sche
         loss.backward()
         optimiser.step()
         schedule.step()
+        averaged.update_parameters(model)
         total += float(loss.detach())
         step()
     return total / len(loader)
@@ -140,13 +149,38 @@ def _autocast(where: torch.device, wanted: bool) -> AbstractContextManager[Any]:
     return torch.autocast(where.type, torch.bfloat16, enabled=wanted and fast)
 
 
-def _auroc_by_source(images: Images, logits_n2: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Apart, so that telling two collections from each other does not pass for telling benign from malignant."""
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential moving average of weights and batch statistics, quick at first (as `(1 + n) / (10 + n)`), then `decay`.
+
+    One epoch's weights swing with the last batches, most of all the batch statistics of a mix of collections; their
+    average does not (Polyak & Juditsky, SIAM J. Control Optim. 1992), and it is what is validated and kept.
+    """
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
+        for old, new in zip(averaged, current, strict=True):
+            if old.is_floating_point():
+                old.lerp_(new, weight)
+            else:
+                old.copy_(new)
+
+    return update
+
+
+def _auroc(images: Images, logits_n2: npt.NDArray[np.float32]) -> tuple[float, dict[str, float]]:
+    """Validation AUROC, and the one of each source: their mean, weighted by how many patients a source has.
+
+    Apart, so that telling two collections from each other does not pass for telling benign from malignant; weighted,
+    so that a handful of patients does not choose the epoch alone.
+    """
     difference = logits_n2[:, 1] - logits_n2[:, 0]
-    return {
-        str(source): float(roc_auc_score(images.malignant[images.sources == source], difference[images.sources == source]))
-        for source in np.unique(images.sources)
-    }
+    aurocs, patients = {}, []
+    for source in np.unique(images.sources):
+        own = images.sources == source
+        aurocs[f"auroc_{source}"] = float(roc_auc_score(images.malignant[own], difference[own]))
+        patients.append(len(np.unique(images.groups[own])))
+    return float(np.average(list(aurocs.values()), weights=patients)), aurocs
 
 
 def _last(out: Path, settings: Settings, resume: bool) -> dict[str, Any] | None:

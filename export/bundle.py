@@ -161,12 +161,8 @@ def _manifest(meta: dict[str, Any], variants: list[dict[str, Any]], precisions: 
         "compared": {variant["precision"]: variant for variant in variants if variant not in carried},
         "reference": {"framework": f"PyTorch {meta['versions']['torch']} float32", "test": meta["test"], "baseline": meta["baseline"]},
         "training": {
-            # only the last names: where the files lay on the training machine is nobody's business
-            "settings": settings
-            | {
-                "data": [f"{kind}={Path(path).name}" for kind, _, path in (entry.partition("=") for entry in settings["data"])],
-                "weights": settings["weights"] if settings["weights"] in ("none", "imagenet") else "/".join(Path(settings["weights"]).parts[-2:]),
-            },
+            "settings": _portable(settings),
+            "before": [{"settings": _portable(run["settings"]), "epoch": run["epoch"]} for run in meta["before"]],
             "epoch": meta["epoch"],
             "split": meta["split"],
             "versions": meta["versions"],
@@ -177,4 +173,13 @@ def _manifest(meta: dict[str, Any], variants: list[dict[str, Any]], precisions: 
         "licence": "Apache-2.0",
         "intended_use": INTENDED_USE,
         "limits": LIMITS,
+    }
+
+
+def _portable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the last names of paths only: where files lay on the training machine is nobody's business."""
+    weights = settings["weights"]
+    return settings | {
+        "data": [f"{kind}={Path(path).name}" for kind, _, path in (entry.partition("=") for entry in settings["data"])],
+        "weights": weights if weights in ("none", "imagenet") else "/".join(Path(weights).parts[-2:]),
     }

@@ -81,13 +81,24 @@ def text(manifest: dict[str, Any]) -> str:
             f"| {difference['flipped']} of {difference['images']} | {carried} |"
         )
     versions = ", ".join(f"{name} {number}" for name, number in manifest["training"]["versions"].items())
+    training = manifest["training"]
+    runs = [*training["before"], {"settings": settings, "epoch": training["epoch"]}]
     lines += [
         "",
         "## Training",
         "",
-        f"Started from `{settings['weights']}`, {settings['epochs']} epochs (best: {manifest['training']['epoch']}), batch {settings['batch_size']}, "
-        f"peak learning rate {settings['learning_rate']:g}, weight decay {settings['weight_decay']:g}, "
-        f"{versions}, source revision {manifest['training']['revision']}.",
+        *(f"{number}. {_run(run)}" for number, run in enumerate(runs, 1)),
+        "",
+        f"{versions}; revision {training['revision']}.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _run(run: dict[str, Any]) -> str:
+    settings = run["settings"]
+    return (
+        f"{', '.join(settings['data'])} at {settings['size']} pixels from `{settings['weights']}`: "
+        f"{settings['epochs']} epochs (kept: {run['epoch']}), "
+        f"batch {settings['batch_size']}, peak learning rate {settings['learning_rate']:g}, weight decay {settings['weight_decay']:g}."
+    )

@@ -10,12 +10,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
 from train import network
 from train.__main__ import main
+from train.data import Images
+from train.fit import _auroc, _moving_average
 
 
 def fit(*options: str | Path) -> tuple[int, str]:
@@ -37,6 +40,30 @@ def test_a_run_leaves_what_a_reviewer_asks_for(run: Path) -> None:
         assert (run / name).read_bytes().startswith(b"\x89PNG")
     assert network.load(run / "best.pt")["meta"]["test"] == metrics["test"]
     assert not list(run.glob("*.part"))
+
+
+def test_the_moving_average_by_hand() -> None:
+    update = _moving_average(0.5)
+    averaged = [torch.tensor([0.0]), torch.tensor(3)]
+    for count in range(3):  # decays 1/10, 2/11, 3/12
+        update(averaged, [torch.tensor([1.0]), torch.tensor(7)], count)
+    assert float(averaged[0]) == pytest.approx(1 - 1 / 10 * 2 / 11 * 3 / 12)
+    assert int(averaged[1]) == 7
+    update(averaged, [torch.tensor([2.0]), torch.tensor(7)], 1000)
+    assert float(averaged[0]) == pytest.approx((1 - 1 / 10 * 2 / 11 * 3 / 12 + 2) / 2)
+
+
+def test_validation_weighs_sources_by_their_patients() -> None:
+    column = np.array
+    sources = column(["idc"] * 8 + ["breakhis"] * 2)
+    groups = column([f"idc/{index // 2}" for index in range(8)] + ["breakhis/1", "breakhis/1"])
+    malignant = column([False, True] * 5)
+    images = Images(np.zeros((10, 1, 1, 3), np.uint8), malignant, sources, groups, sources, groups)
+    right = np.stack([np.zeros(10), malignant], axis=1).astype(np.float32)
+    right[8:, 1] = [1, 0]  # breakhis the wrong way round
+    value, by_source = _auroc(images, right)
+    assert by_source == {"auroc_breakhis": 0.0, "auroc_idc": 1.0}
+    assert value == pytest.approx(4 / 5)
 
 
 def test_what_was_trained_on_is_what_the_split_says(run: Path) -> None:

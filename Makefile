@@ -7,12 +7,13 @@ demo: .venv/installed
 	.venv/bin/bcd-edge samples samples
 	.venv/bin/bcd-edge predict samples
 
-test: .venv-test/installed wheel-test
+test: .venv-test/installed
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
 	.venv-test/bin/lint-imports
 	.venv-test/bin/python -m pytest
+	$(MAKE) wheel-test
 
 # The runtime's tests once more, from the built wheel in an environment without PyTorch.
 wheel-test: .venv-test/installed

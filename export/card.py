@@ -58,7 +58,8 @@ def text(manifest: dict[str, Any]) -> str:
         "",
         f"Chosen {decision['chosen']}. Benign below {decision['review_low']:.4f}, "
         f"malignant from {decision['review_high']:.4f}, between them a person should look. "
-        f"Temperature {manifest['output']['temperature']:.3f}.",
+        f"Temperature {manifest['output']['temperature']:.3f}, fitted on validation patients with both classes weighed alike: "
+        "where cancer is rarer or more frequent than benign tissue, a probability is too high or too low.",
         "",
         "| set | sent to review | malignant images called benign |",
         "|---|---:|---:|",

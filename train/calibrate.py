@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -42,30 +41,38 @@ def temperature(logits: npt.NDArray[np.float32], malignant: Bools, weights: npt.
     return float(np.exp(found.x))
 
 
-def decision(sets: Sequence[tuple[Bools, Floats]]) -> Decision:
-    """Operating threshold and review band from validation sets, each `(malignant N, p_malignant N)`.
+def decision(malignant: Bools, p: Floats, groups: npt.NDArray[np.str_]) -> Decision:
+    """Operating threshold and review band from validation images; sensitivity and specificity weigh patients alike.
 
-    Every set must be served, so the threshold that is lowest over the sets is taken, and the band spans all of them.
+    By patient, over all sets together: one person with many images, or a set with a handful of people, must neither
+    set the threshold alone nor be outvoted by image counts.
+
+    Args:
+        malignant: N labels.
+        p: N calibrated probabilities, 0..1.
+        groups: N patient names.
     """
-
-    def at_sensitivity(wanted: float) -> float:
-        return min(_largest_with(p[malignant], wanted) for malignant, p in sets)
-
-    threshold = at_sensitivity(WANTED_SENSITIVITY)
-    low = min(at_sensitivity(REVIEW_SENSITIVITY), threshold)
-    high = max(threshold, *(1 - _largest_with(1 - p[~malignant], REVIEW_SPECIFICITY) for malignant, p in sets))
+    _, person = np.unique(groups, return_inverse=True)
+    share = np.empty(len(p))
+    for side in (False, True):
+        own = malignant == side
+        share[own] = 1 / np.bincount(person[own])[person[own]]
+    threshold = _largest_with(p[malignant], share[malignant], WANTED_SENSITIVITY)
+    low = _largest_with(p[malignant], share[malignant], REVIEW_SENSITIVITY)
+    high = max(threshold, 1 - _largest_with(1 - p[~malignant], share[~malignant], REVIEW_SPECIFICITY))
     return Decision(
         threshold=threshold,
         review_low=low,
         review_high=float(np.nextafter(high, 1)),
         chosen=(
-            f"on validation patients of every set: threshold for sensitivity {WANTED_SENSITIVITY}; review between the "
-            f"probability with sensitivity {REVIEW_SENSITIVITY} and the one with specificity {REVIEW_SPECIFICITY}"
+            f"on the validation patients of all sets, each weighing the same: threshold for sensitivity {WANTED_SENSITIVITY}; review between "
+            f"the probability with sensitivity {REVIEW_SENSITIVITY} and the one with specificity {REVIEW_SPECIFICITY}"
         ),
     )
 
 
-def _largest_with(scores: Floats, share: float) -> float:
-    """The largest threshold that at least `share` of the scores reach."""
-    ordered = np.sort(scores)[::-1]
-    return float(ordered[int(np.ceil(share * len(ordered))) - 1])
+def _largest_with(scores: Floats, weights: Floats, wanted: float) -> float:
+    """The largest threshold that scores of at least the wanted share of the weight reach."""
+    order = np.argsort(-scores)
+    reached = np.cumsum(weights[order]) / weights.sum()
+    return float(scores[order][np.searchsorted(reached, wanted - 1e-12)])

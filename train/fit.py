@@ -245,12 +245,12 @@ def _finish(out: Path, where: torch.device, history: list[dict[str, float]], tra
     raw = logits(model, validation, where)
     temperature = calibrate.temperature(raw, validation.malignant, class_weights(validation))
     p_validation = calibrate.p_malignant(raw, temperature)
-    by_source = [validation.sources == source for source in np.unique(validation.sources)]
-    decision = calibrate.decision([(validation.malignant[own], p_validation[own]) for own in by_source])
+    decision = calibrate.decision(validation.malignant, p_validation, validation.groups)
     raw_test = logits(model, test, where)
     p_test = calibrate.p_malignant(raw_test, temperature)
     result = {
         **checkpoint["meta"],
+        "revision": revision(),
         "temperature": temperature,
         "decision": decision,
         "test": score_strata(test, p_test, decision),

@@ -29,21 +29,34 @@ def test_training_and_runtime_compute_the_same_probability() -> None:
 VALIDATION = st.lists(st.tuples(st.booleans(), st.floats(0, 0.999)), min_size=4, max_size=60)
 
 
-@given(VALIDATION, VALIDATION)
-def test_every_set_reaches_the_wanted_sensitivity(first: list[tuple[bool, float]], second: list[tuple[bool, float]]) -> None:
-    arrays = [(np.array([True, False, *(m for m, _ in one)]), np.array([0.7, 0.3, *(p for _, p in one)])) for one in (first, second)]
-    rule = calibrate.decision(arrays)
+@given(VALIDATION, st.integers(1, 7))
+def test_the_wanted_shares_of_patients_are_reached(images: list[tuple[bool, float]], patients: int) -> None:
+    malignant = np.array([True, False, *(label for label, _ in images)])
+    p = np.array([0.7, 0.3, *(value for _, value in images)])
+    groups = np.array([str(index % patients) for index in range(len(p))])
+    rule = calibrate.decision(malignant, p, groups)
     assert rule["review_low"] <= rule["threshold"] <= rule["review_high"]
-    for malignant, p in arrays:
-        assert (p[malignant] >= rule["threshold"]).mean() >= calibrate.WANTED_SENSITIVITY
-        assert (p[malignant] >= rule["review_low"]).mean() >= calibrate.REVIEW_SENSITIVITY
-        assert (p[~malignant] < rule["review_high"]).mean() >= calibrate.REVIEW_SPECIFICITY
+
+    def share(side: bool, called: np.ndarray) -> float:
+        return float(np.mean([called[(malignant == side) & (groups == group)].mean() for group in np.unique(groups[malignant == side])]))
+
+    assert share(True, p >= rule["threshold"]) >= calibrate.WANTED_SENSITIVITY - 1e-9
+    assert share(True, p >= rule["review_low"]) >= calibrate.REVIEW_SENSITIVITY - 1e-9
+    assert share(False, p < rule["review_high"]) >= calibrate.REVIEW_SPECIFICITY - 1e-9
+
+
+def test_a_patient_with_many_images_counts_as_one() -> None:
+    malignant = np.array([True] * 119 + [False])
+    p = np.array([0.2] * 100 + [0.9] * 19 + [0.1])  # one patient with 100 images at 0.2, nineteen with one at 0.9
+    groups = np.array(["a"] * 100 + [f"b{index}" for index in range(19)] + ["c"])
+    assert calibrate.decision(malignant, p, groups)["threshold"] == 0.9
+    assert calibrate.decision(malignant, p, np.arange(120).astype(str))["threshold"] == 0.2
 
 
 def test_by_hand() -> None:
     malignant = np.array([True] * 20 + [False] * 20)
     p = np.concatenate([np.linspace(0.05, 1, 20), np.linspace(0, 0.95, 20)])
-    rule = calibrate.decision([(malignant, p)])
+    rule = calibrate.decision(malignant, p, np.arange(40).astype(str))
     assert rule["threshold"] == pytest.approx(0.10)  # 19 of 20 are at or above
     assert rule["review_low"] == pytest.approx(0.05)  # all 20
     assert rule["review_high"] == pytest.approx(0.90, abs=1e-9)  # 19 of 20 benign are below

@@ -98,8 +98,9 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
             row = {"epoch": epoch + 1, "loss": loss, "auroc": auroc} | by_source
             history.append(row | {"seconds": time.monotonic() - started})
             best = row["auroc"] >= max(entry["auroc"] for entry in history)
+            meta["epoch"] = epoch + 1
             if best:
-                _save(out / "best.pt", {"model": averaged.module.state_dict(), "meta": meta | {"epoch": epoch + 1}})
+                _save(out / "best.pt", {"model": averaged.module.state_dict(), "meta": meta})
             parts_of_state = {"model": model, "averaged": averaged, "optimiser": optimiser, "schedule": schedule}
             state = {name: part_of_state.state_dict() for name, part_of_state in parts_of_state.items()}
             _save(out / "last.pt", state | {"history": history, "meta": meta})

@@ -40,7 +40,7 @@ def build(weights: str = "none") -> nn.Module:
         own = False
     else:
         checkpoint = load(Path(weights))
-        own = "meta" in checkpoint
+        own = {"meta", "model"} <= set(checkpoint)
         state = checkpoint["model"] if own else checkpoint
     if not own:
         state = {name: value for name, value in _without_normalisation(state, weights).items() if not name.startswith("fc.")}

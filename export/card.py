@@ -98,8 +98,10 @@ def text(manifest: dict[str, Any]) -> str:
 
 def _run(run: dict[str, Any]) -> str:
     settings = run["settings"]
+    teacher = settings.get("teacher", "none")
     return (
         f"{', '.join(settings['data'])} at {settings['size']} pixels from `{settings['weights']}`: "
         f"{settings['epochs']} epochs (kept: {run['epoch']}), "
-        f"batch {settings['batch_size']}, peak learning rate {settings['learning_rate']:g}, weight decay {settings['weight_decay']:g}."
+        f"batch {settings['batch_size']}, peak learning rate {settings['learning_rate']:g}, weight decay {settings['weight_decay']:g}"
+        + (f", learning the features of {teacher} beside the labels." if teacher != "none" else ".")
     )

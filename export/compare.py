@@ -12,7 +12,7 @@ from bcd_edge.backends import Options, cpu
 from bcd_edge.errors import BundleError
 from train.calibrate import Decision, p_malignant
 from train.data import Images
-from train.fit import score_strata
+from train.evaluate import score_strata
 
 # What a variant may lose; beyond it the bundle is refused.
 MAX_DELTA_P_FP32 = 1e-4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import ResNet
 
 OPSET = 20  # the newest that onnxruntime 1.20 of JetPack 6 loads; its limit for the file format is IR version 10
 IR_VERSION = 10
@@ -28,22 +28,23 @@ class Pixels(nn.Module):
         return logits
 
 
-def folded(network: ResNet) -> ResNet:
-    """A copy in evaluation mode whose every batch norm is part of the convolution before it."""
+def folded(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode in which every batch norm that follows a convolution is part of it.
+
+    In each of `train.network.NETWORKS` a norm registered right after a convolution is also computed right after it;
+    a test compares the outputs of all of them. DenseNet's other norms come before theirs and stay.
+    """
     network = copy.deepcopy(network).eval()
     for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.BatchNorm2d):
-                if name.startswith("bn"):
-                    at, key = module, "conv" + name[2:]
-                else:  # `downsample` is a Sequential of convolution and norm
-                    at, key = module, str(int(name) - 1)
-                setattr(at, key, fuse_conv_bn_eval(getattr(at, key), child))
-                setattr(module, name, nn.Identity())
+        children = list(module.named_children())
+        for (name, child), (norm_name, norm) in itertools.pairwise(children):
+            if isinstance(child, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(child, norm))
+                setattr(module, norm_name, nn.Identity())
     return network
 
 
-def write_fp32(network: ResNet, size: int, path: Path) -> None:
+def write_fp32(network: nn.Module, size: int, path: Path) -> None:
     """Writes the float32 graph: `image` uint8 N x size x size x 3, any N, to `logits` float32 N x 2."""
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     with warnings.catch_warnings():

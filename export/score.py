@@ -13,12 +13,12 @@ from rich.table import Table
 
 from bcd_edge import bundle as reading
 from export.bundle import held_out
-from train.fit import score_strata
+from train.evaluate import score_strata
 
 TOLERANCE = 5e-4  # three digits
 
 
-def score(predictions: Path, bundle: Path | None, data: Sequence[str]) -> bool:
+def score(predictions: Path, bundle: Path | None, data: Sequence[str], split: Path | None) -> bool:
     """Prints both and returns whether they agree to three digits on every metric.
 
     Rows are matched to labels by the SHA-256 of the file, so file names and order do not matter; rows of other
@@ -29,7 +29,8 @@ def score(predictions: Path, bundle: Path | None, data: Sequence[str]) -> bool:
     """
     opened = reading.open(bundle)
     training = opened.manifest["training"]
-    _, test = held_out(data, training["settings"]["seed"], opened.input.height, training["split"]["fingerprint"])
+    how = str(split or training["settings"].get("split", "patient"))
+    _, test = held_out(data, training["settings"], how, training["split"]["fingerprint"])
     try:
         with predictions.open(newline="", encoding="utf-8") as lines:
             rows = {row["sha256"]: row for row in csv.DictReader(lines) if row["status"] == "ok"}
@@ -49,8 +50,8 @@ def score(predictions: Path, bundle: Path | None, data: Sequence[str]) -> bool:
     table = Table("set", "images", "metric", "predicted", "manifest", title=f"{opened.name} {promised['precision']}")
     agree = True
     for source, scores in measured.items():
-        for name, metric in scores["metrics"].items():
-            expected = promised["test"][source]["metrics"][name]["value"]
+        for name, promise in promised["test"][source]["metrics"].items():
+            metric, expected = scores["metrics"][name], promise["value"]
             same = abs(metric["value"] - expected) <= TOLERANCE
             agree &= same
             table.add_row(source, str(scores["images"]), name, f"{metric['value']:.4f}", f"{expected:.4f}{'' if same else ' differs'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,14 @@ def write_collection(path: Path, patients: int = 10, images: int = 3) -> Path:
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded images of tests stay out of the developer's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BCD_EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"breakhis={write_collection(tmp_path_factory.mktemp('images') / 'images.zip')}"
@@ -46,6 +55,8 @@ def run(collection: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "32",
         "--epochs",
         "2",
+        "--head-epochs",
+        "0",
         "--epoch-images",
         "240",
         "--batch-size",

@@ -2,11 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from bcd_edge.cli import ErrorGroup
+
+Command = Callable[..., Any]
+STAGES = click.Choice(["stem", "layer1", "layer2", "layer3", "layer4", "head"])  # of train.network, which loads torch
+out_folder = click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the run.")
+folds_option = click.option("--folds", type=click.IntRange(3), default=5, show_default=True, help="Groups of patients; each tests once.")
+
+
+def settings_options(**changed: Any) -> Callable[[Command], Command]:
+    """The options of `train.fit.Settings`; `changed` names the defaults that a command has for itself."""
+
+    def option(name: str, kind: Any, default: Any, text: str) -> Callable[[Command], Command]:
+        key = name.lstrip("-").replace("-", "_")
+        return click.option(name, type=kind, default=changed.get(key, default), show_default=True, help=text)
+
+    share = click.FloatRange(0, 1, max_open=True)
+    every = [
+        click.option("--data", multiple=True, required=True, metavar="[KIND=]PATH", help="Images: a folder, .zip or .csv. Repeatable."),
+        click.option("--magnification", multiple=True, metavar="100X", help="Only images of this magnification. Repeatable.  [default: all]"),
+        option("--seed", click.IntRange(0), 0, "Decides the split and every random draw."),
+        option("--network", click.Choice(["resnet50", "densenet121", "inception_v3"]), "resnet50", "Architecture."),
+        click.option(
+            "--weights",
+            "--init",
+            default="none",
+            show_default=True,
+            metavar="none|imagenet|FILE",
+            help="Where the network starts: random, torchvision's ImageNet weights, or a file, such as the best.pt of a pretraining.",
+        ),
+        option("--size", click.IntRange(32, 1024), 150, "Side of the network input in pixels."),
+        option("--head-epochs", click.IntRange(0), 2, "Epochs in which only the head learns."),
+        option("--epochs", click.IntRange(1), 18, "Epochs in all."),
+        option("--unfreeze", STAGES, "stem", "First stage that learns after the head epochs; those before it stay as they are."),
+        option("--epoch-images", click.IntRange(0), 0, "Images drawn an epoch; 0 draws as many as there are."),
+        option("--batch-size", click.IntRange(2), 32, "Images in a forward pass."),
+        option("--accumulate", click.IntRange(1), 1, "Forward passes for one step of the optimiser."),
+        option("--learning-rate", click.FloatRange(0, min_open=True), 5e-4, "Peak rate of the head."),
+        option("--layer-decay", click.FloatRange(0, 1, min_open=True), 0.7, "Rate of a stage as a share of the next one's."),
+        option("--warm-up", share, 0.15, "Share of a phase in which the rate rises; then it falls as a cosine."),
+        option("--weight-decay", click.FloatRange(0), 0.05, "Of AdamW; norms and biases have none."),
+        option("--label-smoothing", share, 0.0, "Share of each label given to the other class."),
+        option("--mixup", click.FloatRange(0), 0.0, "Alpha of mixup; 0 mixes nothing."),
+        option("--averaging", share, 0.99, "Decay a step of the moving average of weights that is kept; 0 keeps the last."),
+        option("--patience", click.IntRange(0), 0, "Stop after so many epochs without a better one; 0 never does."),
+        option("--teacher", click.Choice(["none", "efficientnet-lite0"]), "none", "Network whose features the student also learns to predict."),
+        option("--distillation", click.FloatRange(0), 1.0, "Weight of the teacher's loss."),
+    ]
+
+    def wrap(command: Command) -> Command:
+        for add in reversed(every):
+            command = add(command)
+        return command
+
+    return wrap
+
+
+def machine_options(command: Command) -> Command:
+    """What changes how fast a run is and not what it computes."""
+    for add in (
+        click.option("--compile", "compiled", is_flag=True, help="torch.compile the network; pays on a GPU and long runs."),
+        click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that gather batches; 0 does it in this one."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    ):
+        command = add(command)
+    return command
+
+
+split_option = click.option(
+    "--split",
+    default="patient",
+    show_default=True,
+    metavar="patient|image|FILE",
+    help="By patient; by image, which leaks; or the split.json of a run.",
+)
+resume_option = click.option("--resume", is_flag=True, help="Go on with the interrupted run in --out.")
 
 
 @click.group(cls=ErrorGroup)
@@ -15,45 +91,107 @@ def main() -> None:
 
 
 @main.command()
-@click.option(
-    "--data", multiple=True, required=True, metavar="KIND=PATH", help="Images: breakhis=, idc= or lc25000= and a folder or .zip. Repeatable."
-)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the run.")
-@click.option(
-    "--weights",
-    default="none",
-    show_default=True,
-    metavar="none|imagenet|FILE",
-    help="Where the network starts: random, torchvision's ImageNet weights, or a checkpoint.",
-)
-@click.option("--size", type=click.IntRange(32, 1024), default=150, show_default=True, help="Side of the network input in pixels.")
-@click.option("--epochs", type=click.IntRange(1), default=30, show_default=True)
-@click.option("--epoch-images", type=click.IntRange(0), default=0, help="Images drawn an epoch; 0 draws as many as there are.")
-@click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True)
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=3e-4, show_default=True, help="Peak of the one-cycle schedule.")
-@click.option("--weight-decay", type=click.FloatRange(0), default=0.05, show_default=True)
-@click.option(
-    "--averaging",
-    type=click.FloatRange(0, 1, max_open=True),
-    default=0.995,
-    show_default=True,
-    help="Decay a step of the moving average of weights that is kept; 0 keeps the last.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides the split by patient and every random draw.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that augment images; 0 does it in this one.")
-@click.option("--resume", is_flag=True, help="Go on with the interrupted run in --out.")
-def fit(out: Path, resume: bool, device: str, workers: int, **settings: object) -> None:
-    """Fine-tune a ResNet-50, split by patient; keeps the epoch with the best validation AUROC.
+@settings_options()
+@split_option
+@out_folder
+@resume_option
+@machine_options
+def fit(out: Path, resume: bool, device: str, workers: int, compiled: bool, **settings: object) -> None:
+    """Fine-tune a network, split by patient; keeps the epoch with the best validation AUROC.
 
     \b
     Example:
-      python -m train fit --data breakhis=data/breakhis/images.zip --out runs/first
+      python -m train fit --data breakhis=images.zip --weights runs/pretrain/best.pt --out runs/first
     """
     from train.fit import Settings
     from train.fit import fit as run
 
-    run(Settings(**settings), out, resume=resume, device=device, workers=workers)  # type: ignore[arg-type]
+    run(Settings(**settings), out, resume=resume, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
+
+
+@main.command()
+@settings_options(size=96, head_epochs=0, epochs=20, batch_size=64, learning_rate=1e-3, layer_decay=1.0, averaging=0.995)
+@split_option
+@out_folder
+@resume_option
+@machine_options
+def pretrain(out: Path, resume: bool, device: str, workers: int, compiled: bool, **settings: object) -> None:
+    """Train on a larger related set, for `fit --init`: all layers from the start, small pictures, many epochs.
+
+    The patients that the split holds out are never trained on, so that a later `fit` with the same seed can test on them.
+
+    \b
+    Example:
+      python -m train pretrain --data idc=idc_patches.zip --data lc25000=tiles.zip --out runs/pretrain
+      python -m train fit --data breakhis=images.zip --init runs/pretrain/best.pt --out runs/breast
+    """
+    from train.fit import Settings
+    from train.fit import fit as run
+
+    run(Settings(**settings), out, resume=resume, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
+
+
+@main.command("data")
+@click.argument("paths", nargs=-1, required=True, metavar="[KIND=]PATH...")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split that is checked.")
+@click.option("--split", "how", default="patient", show_default=True, metavar="patient|image|FILE", help="The split that is checked.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Also write the findings here.")
+def data_command(paths: tuple[str, ...], seed: int, how: str, json_path: Path | None) -> None:
+    """Say what image collections hold, and whether a duplicate or a patient would cross the split (then exit code 1)."""
+    from rich.console import Console
+
+    from train.audit import audit
+
+    fine = audit(
+        paths,
+        seed=seed,
+        split="patient" if how not in ("patient", "image") else how,
+        split_file=None if how in ("patient", "image") else Path(how),
+        console=Console(),
+        json_path=json_path,
+    )
+    raise SystemExit(0 if fine else 1)
+
+
+@main.command("cross-validate")
+@settings_options()
+@folds_option
+@out_folder
+@machine_options
+def cross_validate(out: Path, folds: int, device: str, workers: int, compiled: bool, **settings: object) -> None:
+    """Train and test once per fold of patients; run it again to go on after an interruption.
+
+    Prints the out-of-fold figures with intervals, beside colour alone and frozen features with the same folds.
+    """
+    from train.crossval import cross_validate as run
+    from train.fit import Settings
+
+    run(Settings(**settings), out, folds, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
+
+
+@main.command("reproduce-published")
+@settings_options()
+@out_folder
+@machine_options
+def reproduce_published(out: Path, device: str, workers: int, compiled: bool, **settings: object) -> None:
+    """The published protocol (140 test images, 60 benign and 80 malignant, split by image) beside one split by patient."""
+    from train.fit import Settings
+    from train.published import reproduce
+
+    reproduce(Settings(**settings), out, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
+
+
+@main.command()
+@click.option("--network", type=click.Choice(["resnet50", "densenet121", "inception_v3"]), default="resnet50", show_default=True)
+@click.option("--size", type=click.IntRange(75, 1024), default=150, show_default=True)
+@click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True)
+@click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True, help="For each of the three.")
+@machine_options
+def bench(network: str, size: int, batch_size: int, seconds: float, device: str, workers: int, compiled: bool) -> None:
+    """Images a second of the loader alone, of the step on pixels that are there already, and of both together."""
+    from train.bench import bench as run
+
+    run(network, size, batch_size, seconds, device=device, workers=workers, compiled=compiled)
 
 
 if __name__ == "__main__":

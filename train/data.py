@@ -1,25 +1,20 @@
-"""Labelled images in memory, decoded and resized by the runtime's own code, and the augmentation of the training part."""
+"""Labelled images, decoded and resized by the runtime's own code, and how often each is drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import click
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.progress import track
-from skimage.color import hed_from_rgb, rgb_from_hed
 from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision.transforms import v2
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from bcd_edge import imaging
-from bcd_edge.bundle import Input
-from bcd_edge.errors import InputError
-from train.sources import Item, read
-from train.split import Part
+from train import cache
+from train.sources import Item, read, unique
+from train.split import Part, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +35,32 @@ class Images:
         return Images(*(getattr(self, name)[mask] for name in self.__slots__))
 
 
-def read_all(specifications: Sequence[str]) -> list[Item]:
-    """The items of every `KIND=PATH`, each file content once."""
-    unique = {item.sha256: item for specification in specifications for item in read(specification)}
-    return sorted(unique.values(), key=lambda item: (item.source, item.name))
+def read_all(specifications: Sequence[str], magnifications: Sequence[str] = ()) -> list[Item]:
+    """The items of every `KIND=PATH`, each file content once.
+
+    Args:
+        specifications: as `train.sources.read` takes them.
+        magnifications: such as `100X`; images of another one are left out, images without one are kept.
+
+    Raises:
+        click.ClickException: the filter leaves nothing.
+    """
+    found = unique([item for specification in specifications for item in read(specification)])
+    items = [item for item in found if not magnifications or not item.magnification or item.magnification in magnifications]
+    if not items:
+        known = sorted({item.magnification for item in found})
+        raise click.ClickException(f"--magnification {', '.join(magnifications)}: no image has it; there are {', '.join(known)}.")
+    return sorted(items, key=lambda item: (item.source, item.name))
 
 
 def decode(items: Sequence[Item], size: int) -> Images:
-    """Decodes and resizes with `bcd_edge.imaging`; a damaged image ends the run, because a score must not hide it."""
-    pixels = np.empty((len(items), size, size, 3), np.uint8)
-    for index, item in enumerate(track(items, f"decoding {len(items)} images", transient=True)):
-        try:
-            pixels[index] = imaging.fit(imaging.decode(item.data), Input(size, size))
-        except InputError as error:
-            raise click.ClickException(f"{item.source} {item.name}: {error}") from None
+    """Decodes and resizes with `bcd_edge.imaging`, or takes what an earlier run kept.
+
+    Raises:
+        click.ClickException: an image is damaged; a score must not hide it.
+    """
     return Images(
-        pixels,
+        cache.pixels(items, size),
         np.array([item.malignant for item in items]),
         np.array([item.source for item in items]),
         np.array([item.group for item in items]),
@@ -64,8 +69,10 @@ def decode(items: Sequence[Item], size: int) -> Images:
     )
 
 
-def part(images: Images, parts: dict[str, Part], name: Part) -> Images:
-    return images.select(np.array([parts[group] == name for group in images.groups]))
+def part(images: Images, split: Split, name: Part) -> Images:
+    """The images of one part of a split."""
+    keys = images.groups if split.unit == "patient" else images.sha256
+    return images.select(np.array([split.parts[key] == name for key in keys]))
 
 
 def class_weights(images: Images) -> npt.NDArray[np.float32]:
@@ -97,59 +104,37 @@ def sampling_weights(images: Images) -> npt.NDArray[np.float64]:
     return 1 / np.sqrt(counts(images.sources) * counts(images.groups))
 
 
-class StainJitter(v2.Transform):
-    """Scales and shifts haematoxylin, eosin and residual apart in optical density (Tellez et al., IEEE TMI 2018).
+class Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Whole batches by their indices: uint8 N x 3 x H x W (a view of NHWC memory), target float32 N, loss weight float32 N.
 
-    Takes and returns float32 C x H x W in 0..1. The matrices are Ruifrok & Johnston's, from scikit-image.
+    Nothing is decoded or augmented here: a batch is a gather, and `train.augment` works where the network does.
     """
-
-    def __init__(self, sigma: float) -> None:
-        super().__init__()
-        self.sigma = sigma
-        self.to_hed = torch.tensor(hed_from_rgb, dtype=torch.float32)
-        self.to_rgb = torch.tensor(rgb_from_hed, dtype=torch.float32)
-
-    def transform(self, inpt: Tensor, params: dict[str, object]) -> Tensor:
-        scale = 1 + self.sigma * (2 * torch.rand(3) - 1)
-        shift = 0.2 * self.sigma * (2 * torch.rand(3) - 1)
-        # density' = (density to_hed * scale + shift) to_rgb, as one 3x3 product
-        mix = (self.to_hed * scale) @ self.to_rgb
-        density = -torch.log(inpt.clamp(min=1 / 255))
-        moved = torch.einsum("chw,cd->dhw", density, mix) + (shift @ self.to_rgb).view(3, 1, 1)
-        return torch.exp(-moved).clamp(0, 1)
-
-
-def augmentation(size: int) -> v2.Transform:
-    """Rotation, translation, zoom, flips and stain-colour jitter; uint8 C x H x W to float32 C x H x W in 0..1.
-
-    Tissue has no up or left, so any angle is as real as another; reflection fills what a rotation uncovers, since
-    black corners would be seen in training only.
-    """
-    return v2.Compose(
-        [
-            v2.Pad(int(0.4 * size), padding_mode="reflect"),
-            v2.RandomAffine(180, translate=(0.05, 0.05), scale=(0.8, 1.5), interpolation=v2.InterpolationMode.BILINEAR),
-            v2.CenterCrop(size),
-            v2.RandomHorizontalFlip(),
-            v2.RandomVerticalFlip(),
-            v2.ToDtype(torch.float32, scale=True),
-            StainJitter(0.3),
-            v2.ColorJitter(brightness=0.15, contrast=0.15, saturation=0.15, hue=0.02),
-        ]
-    )
-
-
-class Augmented(Dataset[tuple[Tensor, int, float]]):
-    """Training examples: float32 C x H x W in 0..1, class index, loss weight."""
 
     def __init__(self, images: Images) -> None:
-        self.images = images
-        self.weights = class_weights(images)
-        self.augment = augmentation(images.pixels_nhwc_u8.shape[1])
+        self.pixels = images.pixels_nhwc_u8
+        self.targets = torch.from_numpy(images.malignant.astype(np.float32))
+        self.weights = torch.from_numpy(class_weights(images))
+
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        pixels = torch.from_numpy(self.pixels[indices])
+        return pixels.permute(0, 3, 1, 2), self.targets[indices], self.weights[indices]
+
+
+class Draws(Sampler[list[int]]):
+    """`batches` lists of `size` indices, drawn with replacement in proportion to `weights`."""
+
+    def __init__(self, weights: npt.NDArray[np.float64], batches: int, size: int) -> None:
+        self.weights, self.batches, self.size = torch.from_numpy(weights), batches, size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        drawn = torch.multinomial(self.weights, self.batches * self.size, replacement=True)
+        yield from drawn.view(self.batches, self.size).tolist()
 
     def __len__(self) -> int:
-        return len(self.images)
+        return self.batches
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int, float]:
-        image = torch.from_numpy(self.images.pixels_nhwc_u8[index]).permute(2, 0, 1)
-        return self.augment(image), int(self.images.malignant[index]), float(self.weights[index])
+
+def loader(images: Images, batches: int, size: int, workers: int, where: torch.device) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
+    """An epoch of `batches` batches of `size` images; pinned memory where they go to a GPU."""
+    draws = Draws(sampling_weights(images), batches, size)
+    return DataLoader(Batches(images), batch_size=None, sampler=draws, num_workers=workers, pin_memory=where.type == "cuda")

@@ -1,32 +1,27 @@
-"""`python -m train fit`: the loop, its checkpoints, and what a finished run leaves behind."""
+"""`python -m train fit` and `pretrain`: the loop, and what a finished run leaves behind."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, WeightedRandomSampler
 
-from train import baseline, calibrate, metrics, network, plots
-from train.data import Augmented, Images, class_weights, decode, part, read_all, sampling_weights
-from train.split import PARTS, Part, by_patient, fingerprint
+from train import baseline, calibrate, checkpoint, evaluate, network, optimise, report, split
+from train.augment import augment, mix
+from train.data import Images, class_weights, decode, loader, part, read_all
+from train.teacher import Distillation
 
 console = Console(stderr=True)
 
@@ -36,267 +31,243 @@ class Settings:
     """Everything that decides a run's result; stored in its checkpoints, so that `--resume` can refuse other ones."""
 
     data: tuple[str, ...]
-    weights: str
-    size: int
-    epochs: int
-    epoch_images: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    averaging: float
-    seed: int
+    magnification: tuple[str, ...] = ()
+    split: str = "patient"
+    seed: int = 0
+    network: str = "resnet50"
+    weights: str = "none"
+    size: int = 150
+    head_epochs: int = 2
+    epochs: int = 18
+    unfreeze: str = "stem"
+    epoch_images: int = 0
+    batch_size: int = 32
+    accumulate: int = 1
+    learning_rate: float = 5e-4
+    layer_decay: float = 0.7
+    warm_up: float = 0.15
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    averaging: float = 0.99
+    patience: int = 0
+    teacher: str = "none"
+    distillation: float = 1.0
 
 
-def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: int) -> None:
+def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: int, compiled: bool = False) -> None:
     """Trains, keeps the best epoch by validation AUROC, calibrates it, scores it on the test patients.
 
-    `out` receives `last.pt` after every epoch, `best.pt`, `metrics.json`, `split.json`, `history.csv` and PNG plots.
+    `out` receives `last.pt` after every epoch, `best.pt`, `metrics.json`, `predictions.csv`, `split.json`,
+    `history.csv`, `report.html` and its PNG plots.
 
     Raises:
         click.ClickException: the run exists and `--resume` was not given, or the other way round; settings differ;
             initial weights were trained on patients that this run holds out; there is no GPU though one was asked for.
     """
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    where = device_named(device)
+    smallest = network.NETWORKS[settings.network].smallest
+    if settings.size < smallest:
+        raise click.ClickException(f"--size {settings.size}: {settings.network} needs at least {smallest} pixels.")
+    plain = json.loads(json.dumps(asdict(settings)))
+    last = _last(out, plain, resume)
+    items = read_all(settings.data, settings.magnification)
+    divided = split.make(items, settings.split, settings.seed)
+    for item in items:
+        divided.part(item)
+    images = decode(items, settings.size)
+    parts = {name: part(images, divided, name) for name in split.PARTS}
+    for name, own in parts.items():
+        if not any(0 < own.malignant[own.sources == source].sum() < (own.sources == source).sum() for source in np.unique(own.sources)):
+            raise click.ClickException(f"--split {settings.split}: no collection has both classes in its {name} part; give more images.")
+    torch.manual_seed(settings.seed)
+    model = network.build(settings.weights, settings.network)
+    meta = checkpoint.origin(plain, divided, parts)
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint.write(out / "split.json", divided.text())
+    if divided.leaky:
+        console.print("[bold red]LEAKY[/]: split by image, so patients are on both sides; every output says so.")
+    history = Training(settings, model, parts, where, workers, compiled).run(out, meta, last)
+    finish(out, where, history, parts)
+
+
+class Training:
+    """The state that changes while a network learns: weights, their average, optimiser and schedule."""
+
+    def __init__(self, settings: Settings, model: nn.Module, parts: dict[str, Images], where: torch.device, workers: int, compiled: bool) -> None:
+        self.settings, self.parts, self.where, self.workers = settings, parts, where, workers
+        self.architecture = network.NETWORKS[settings.network]
+        self.model = model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        step = settings.batch_size * settings.accumulate
+        self.steps = max(1, -(-(settings.epoch_images or len(parts["train"])) // step))
+        head_epochs = min(settings.head_epochs, settings.epochs - 1)
+        self.phases = (head_epochs * self.steps, (settings.epochs - head_epochs) * self.steps)
+        groups = optimise.parameter_groups(model, self.architecture, settings.learning_rate, settings.layer_decay, settings.weight_decay)
+        self.distillation = None
+        if settings.teacher != "none":
+            width = model.get_submodule(self.architecture.head).in_features
+            self.distillation = Distillation(settings.teacher, int(width)).to(where)  # type: ignore[arg-type]
+            groups.append({"params": list(self.distillation.parameters()), "lr": settings.learning_rate, "weight_decay": 0.0})
+        self.optimiser = torch.optim.AdamW(groups)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda at: optimise.rate(at, self.phases, settings.warm_up))
+        self.averaged = AveragedModel(self.model, multi_avg_fn=optimise.moving_average(settings.averaging), use_buffers=True)
+        self.forward = torch.compile(self._forward) if compiled else self._forward
+
+    def run(self, out: Path, meta: dict[str, Any], last: dict[str, Any] | None) -> list[dict[str, float]]:
+        """All epochs that are not done yet; returns the history. `out` receives `last.pt` and `best.pt`."""
+        history: list[dict[str, float]] = []
+        if last:
+            history = last["history"]
+            for name, part_of_state in self._state().items():
+                part_of_state.load_state_dict(last[name])
+        with _progress() as progress:
+            bar = progress.add_task("training", total=self.settings.epochs * self.steps, completed=len(history) * self.steps, note="")
+            for epoch in range(len(history), self.settings.epochs):
+                if self._stalled(history):
+                    console.log(f"no better epoch in {self.settings.patience}: stopping early")
+                    break
+                torch.manual_seed(self.settings.seed * 100_003 + epoch)  # an epoch draws the same whether or not the run was cut before it
+                started = time.monotonic()
+                row = {"epoch": epoch + 1} | self._epoch(epoch, lambda: progress.advance(bar)) | self._validate()
+                history.append(row | {"seconds": time.monotonic() - started})
+                self._keep(out, meta | {"epoch": epoch + 1}, history)
+                progress.update(bar, note=f"epoch {epoch + 1} loss {row['loss']:.3f} AUROC {row['auroc']:.3f}")
+                figures = " ".join(f"{key} {value:.4f}" for key, value in row.items() if key != "epoch")
+                console.log(f"epoch {epoch + 1}/{self.settings.epochs} {figures}")
+        return history
+
+    def _validate(self) -> dict[str, float]:
+        images = self.parts["validation"]
+        return evaluate.validate(images, evaluate.logits(self.averaged.module, images, self.where, fast=True))
+
+    def _keep(self, out: Path, meta: dict[str, Any], history: list[dict[str, float]]) -> None:
+        """Writes `last.pt`, and before it `best.pt` if no epoch was better: killed between the two, the epoch is run again."""
+        if history[-1]["auroc"] >= max(row["auroc"] for row in history):
+            checkpoint.save(out / "best.pt", {"model": self.averaged.module.state_dict(), "meta": meta})
+        state = {name: part_of_state.state_dict() for name, part_of_state in self._state().items()}
+        checkpoint.save(out / "last.pt", state | {"history": history, "meta": meta})
+
+    def _state(self) -> dict[str, Any]:
+        state = {"model": self.model, "averaged": self.averaged, "optimiser": self.optimiser, "schedule": self.schedule}
+        return state | ({"distillation": self.distillation} if self.distillation else {})
+
+    def _stalled(self, history: list[dict[str, float]]) -> bool:
+        """Whether the best epoch lies `patience` epochs back; while only the head learns, nothing has stalled."""
+        if not self.settings.patience or len(history) <= self.settings.head_epochs:
+            return False
+        best = max(range(len(history)), key=lambda index: history[index]["auroc"])
+        return len(history) - 1 - max(best, self.settings.head_epochs) >= self.settings.patience
+
+    def thaw(self, epoch: int) -> None:
+        """Lets what learns in an epoch learn: only the head in the first phase."""
+        first = "head" if epoch * self.steps < self.phases[0] else self.settings.unfreeze
+        optimise.thaw(self.model, self.architecture, first)
+
+    def step(self, batches: Iterator[tuple[Tensor, ...]]) -> tuple[float, float, float]:
+        """One step of the optimiser over `accumulate` batches: mean loss, weight of what was right, weight of all."""
+        accumulate = self.settings.accumulate
+        total, right, seen = 0.0, 0.0, 0.0
+        self.optimiser.zero_grad(set_to_none=True)
+        for _ in range(accumulate):
+            pixels, target, weight = (value.to(self.where, non_blocking=True) for value in next(batches))
+            images = augment(pixels).contiguous(memory_format=torch.channels_last)
+            loss, logits = self._loss(images, target, weight)
+            (loss / accumulate).backward()
+            total += float(loss.detach()) / accumulate
+            right += float((((logits >= 0) == (target >= 0.5)) * weight).sum())
+            seen += float(weight.sum())
+        if not np.isfinite(total):
+            raise click.ClickException("The loss is no longer a number; lower --learning-rate and start again in another --out.")
+        self.optimiser.step()
+        self.schedule.step()
+        self.averaged.update_parameters(self.model)
+        return total, right, seen
+
+    def _epoch(self, epoch: int, advance: Callable[[], None]) -> dict[str, float]:
+        self.thaw(epoch)
+        count = self.steps * self.settings.accumulate
+        batches = iter(loader(self.parts["train"], count, self.settings.batch_size, self.workers, self.where))
+        sums = np.zeros(3)
+        for _ in range(self.steps):
+            sums += self.step(batches)
+            advance()
+        return {"loss": float(sums[0] / self.steps), "train_accuracy": float(sums[1] / sums[2])}
+
+    def _loss(self, images: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted binary cross-entropy on the difference of the two logits, and what distillation adds to it."""
+        if self.settings.mixup:
+            images, target, weight = mix(images, target, weight, self.settings.mixup)
+        logits, features = self.forward(images)
+        smooth = self.settings.label_smoothing
+        losses = binary_cross_entropy_with_logits(logits, target * (1 - smooth) + smooth / 2, reduction="none")
+        loss = (losses * weight).mean()
+        if self.distillation:
+            with evaluate.autocast(self.where, True):
+                loss = loss + self.settings.distillation * self.distillation(features, images)
+        return loss, logits.detach()
+
+    def _forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        with evaluate.autocast(self.where, True):
+            logits, features = network.features(self.model, self.settings.network, images)
+        return logits[:, 1].float() - logits[:, 0].float(), features
+
+
+def finish(out: Path, where: torch.device, history: list[dict[str, float]], parts: dict[str, Images]) -> None:
+    """Calibrates the best epoch on validation, scores it on test, and writes everything a reader needs."""
+    kept = network.load(out / "best.pt")
+    model = network.build(name=kept["meta"]["settings"]["network"])
+    model.load_state_dict(kept["model"])
+    model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    raw = evaluate.logits(model, parts["validation"], where)
+    validation = parts["validation"]
+    temperature = calibrate.temperature(raw, validation.malignant, class_weights(validation))
+    decision = calibrate.decision(validation.malignant, calibrate.p_malignant(raw, temperature), validation.groups)
+    p_test = calibrate.p_malignant(evaluate.logits(model, parts["test"], where), temperature)
+    result = {
+        **kept["meta"],
+        "revision": checkpoint.revision(),
+        "temperature": temperature,
+        "decision": decision,
+        "test": evaluate.score_strata(parts["test"], p_test, decision),
+        "baseline": baseline.colour(parts["train"], parts["test"]),
+    }
+    checkpoint.save(out / "best.pt", {"model": kept["model"], "meta": result})
+    report.write(out, result, history, parts["test"], p_test)
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    rows = [",".join(f"{row[key]:.6g}" for key in columns) for row in history]
+    checkpoint.write(out / "history.csv", "\n".join([",".join(columns), *rows]) + "\n")
+    checkpoint.write(out / "predictions.csv", evaluate.predictions(parts["test"], p_test))
+    checkpoint.write(out / "metrics.json", json.dumps(result, indent=2))
+    leaky = "LEAKY " if result["leaky"] else ""
+    for source, scores in result["test"].items():
+        line = ", ".join(f"{name} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for name, m in scores["metrics"].items())
+        console.print(f"[bold]{leaky}{source}[/]: {scores['images']} images of {scores['patients']} test patients: {line}", highlight=False)
+    console.print(f"Next: python -m export bundle --run {out} --out BUNDLE")
+
+
+def device_named(name: str) -> torch.device:
+    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
     if where.type == "cuda" and not torch.cuda.is_available():
         raise click.ClickException("--device cuda: this PyTorch finds no CUDA GPU; use --device cpu, or check `nvidia-smi`.")
-    last = _last(out, settings, resume)
-    torch.manual_seed(settings.seed)
-    items = read_all(settings.data)
-    parts = by_patient(items, settings.seed)
-    images = decode(items, settings.size)
-    training, validation, test = (part(images, parts, name) for name in PARTS)
-    model = network.build(settings.weights)
-    meta = _meta(settings, parts, training, validation, test)
-    meta |= _ancestry(settings, parts)
-    _write(out / "split.json", json.dumps(parts, indent=0, sort_keys=True))
-
-    model = model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = -(-settings.epoch_images // settings.batch_size) if settings.epoch_images else -(-len(training) // settings.batch_size)
-    optimiser = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=settings.epochs * batches, pct_start=0.15, cycle_momentum=False
-    )
-    averaged = AveragedModel(model, multi_avg_fn=_moving_average(settings.averaging), use_buffers=True)
-    history: list[dict[str, float]] = []
-    if last:
-        averaged.load_state_dict(last["averaged"])
-        model.load_state_dict(last["model"])
-        optimiser.load_state_dict(last["optimiser"])
-        schedule.load_state_dict(last["schedule"])
-        history = last["history"]
-    dataset, weights = Augmented(training), sampling_weights(training)
-
-    with _progress() as progress:
-        bar = progress.add_task("training", total=settings.epochs * batches, completed=len(history) * batches, note="")
-        for epoch in range(len(history), settings.epochs):
-            torch.manual_seed(settings.seed * 100_003 + epoch)  # an epoch draws the same whether or not the run was cut before it
-            sampler = WeightedRandomSampler(weights.tolist(), batches * settings.batch_size)
-            loader = DataLoader(dataset, settings.batch_size, sampler=sampler, num_workers=workers, persistent_workers=False)
-            started = time.monotonic()
-            loss = _train_epoch(model, averaged, loader, optimiser, schedule, where, lambda: progress.advance(bar))
-            auroc, by_source = _auroc(validation, logits(averaged.module, validation, where, fast=True))
-            row = {"epoch": epoch + 1, "loss": loss, "auroc": auroc} | by_source
-            history.append(row | {"seconds": time.monotonic() - started})
-            best = row["auroc"] >= max(entry["auroc"] for entry in history)
-            meta["epoch"] = epoch + 1
-            if best:
-                _save(out / "best.pt", {"model": averaged.module.state_dict(), "meta": meta})
-            parts_of_state = {"model": model, "averaged": averaged, "optimiser": optimiser, "schedule": schedule}
-            state = {name: part_of_state.state_dict() for name, part_of_state in parts_of_state.items()}
-            _save(out / "last.pt", state | {"history": history, "meta": meta})
-            progress.update(bar, note=f"epoch {epoch + 1} loss {loss:.3f} AUROC {row['auroc']:.3f}{' best' if best else ''}")
-            console.log(f"epoch {epoch + 1}/{settings.epochs} " + " ".join(f"{key} {value:.4f}" for key, value in row.items() if key != "epoch"))
-    _finish(out, where, history, training, validation, test)
+    if where.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+    return where
 
 
-def logits(model: nn.Module, images: Images, where: torch.device, *, fast: bool = False) -> npt.NDArray[np.float32]:
-    """float32 N x 2 in evaluation mode; `fast` allows bfloat16, for choosing an epoch and never for a reported figure."""
-    model.eval()
-    results = []
-    with torch.inference_mode(), _autocast(where, fast):
-        for start in range(0, len(images), 64):
-            batch = torch.from_numpy(images.pixels_nhwc_u8[start : start + 64]).to(where).permute(0, 3, 1, 2)
-            results.append(model(batch.float() / 255).float().cpu().numpy())
-    return np.concatenate(results)
-
-
-def _train_epoch(
-    model: nn.Module, averaged: AveragedModel, loader: DataLoader[Any], optimiser: Any, schedule: Any, where: torch.device, step: Any
-) -> float:
-    model.train()
-    total = 0.0
-    for image_nchw, target, weight in loader:
-        image_nchw = image_nchw.to(where, memory_format=torch.channels_last, non_blocking=True)
-        with _autocast(where, True):
-            output = model(image_nchw)
-        # two logits and cross-entropy are binary cross-entropy on their difference
-        losses = nn.functional.cross_entropy(output.float(), target.to(where), reduction="none")
-        loss: Tensor = (losses * weight.to(where)).mean()
-        if not torch.isfinite(loss):
-            raise click.ClickException("The loss is no longer a number; lower --learning-rate and start again in another --out.")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        averaged.update_parameters(model)
-        total += float(loss.detach())
-        step()
-    return total / len(loader)
-
-
-def _autocast(where: torch.device, wanted: bool) -> AbstractContextManager[Any]:
-    """bfloat16 where the machine multiplies it in hardware: every CUDA GPU we support, and CPUs with AVX-512 BF16."""
-    fast = where.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(where.type, torch.bfloat16, enabled=wanted and fast)
-
-
-def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average of weights and batch statistics, quick at first (as `(1 + n) / (10 + n)`), then `decay`.
-
-    One epoch's weights swing with the last batches, most of all the batch statistics of a mix of collections; their
-    average does not (Polyak & Juditsky, SIAM J. Control Optim. 1992), and it is what is validated and kept.
-    """
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
-        for old, new in zip(averaged, current, strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, weight)
-            else:
-                old.copy_(new)
-
-    return update
-
-
-def _auroc(images: Images, logits_n2: npt.NDArray[np.float32]) -> tuple[float, dict[str, float]]:
-    """Validation AUROC, and the one of each source: their mean, weighted by how many patients a source has.
-
-    Apart, so that telling two collections from each other does not pass for telling benign from malignant; weighted,
-    so that a handful of patients does not choose the epoch alone.
-    """
-    difference = logits_n2[:, 1] - logits_n2[:, 0]
-    aurocs, patients = {}, []
-    for source in np.unique(images.sources):
-        own = images.sources == source
-        aurocs[f"auroc_{source}"] = float(roc_auc_score(images.malignant[own], difference[own]))
-        patients.append(len(np.unique(images.groups[own])))
-    return float(np.average(list(aurocs.values()), weights=patients)), aurocs
-
-
-def _last(out: Path, settings: Settings, resume: bool) -> dict[str, Any] | None:
+def _last(out: Path, settings: dict[str, Any], resume: bool) -> dict[str, Any] | None:
     path = out / "last.pt"
     if not resume:
         if path.exists() or (out / "metrics.json").exists():
             raise click.ClickException(f"{out} already holds a run; continue it with --resume or give another --out.")
-        out.mkdir(parents=True, exist_ok=True)
         return None
     if not path.exists():
         raise click.ClickException(f"{out} holds no run to resume; leave --resume away to start one.")
     last = network.load(path)
-    before, now = last["meta"]["settings"], json.loads(json.dumps(asdict(settings)))
-    changed = [name for name in now if before.get(name) != now[name]]
+    before = last["meta"]["settings"]
+    changed = [name for name in settings if before.get(name) != settings[name]]
     if changed:
         raise click.ClickException(f"{out} was started with another {', '.join(changed)}; resume with the same or give another --out.")
     return last
-
-
-def _meta(settings: Settings, parts: dict[str, Part], training: Images, validation: Images, test: Images) -> dict[str, Any]:
-    def counts(images: Images) -> dict[str, dict[str, int]]:
-        return {
-            str(source): {
-                "patients": len(np.unique(images.groups[images.sources == source])),
-                "benign": int((~images.malignant[images.sources == source]).sum()),
-                "malignant": int(images.malignant[images.sources == source].sum()),
-            }
-            for source in np.unique(images.sources)
-        }
-
-    return {
-        "settings": json.loads(json.dumps(asdict(settings))),
-        "classes": list(network.CLASSES),
-        "split": {"fingerprint": fingerprint(parts), "parts": dict(zip(PARTS, map(counts, (training, validation, test)), strict=True))},
-        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-learn")},
-        "revision": revision(),
-    }
-
-
-def _ancestry(settings: Settings, parts: dict[str, Part]) -> dict[str, Any]:
-    """Every patient the weights have seen and the settings of the runs before; refuses weights that saw one held out here."""
-    seen = {group for group, name in parts.items() if name == "train"}
-    if settings.weights in ("none", "imagenet"):
-        return {"trained_on": sorted(seen), "before": []}
-    meta = network.load(Path(settings.weights)).get("meta", {})
-    leaked = sorted(group for group in meta.get("trained_on", []) if parts.get(group, "train") != "train")
-    if leaked:
-        raise click.ClickException(
-            f"--weights {settings.weights}: trained on {len(leaked)} patients that this run holds out ({', '.join(leaked[:3])} ...); "
-            "use the same --seed as that run."
-        )
-    before = [{"settings": meta["settings"], "epoch": meta["epoch"]}] if meta else []
-    return {"trained_on": sorted(seen | set(meta.get("trained_on", []))), "before": [*meta.get("before", []), *before]}
-
-
-def _finish(out: Path, where: torch.device, history: list[dict[str, float]], training: Images, validation: Images, test: Images) -> None:
-    """Calibrates the best epoch on validation, scores it on test, and writes everything a reader needs."""
-    checkpoint = network.load(out / "best.pt")
-    model = network.build()
-    model.load_state_dict(checkpoint["model"])
-    model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    raw = logits(model, validation, where)
-    temperature = calibrate.temperature(raw, validation.malignant, class_weights(validation))
-    p_validation = calibrate.p_malignant(raw, temperature)
-    decision = calibrate.decision(validation.malignant, p_validation, validation.groups)
-    raw_test = logits(model, test, where)
-    p_test = calibrate.p_malignant(raw_test, temperature)
-    result = {
-        **checkpoint["meta"],
-        "revision": revision(),
-        "temperature": temperature,
-        "decision": decision,
-        "test": score_strata(test, p_test, decision),
-        "baseline": baseline.colour(training, test),
-    }
-    _save(out / "best.pt", {"model": checkpoint["model"], "meta": result})
-    plots.draw(out, history, test, p_test, decision["threshold"])
-    _write(out / "history.csv", "\n".join([",".join(history[0]), *(",".join(f"{value:.6g}" for value in row.values()) for row in history)]) + "\n")
-    _write(out / "metrics.json", json.dumps(result, indent=2))
-    for source, scores in result["test"].items():
-        line = ", ".join(f"{name} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for name, m in scores["metrics"].items())
-        console.print(f"[bold]{source}[/]: {scores['images']} images of {scores['patients']} test patients: {line}", highlight=False)
-    console.print(f"Next: python -m export bundle --run {out} --out BUNDLE")
-
-
-def score_strata(images: Images, p_malignant: npt.NDArray[np.float64], decision: calibrate.Decision) -> dict[str, Any]:
-    """Scores per source and per magnification within one.
-
-    A stratum with fewer than two patients of a class is left out: resampling one patient gives an interval of width
-    zero, which would look like certainty.
-    """
-    chosen = {str(source): images.sources == source for source in np.unique(images.sources)}
-    chosen |= {str(stratum): images.strata == stratum for stratum in np.unique(images.strata)}
-    results: dict[str, Any] = {}
-    for name, own in chosen.items():
-        malignant, p, groups = images.malignant[own], p_malignant[own], images.groups[own]
-        if all(len(np.unique(groups[malignant == side])) >= 2 for side in (False, True)):
-            review = (p >= decision["review_low"]) & (p < decision["review_high"])
-            results[name] = {
-                **metrics.score(malignant, p, groups, decision["threshold"]),
-                "review": int(review.sum()),
-                "malignant_called_benign": int((malignant & (p < decision["review_low"])).sum()),
-            }
-    return results
-
-
-def revision() -> str:
-    """The source revision, with `-dirty` if files differ from it, or `unknown` outside a repository."""
-    try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-        )
-    except OSError:
-        return "unknown"
-    return run.stdout.strip() or "unknown"
 
 
 def _progress() -> Progress:
@@ -309,23 +280,3 @@ def _progress() -> Progress:
         TextColumn("{task.fields[note]}"),
         console=console,
     )
-
-
-def _save(path: Path, content: dict[str, Any]) -> None:
-    """Writes beside, then renames: a run killed or a disk filled while writing leaves the last good file."""
-    beside = path.with_suffix(".part")
-    try:
-        with beside.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except (OSError, RuntimeError) as error:
-        beside.unlink(missing_ok=True)
-        raise click.ClickException(f"{path} could not be written ({error}); free some space and go on with --resume.") from None
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_suffix(".part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

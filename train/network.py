@@ -1,56 +1,144 @@
-"""The network: torchvision's ResNet-50 with a two-class head, taking pixels in 0..1, and the files it is loaded from."""
+"""The networks: torchvision's, with a two-class head, taking pixels in 0..1, and the files they are loaded from."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights, resnet50
+from torchvision import models
 
 CLASSES = ("benign", "malignant")
-
-# What torchvision's ImageNet weights expect of pixels in 0..1 (torchvision.transforms.presets.ImageClassification).
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 
 
-def build(weights: str = "none") -> nn.Module:
-    """A ResNet-50: float32 N x 3 x H x W in 0..1 to float32 logits N x 2, in the order of `CLASSES`.
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What training has to know of a network.
+
+    Attributes:
+        make: builds it with random weights and a two-class head.
+        imagenet: torchvision's weights for it.
+        first: names of the first convolution and of the batch norm behind it.
+        head: name of the last linear layer.
+        mean: subtracted from pixels in 0..1 by who trained the ImageNet weights; three values.
+        deviation: what they divided by.
+        stages: prefixes of parameter names of each of `STAGES`, from the input to the head.
+        smallest: least side of the input, pixels.
+    """
+
+    make: Callable[[], nn.Module]
+    imagenet: Any
+    first: tuple[str, str]
+    head: str
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+    stages: tuple[tuple[str, ...], ...]
+    smallest: int
+
+    def stage(self, parameter: str) -> int:
+        """Index into `STAGES` of the stage that holds a parameter or module of this name."""
+        names = [name + "." for stage in self.stages for name in stage]
+        found = max((name for name in names if (parameter + ".").startswith(name)), key=len)
+        return next(index for index, stage in enumerate(self.stages) if found[:-1] in stage)
+
+
+# torchvision.transforms.presets.ImageClassification
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+NETWORKS = {
+    "resnet50": Architecture(
+        lambda: models.resnet50(num_classes=2),
+        models.ResNet50_Weights.IMAGENET1K_V2,
+        ("conv1", "bn1"),
+        "fc",
+        _MEAN,
+        _DEVIATION,
+        (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",), ("fc",)),
+        32,
+    ),
+    "densenet121": Architecture(
+        lambda: models.densenet121(num_classes=2),
+        models.DenseNet121_Weights.IMAGENET1K_V1,
+        ("features.conv0", "features.norm0"),
+        "classifier",
+        _MEAN,
+        _DEVIATION,
+        (
+            ("features.conv0", "features.norm0"),
+            *((f"features.denseblock{n}", f"features.transition{n}") for n in (1, 2, 3)),
+            ("features.denseblock4", "features.norm5"),
+            ("classifier",),
+        ),
+        32,
+    ),
+    # Its ImageNet weights were trained on (x - 0.5) / 0.5, which torchvision reaches by a second normalisation.
+    "inception_v3": Architecture(
+        lambda: models.inception_v3(num_classes=2, aux_logits=False, transform_input=False, init_weights=True),
+        models.Inception_V3_Weights.IMAGENET1K_V1,
+        ("Conv2d_1a_3x3.conv", "Conv2d_1a_3x3.bn"),
+        "fc",
+        (0.5, 0.5, 0.5),
+        (0.5, 0.5, 0.5),
+        (
+            ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3"),
+            ("Mixed_5b", "Mixed_5c", "Mixed_5d"),
+            ("Mixed_6a", "Mixed_6b", "Mixed_6c"),
+            ("Mixed_6d", "Mixed_6e"),
+            ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
+            ("fc",),
+        ),
+        75,
+    ),
+}
+
+
+def build(weights: str = "none", name: str = "resnet50") -> nn.Module:
+    """A network: float32 N x 3 x H x W in 0..1 to float32 logits N x 2, in the order of `CLASSES`.
 
     Args:
         weights: `none` (random), `imagenet` (torchvision's own, downloaded on first use), or a file: a checkpoint of
-            `train fit`, or a torchvision state dict of a ResNet-50 trained on ImageNet.
+            `train fit` or `train pretrain`, or a torchvision state dict trained on ImageNet.
+        name: one of `NETWORKS`.
 
     Raises:
-        click.ClickException: the weights cannot be downloaded, read, or do not fit a ResNet-50.
+        click.ClickException: the weights cannot be downloaded, read, or do not fit the network.
     """
-    network = resnet50(num_classes=len(CLASSES))
+    architecture = NETWORKS[name]
+    network = architecture.make()
     if weights == "none":
         return network
-    if weights == "imagenet":
-        try:
-            state = ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=True, check_hash=True)
-        except OSError as error:
-            raise click.ClickException(
-                f"--weights imagenet: the download failed ({error}); fetch resnet50-11ad3fa6.pth elsewhere and give --weights FILE."
-            ) from None
-        own = False
+    state = _download(architecture) if weights == "imagenet" else load(Path(weights))
+    if {"meta", "model"} <= set(state):
+        made = state["meta"]["settings"].get("network", "resnet50")
+        if made != name:
+            raise click.ClickException(f"--weights {weights}: trained as {made}, not {name}; give --network {made}.")
+        state = state["model"]
     else:
-        checkpoint = load(Path(weights))
-        own = {"meta", "model"} <= set(checkpoint)
-        state = checkpoint["model"] if own else checkpoint
-    if not own:
-        state = {name: value for name, value in _without_normalisation(state, weights).items() if not name.startswith("fc.")}
+        state = _torchvision_names(_without_normalisation(state, architecture, weights, name), architecture)
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise click.ClickException(f"--weights {weights}: not a ResNet-50 ({str(error).splitlines()[-1].strip()}).") from None
-    if unexpected or any(not name.startswith("fc.") for name in missing):
-        raise click.ClickException(f"--weights {weights}: not the layers of a ResNet-50; give a torchvision resnet50 state dict.")
+        raise click.ClickException(f"--weights {weights}: not a {name} ({str(error).splitlines()[-1].strip()}).") from None
+    if unexpected or any(not key.startswith(architecture.head + ".") for key in missing):
+        raise click.ClickException(f"--weights {weights}: not the layers of a {name}; give a torchvision {name} state dict.")
     return network
+
+
+def features(network: nn.Module, name: str, images_nchw: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits N x 2, and what the head was given, N x D: the pooled features."""
+    kept: list[Tensor] = []
+    hook = network.get_submodule(NETWORKS[name].head).register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+    try:
+        logits = network(images_nchw)
+    finally:
+        hook.remove()
+    return logits, kept[0]
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -70,15 +158,31 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _without_normalisation(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+def _download(architecture: Architecture) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = architecture.imagenet.get_state_dict(progress=True, check_hash=True)
+        return state
+    except OSError as error:
+        file = architecture.imagenet.url.rpartition("/")[2]
+        raise click.ClickException(f"--weights imagenet: the download failed ({error}); fetch {file} elsewhere and give --weights FILE.") from None
+
+
+def _torchvision_names(state: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """Without head and auxiliary classifier; DenseNet's published file has names of before PyTorch 0.4 (`norm.1`)."""
+    renamed = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name): value for name, value in state.items()}
+    return {name: value for name, value in renamed.items() if not name.startswith((architecture.head + ".", "AuxLogits."))}
+
+
+def _without_normalisation(state: dict[str, Tensor], architecture: Architecture, weights: str, name: str) -> dict[str, Tensor]:
     """Moves (x - mean) / deviation from in front of the first convolution into it, so that it takes 0..1 as it is.
 
     conv((x - mean) / dev) is conv'(x) - shift with conv' = W / dev; batch norm takes the shift as part of its mean.
     Exact but for the border, where zero padding now means black instead of the mean colour.
     """
-    if "conv1.weight" not in state or "bn1.running_mean" not in state:
-        raise click.ClickException(f"--weights {name}: not the layers of a ResNet-50; give a torchvision resnet50 state dict.")
-    mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
-    scaled = state["conv1.weight"] / torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1)
+    convolution, norm = (f"{architecture.first[0]}.weight", f"{architecture.first[1]}.running_mean")
+    if convolution not in state or norm not in state:
+        raise click.ClickException(f"--weights {weights}: not the layers of a {name}; give a torchvision {name} state dict.")
+    mean = torch.tensor(architecture.mean).view(1, 3, 1, 1)
+    scaled = state[convolution] / torch.tensor(architecture.deviation).view(1, 3, 1, 1)
     shift = (scaled * mean).sum(dim=(1, 2, 3))
-    return {**state, "conv1.weight": scaled, "bn1.running_mean": state["bn1.running_mean"] + shift}
+    return {**state, convolution: scaled, norm: state[norm] + shift}

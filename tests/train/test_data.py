@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import numpy as np
 import pytest
@@ -9,10 +11,8 @@ import torch
 
 from bcd_edge import imaging
 from bcd_edge.bundle import Input
-from bcd_edge.synthetic import tissue
-from train import data
+from train import data, split
 from train.sources import Item
-from train.split import by_patient
 
 
 def images(counts: dict[tuple[str, str, bool], int]) -> data.Images:
@@ -39,9 +39,9 @@ def test_a_damaged_image_ends_the_run_by_name() -> None:
 
 def test_parts_share_no_patient(collection: str) -> None:
     items = data.read_all([collection])
-    parts = by_patient(items, 0)
+    divided = split.make(items, "patient", 0)
     decoded = data.decode(items, 16)
-    groups = [set(data.part(decoded, parts, name).groups) for name in ("train", "validation", "test")]
+    groups = [set(data.part(decoded, divided, name).groups) for name in split.PARTS]
     assert sum(map(len, groups)) == len(set.union(*groups)) == 20
 
 
@@ -62,22 +62,43 @@ def test_sampling_is_by_the_square_root_of_sources_and_patients() -> None:
     assert totals["c"] == pytest.approx(25 / (5 * 5))
 
 
-def test_augmentation_moves_and_recolours_and_the_seed_repeats_it() -> None:
-    image = torch.from_numpy(imaging.fit(tissue(1), Input(64, 64))).permute(2, 0, 1)
-    augment = data.augmentation(64)
-    torch.manual_seed(0)
-    first, second = augment(image), augment(image)
-    torch.manual_seed(0)
-    assert torch.equal(first, augment(image))
-    assert first.shape == (3, 64, 64)
-    assert first.dtype == torch.float32
-    assert first.min() >= 0
-    assert first.max() <= 1
-    assert (first - second).abs().mean() > 0.01
+def test_magnifications_are_filtered(tmp_path: Path) -> None:
+    for name in ("SOB_B_A-14-1-40-001.png", "SOB_M_DC-14-2-100-001.png", "SOB_M_DC-14-3-400-001.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    found = data.read_all([f"breakhis={tmp_path}"], ["40X", "400X"])
+    assert {item.magnification for item in found} == {"40X", "400X"}
+    with pytest.raises(click.ClickException, match="there are 100X, 400X, 40X"):
+        data.read_all([f"breakhis={tmp_path}"], ["20X"])
 
 
-def test_stain_jitter_of_nothing_changes_nothing() -> None:
-    image = torch.from_numpy(tissue(1, height=32, width=32)).permute(2, 0, 1) / 255
-    assert torch.allclose(data.StainJitter(0)(image), image, atol=1e-4)
+def test_a_batch_is_what_was_asked_for() -> None:
+    some = images({("idc", "1", False): 3, ("idc", "2", True): 1})
+    some.pixels_nhwc_u8[2] = 7
+    pixels, target, weight = data.Batches(some)[[2, 3, 2]]
+    assert pixels.shape == (3, 3, 8, 8)
+    assert pixels.dtype == torch.uint8
+    assert [int(value) for value in pixels[:, 0, 0, 0]] == [7, 0, 7]
+    assert target.tolist() == [0, 1, 0]
+    assert weight.tolist() == pytest.approx([2 / 3, 2, 2 / 3])
+
+
+def test_draws_follow_the_weights_and_the_seed() -> None:
+    draws = data.Draws(np.array([0.0, 1.0, 3.0]), batches=200, size=10)
     torch.manual_seed(0)
-    assert not torch.allclose(data.StainJitter(0.3)(image), image, atol=1e-2)
+    first = list(draws)
+    torch.manual_seed(0)
+    assert first == list(draws)
+    assert len(first) == len(draws) == 200
+    counts = np.bincount(np.array(first).ravel(), minlength=3)
+    assert counts[0] == 0
+    assert counts[2] / counts[1] == pytest.approx(3, rel=0.2)
+
+
+def test_workers_gather_the_same_batches() -> None:
+    some = images({("idc", "1", False): 30, ("idc", "2", True): 30})
+    some.pixels_nhwc_u8[:] = np.arange(60)[:, None, None, None]
+    epochs = []
+    for workers in (0, 2):
+        torch.manual_seed(3)
+        epochs.append(torch.stack([pixels for pixels, _, _ in data.loader(some, 5, 8, workers, torch.device("cpu"))]))
+    assert torch.equal(*epochs)

@@ -10,15 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
+import click
 import pytest
 import torch
 from click.testing import CliRunner
 
-from train import network
+from train import checkpoint, network, split
 from train.__main__ import main
-from train.data import Images
-from train.fit import _auroc, _moving_average
 
 
 def fit(*options: str | Path) -> tuple[int, str]:
@@ -36,38 +34,18 @@ def test_a_run_leaves_what_a_reviewer_asks_for(run: Path) -> None:
     assert all(metric["low"] <= metric["high"] for metric in scores["metrics"].values())
     assert metrics["baseline"]["breakhis"]["auroc"]["value"] > 0.5
     assert len((run / "history.csv").read_text().splitlines()) == 3
+    assert len((run / "predictions.csv").read_text().splitlines()) == 16
+    assert scores["per_class"]["benign"]["tp"] == scores["confusion"]["tn"]
+    assert scores["patient_level"]["images"] == 5
+    assert "does not diagnose alone" in (run / "report.html").read_text()
     for name in ("history.png", "breakhis_curves.png", "breakhis_confusion.png"):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
     assert network.load(run / "best.pt")["meta"]["test"] == metrics["test"]
     assert not list(run.glob("*.part"))
 
 
-def test_the_moving_average_by_hand() -> None:
-    update = _moving_average(0.5)
-    averaged = [torch.tensor([0.0]), torch.tensor(3)]
-    for count in range(3):  # decays 1/10, 2/11, 3/12
-        update(averaged, [torch.tensor([1.0]), torch.tensor(7)], count)
-    assert float(averaged[0]) == pytest.approx(1 - 1 / 10 * 2 / 11 * 3 / 12)
-    assert int(averaged[1]) == 7
-    update(averaged, [torch.tensor([2.0]), torch.tensor(7)], 1000)
-    assert float(averaged[0]) == pytest.approx((1 - 1 / 10 * 2 / 11 * 3 / 12 + 2) / 2)
-
-
-def test_validation_weighs_sources_by_their_patients() -> None:
-    column = np.array
-    sources = column(["idc"] * 8 + ["breakhis"] * 2)
-    groups = column([f"idc/{index // 2}" for index in range(8)] + ["breakhis/1", "breakhis/1"])
-    malignant = column([False, True] * 5)
-    images = Images(np.zeros((10, 1, 1, 3), np.uint8), malignant, sources, groups, sources, groups)
-    right = np.stack([np.zeros(10), malignant], axis=1).astype(np.float32)
-    right[8:, 1] = [1, 0]  # breakhis the wrong way round
-    value, by_source = _auroc(images, right)
-    assert by_source == {"auroc_breakhis": 0.0, "auroc_idc": 1.0}
-    assert value == pytest.approx(4 / 5)
-
-
 def test_what_was_trained_on_is_what_the_split_says(run: Path) -> None:
-    parts = json.loads((run / "split.json").read_text())
+    parts = split.read(run / "split.json").parts
     trained = network.load(run / "best.pt")["meta"]["trained_on"]
     assert set(trained) == {group for group, part in parts.items() if part == "train"}
 
@@ -114,6 +92,8 @@ def test_a_killed_run_resumes_to_the_same_result(run: Path, collection: str, tmp
         "32",
         "--epochs",
         "2",
+        "--head-epochs",
+        "0",
         "--epoch-images",
         "240",
         "--batch-size",
@@ -140,13 +120,9 @@ def test_a_killed_run_resumes_to_the_same_result(run: Path, collection: str, tmp
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a full disk in a file")
 def test_a_full_disk_keeps_the_last_good_checkpoint(run: Path, tmp_path: Path) -> None:
-    import click
-
-    from train.fit import _save
-
     good = tmp_path / "last.pt"
-    _save(good, {"model": {}, "epoch": 1})
+    checkpoint.save(good, {"model": {}, "epoch": 1})
     (tmp_path / "last.part").symlink_to("/dev/full")
     with pytest.raises(click.ClickException, match="free some space"):
-        _save(good, network.load(run / "best.pt"))
+        checkpoint.save(good, network.load(run / "best.pt"))
     assert network.load(good)["epoch"] == 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 import torch
-from torchvision.models import resnet50
+from torchvision.models import densenet121, inception_v3, resnet50
 
 from train import network
 
@@ -30,7 +32,8 @@ def test_normalisation_is_folded_into_the_first_layer(imagenet: tuple[Path, torc
     path, model = imagenet
     ours = network.build(str(path)).eval()
     pixels = torch.rand(1, 3, 64, 64)
-    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (network.IMAGENET_MEAN, network.IMAGENET_DEVIATION))
+    made = network.NETWORKS["resnet50"]
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (made.mean, made.deviation))
     with torch.inference_mode():
         expected = model.bn1(model.conv1((pixels - mean) / deviation))
         found = ours.bn1(ours.conv1(pixels))
@@ -77,3 +80,39 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
     with pytest.raises(click.ClickException, match="no usable checkpoint"):
         network.build(str(tmp_path / "evil.pt"))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", list(network.NETWORKS))
+def test_every_network_answers_and_every_parameter_has_a_stage(name: str) -> None:
+    torch.manual_seed(0)
+    made = network.NETWORKS[name]
+    model = network.build(name=name).eval()
+    with torch.inference_mode():
+        logits, features = network.features(model, name, torch.rand(2, 3, made.smallest, made.smallest))
+    assert logits.shape == (2, 2)
+    head = model.get_submodule(made.head)
+    assert features.shape == (2, head.in_features)
+    with torch.inference_mode():
+        assert torch.allclose(head(features), logits)
+    stages = {made.stage(parameter) for parameter, _ in model.named_parameters()}
+    assert stages == set(range(len(network.STAGES)))
+    assert {parameter for parameter, _ in model.named_parameters() if made.stage(parameter) == 5} == {f"{made.head}.weight", f"{made.head}.bias"}
+
+
+@pytest.mark.parametrize(("name", "make"), [("densenet121", densenet121), ("inception_v3", inception_v3)])
+def test_torchvision_files_of_the_other_networks(name: str, make: Callable[..., torch.nn.Module], tmp_path: Path) -> None:
+    """As published: 1000 classes, an auxiliary classifier in one, names of before PyTorch 0.4 in the other."""
+    torch.manual_seed(0)
+    state = make(**({"init_weights": False} if name == "inception_v3" else {})).state_dict()
+    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): value for key, value in state.items()}
+    torch.save(state, tmp_path / "published.pth")
+    built = network.build(str(tmp_path / "published.pth"), name)
+    last = "features.denseblock4.denselayer16.conv2.weight" if name == "densenet121" else "Mixed_7c.branch_pool.conv.weight"
+    assert torch.equal(built.state_dict()[last], state[last.replace("conv2", "conv.2")])
+    with pytest.raises(click.ClickException, match="not the layers of a resnet50"):
+        network.build(str(tmp_path / "published.pth"))
+
+
+def test_a_checkpoint_of_another_network_is_refused(run: Path) -> None:
+    with pytest.raises(click.ClickException, match="--network resnet50"):
+        network.build(str(run / "best.pt"), "densenet121")

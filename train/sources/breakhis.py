@@ -8,18 +8,25 @@ three-digit accession number, and there is none).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from train.sources import Item, files
 
-NAME = re.compile(r"SOB_(?P<label>[BM])_(?P<subtype>[A-Z]+)-\d+-(?P<slide>\d+[A-Z]*)-(?P<magnification>\d+)-\d+")
+NOTE = "The subset's magnifications go with class and patient; compare scores within one magnification."
+
+NAME = re.compile(r"SOB_(?P<label>[BM])_(?P<subtype>[A-Z]+)-\d+-(?P<patient>\d+)(?P<slide>[A-Z]*)-(?P<magnification>\d+)-\d+")
 WHOLE = {"190EF"}
+
+
+def recognises(path: Path, names: Sequence[PurePosixPath]) -> bool:
+    return 2 * sum(bool(NAME.match(name.stem)) for name in names) > len(names)
 
 
 def read(path: Path) -> Iterator[Item]:
     for name, data in files(path):
         if found := NAME.match(name.stem):
-            slide = found["slide"]
-            patient = slide if slide in WHOLE else slide.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-            yield Item("breakhis", str(name), data, found["label"] == "M", patient, found["magnification"] + "X")
+            patient, slide = found["patient"], found["slide"]
+            if patient + slide in WHOLE:
+                patient, slide = patient + slide, ""
+            yield Item("breakhis", str(name), data, found["label"] == "M", patient, found["magnification"] + "X", found["subtype"], slide)

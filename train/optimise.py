@@ -1,0 +1,75 @@
+"""How weights move: which stages learn when, at what rate, and which average of them is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from train.network import STAGES, Architecture
+
+
+def parameter_groups(
+    network: nn.Module, architecture: Architecture, learning_rate: float, layer_decay: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Groups for AdamW: the head learns at `learning_rate`, each stage before it at `layer_decay` times the next one's.
+
+    Discriminative rates as in Howard & Ruder (ACL 2018, section 3.2). Norms and biases, everything of one dimension,
+    are not decayed (He et al., CVPR 2019, "Bag of tricks", section 3.1).
+    """
+    chosen: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        chosen.setdefault((architecture.stage(name), parameter.ndim > 1), []).append(parameter)
+    return [
+        {"params": parameters, "lr": learning_rate * layer_decay ** (len(STAGES) - 1 - stage), "weight_decay": weight_decay if decays else 0.0}
+        for (stage, decays), parameters in sorted(chosen.items(), key=lambda entry: entry[0])
+    ]
+
+
+def thaw(network: nn.Module, architecture: Architecture, first: str) -> None:
+    """Lets the stages from `first` on learn; the ones before keep weights and batch statistics."""
+    start = STAGES.index(first)
+    network.train()
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(architecture.stage(name) >= start)
+    for name, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm2d) and architecture.stage(name) < start:
+            module.eval()
+
+
+def rate(step: int, phases: tuple[int, ...], warm_up: float) -> float:
+    """Share of the peak rate at a step: in each phase a linear warm-up, then half a cosine to zero (Loshchilov & Hutter, ICLR 2017).
+
+    Args:
+        step: 0, 1, ...
+        phases: steps of each phase; their sum is the run's.
+        warm_up: share of a phase that the warm-up takes, 0..1.
+    """
+    for length in phases:
+        if step < length:
+            rising = max(1, round(warm_up * length))
+            return (step + 1) / rising if step < rising else (1 + math.cos(math.pi * (step - rising) / max(1, length - rising))) / 2
+        step -= length
+    return 0.0
+
+
+def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential moving average of weights and batch statistics, quick at first (as `(1 + n) / (10 + n)`), then `decay`.
+
+    One epoch's weights swing with the last batches, most of all the batch statistics of a mix of collections; their
+    average does not (Polyak & Juditsky, SIAM J. Control Optim. 1992), and it is what is validated and kept.
+    """
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
+        for old, new in zip(averaged, current, strict=True):
+            if old.is_floating_point():
+                old.lerp_(new, weight)
+            else:
+                old.copy_(new)
+
+    return update

@@ -23,7 +23,7 @@ from train.augment import augment, mix
 from train.data import Images, class_weights, decode, loader, part, read_all
 from train.teacher import Distillation
 
-console = Console(stderr=True)
+console = Console(stderr=True, log_path=False)
 
 
 @dataclass(frozen=True, slots=True)

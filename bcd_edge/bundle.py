@@ -16,6 +16,7 @@ import jsonschema
 from bcd_edge.errors import BundleError
 
 MANIFEST = "manifest.json"
+CARD = "MODEL_CARD.md"
 EMBEDDED = "resnet50-breast"
 
 
@@ -25,6 +26,15 @@ class Input:
 
     height: int
     width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One network of a bundle: what it takes, and the temperature that calibrates what it answers."""
+
+    name: str
+    input: Input
+    temperature: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +60,21 @@ class Bundle:
 
     @property
     def input(self) -> Input:
+        """In an ensemble of several files, that of the first member."""
         return Input(self.manifest["input"]["height"], self.manifest["input"]["width"])
 
     @property
     def temperature(self) -> float:
+        """1 in an ensemble of several files, whose members have their own."""
         return float(self.manifest["output"]["temperature"])
+
+    @property
+    def members(self) -> list[Member]:
+        """The networks whose probabilities are averaged; a single one, unless the bundle is an ensemble of several files."""
+        several = self.manifest.get("members", [])
+        return [Member(one["name"], Input(one["input"]["height"], one["input"]["width"]), float(one["temperature"])) for one in several] or [
+            Member(self.manifest["name"], self.input, self.temperature)
+        ]
 
     @property
     def decision(self) -> Decision:
@@ -64,30 +84,53 @@ class Bundle:
     def precisions(self) -> list[str]:
         return [variant["precision"] for variant in self.manifest["variants"]]
 
-    def model(self, precision: str | None = None) -> tuple[str, bytes]:
-        """The precision and the verified content of one model file.
+    def variants(self, provider: str | None = None) -> list[dict[str, Any]]:
+        """The manifest's variants, in its order; with a provider, those that are meant for it."""
+        found: list[dict[str, Any]] = self.manifest["variants"]
+        return [variant for variant in found if provider is None or provider in variant.get("providers", [provider])]
 
-        The bytes that were hashed are the bytes that a backend loads, so nothing can change in between, and weights
-        outside the file cannot be referred to.
+    def variant(self, precision: str | None = None, provider: str | None = None) -> dict[str, Any]:
+        """The variant to run: at one precision, one that names the provider comes before one that is for every provider.
 
         Args:
-            precision: `fp32`, `fp16` or `int8`; the manifest's first variant if not given.
+            precision: `fp32`, `fp16` or `int8`; that of the first variant meant for the provider if not given.
+            provider: who is to run it; anybody if not given.
+
+        Raises:
+            BundleError: there is none.
+        """
+        fitting = self.variants(provider)
+        wanted = precision or (fitting[0]["precision"] if fitting else "")
+        fitting = [variant for variant in fitting if variant["precision"] == wanted]
+        if not fitting:
+            asked = f"{wanted} variant".strip() + (f" for the provider {provider}" if provider else "")
+            raise BundleError(f"{self.path} has no {asked}; it has {', '.join(map(_described, self.variants()))}.")
+        return max(fitting, key=lambda variant: provider in variant.get("providers", ()))
+
+    def model(self, precision: str | None = None, provider: str | None = None) -> tuple[dict[str, Any], list[bytes]]:
+        """The variant to run, see `variant`, and the verified content of its model files, one for each of `members`.
+
+        The bytes that were hashed are the bytes that a backend loads, so nothing can change in between.
 
         Raises:
             BundleError: no such variant, a missing file, or content that is not what the manifest says.
         """
-        variants = {variant["precision"]: variant for variant in reversed(self.manifest["variants"])}
-        wanted = precision or self.precisions[0]
-        if wanted not in variants:
-            raise BundleError(f"{self.path} has no {wanted} variant; it has {', '.join(self.precisions)}.")
-        variant = variants[wanted]
-        content = _read(self.path, variant["file"])
-        if hashlib.sha256(content).hexdigest() != variant["sha256"]:
-            raise BundleError(
-                f"{self.path}: {variant['file']} is not the file that the manifest describes (wrong SHA-256), "
-                "so it is damaged or was replaced; copy the bundle again."
-            )
-        return wanted, content
+        variant = self.variant(precision, provider)
+        return variant, [_verified(self.path, entry) for entry in files(variant)]
+
+    def golden(self) -> list[tuple[dict[str, Any], bytes]]:
+        """The manifest's entry and the verified bytes (PNG) of each image whose probabilities the exporter measured; often none.
+
+        Raises:
+            BundleError: a missing file, or content that is not what the manifest says.
+        """
+        return [(entry, _verified(self.path, entry)) for entry in self.manifest.get("golden", [])]
+
+
+def files(variant: dict[str, Any]) -> list[dict[str, Any]]:
+    """The manifest's entries (file, sha256, bytes, ...) of a variant's model files, in the order of the members."""
+    found: list[dict[str, Any]] = variant.get("members", [variant])
+    return found
 
 
 def embedded() -> Path:
@@ -123,17 +166,53 @@ def check(manifest: Any, where: str) -> None:
         BundleError: the first thing that is wrong.
     """
     number = manifest.get("schema") if isinstance(manifest, dict) else None
-    if number != 1:
+    if number not in (1, 2):
         raise BundleError(
-            f"{where}: {MANIFEST} has schema {number!r} and this program reads schema 1; use the bcd-edge version that the bundle was made for."
+            f"{where}: {MANIFEST} has schema {number!r} and this program reads 1 and 2; use the bcd-edge version that the bundle was made for."
         )
     error = jsonschema.exceptions.best_match(_validator().iter_errors(manifest))
     if error:
         place = "/".join(str(step) for step in error.absolute_path) or "the top"
-        raise BundleError(f"{where}: {MANIFEST} is refused at {place}: {error.message[:200]}; export the bundle again.")
+        what = f"schema {number} has no such key" if error.validator == "not" else error.message[:200]
+        raise BundleError(f"{where}: {MANIFEST} is refused at {place}: {what}; export the bundle again.")
+    contradiction = _contradiction(manifest)
+    if contradiction:
+        raise BundleError(f"{where}: {MANIFEST} is refused at {contradiction}; export the bundle again.")
+
+
+def verify(opened: Bundle) -> tuple[list[str], list[str]]:
+    """Reads every file that the manifest names; returns a sentence for each one that is missing or not what it says, and
+    the names of files that it does not name, which nothing loads.
+    """
+    entries = [entry for variant in opened.variants() for entry in files(variant)] + opened.manifest.get("golden", [])
+    problems = []
+    for entry in entries:
+        try:
+            _verified(opened.path, entry)
+        except BundleError as error:
+            problems.append(str(error))
+    return problems, sorted(set(_names(opened.path)) - {entry["file"] for entry in entries} - {MANIFEST, CARD})
+
+
+def _contradiction(manifest: dict[str, Any]) -> str | None:
+    """Where and how a manifest that fits the schema contradicts itself."""
     rule = manifest["decision"]
     if not rule["review_low"] <= rule["threshold"] <= rule["review_high"]:
-        raise BundleError(f"{where}: {MANIFEST} is refused at decision: the threshold lies outside the review band; export the bundle again.")
+        return "decision: the threshold lies outside the review band"
+    members = len(manifest.get("members", [1]))
+    if "members" in manifest and manifest["members"][0]["input"] != manifest["input"]:
+        return "input: it is not that of the first member"
+    for place, variant in enumerate(manifest["variants"]):
+        if len(files(variant)) != members:
+            return f"variants/{place}/members: {len(files(variant))} files for {members} members"
+        for number, image in enumerate(manifest.get("golden", [])):
+            if files(variant)[0]["file"] not in image["variants"]:
+                return f"golden/{number}/variants: nothing was measured for {files(variant)[0]['file']}"
+    return None
+
+
+def _described(variant: dict[str, Any]) -> str:
+    return str(variant["precision"]) + (f" (for {', '.join(variant['providers'])})" if "providers" in variant else "")
 
 
 @cache
@@ -145,6 +224,25 @@ def _validator() -> jsonschema.protocols.Validator:
 def _refuse(constant: str) -> None:
     """NaN and Infinity are no JSON, though Python reads them; no comparison with a NaN threshold would hold."""
     raise ValueError(f"{constant} is no number")
+
+
+def _verified(bundle: Path, entry: dict[str, Any]) -> bytes:
+    """The content of a file that the manifest names, after its hash was checked."""
+    content = _read(bundle, entry["file"])
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise BundleError(
+            f"{bundle}: {entry['file']} is not the file that the manifest describes (wrong SHA-256), "
+            "so it is damaged or was replaced; copy the bundle again."
+        )
+    return content
+
+
+def _names(bundle: Path) -> list[str]:
+    """Every file of a bundle, relative to it."""
+    if bundle.is_dir():
+        return [file.relative_to(bundle).as_posix() for file in bundle.rglob("*") if not file.is_dir()]
+    with zipfile.ZipFile(bundle) as archive:
+        return [name for name in archive.namelist() if not name.endswith("/")]
 
 
 def _read(bundle: Path, name: str) -> bytes:

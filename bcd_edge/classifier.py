@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 from bcd_edge import __version__, bundle, imaging, plugins
 from bcd_edge.backends import Backend, Options
 from bcd_edge.bundle import Bundle, Decision
-from bcd_edge.decide import decide, with_threshold
+from bcd_edge.decide import decide, probability, with_threshold
 from bcd_edge.errors import BundleError, InputError
 from bcd_edge.imaging import UInt8Image
 from bcd_edge.records import Execution, Record, Timing
@@ -27,13 +29,20 @@ class Classifier:
         bundle: what was opened.
         rule: operating threshold and review band in use, probabilities.
         execution: what exactly runs.
+        warnings: sentences that a person must see before the first answer; usually none.
     """
 
-    def __init__(self, opened: Bundle, backend: Backend, precision: str, rule: Decision) -> None:
+    def __init__(self, opened: Bundle, backends: Sequence[Backend], variant: dict[str, Any], rule: Decision) -> None:
         self.bundle = opened
         self.rule = rule
-        self.execution = Execution(backend.provider, backend.device, precision, opened.name, opened.sha256, __version__)
-        self._backend = backend
+        ran = backends[0]
+        self.execution = Execution(ran.provider, ran.device, variant["precision"], opened.name, opened.sha256, __version__)
+        self.warnings = tuple(
+            f"{opened.name} {variant['precision']} was refused by the accuracy gate and is carried for research only: {reason.rstrip('.')}."
+            for reason in variant.get("gate", {}).get("refused", [])
+        )
+        self._members = opened.members
+        self._backends = backends
 
     @classmethod
     def load(
@@ -50,7 +59,7 @@ class Classifier:
         Args:
             path: folder or .zip of a bundle; the embedded one if not given.
             provider: a name from `bcd_edge.plugins.names("bcd_edge.backends")`.
-            precision: `fp32`, `fp16` or `int8`; the bundle's first variant if not given.
+            precision: `fp32`, `fp16` or `int8`; that of the bundle's first variant for the provider if not given.
             threshold: operating threshold, 0..1; the bundle's if not given.
             threads: CPU threads for one inference, 0 for the engine's own choice.
 
@@ -62,12 +71,15 @@ class Classifier:
         opened = bundle.open(path)
         rule = with_threshold(opened.decision, threshold)
         module = plugins.load("bcd_edge.backends", provider)
-        actual, content = opened.model(precision)
-        backend: Backend = module.open(content, Options(threads))
-        probe = backend.infer(np.zeros((1, opened.input.height, opened.input.width, 3), np.uint8))
-        if probe.shape != (1, 2):
-            raise BundleError(f"{opened.path}: the {actual} model answers in shape {probe.shape}, not (1, 2); export the bundle again.")
-        return cls(opened, backend, actual, rule)
+        variant, contents = opened.model(precision, provider)
+        backends: list[Backend] = [module.open(content, Options(threads)) for content in contents]
+        for backend, member in zip(backends, opened.members, strict=True):
+            probe = backend.infer(np.zeros((1, member.input.height, member.input.width, 3), np.uint8))
+            if probe.shape != (1, 2):
+                raise BundleError(
+                    f"{opened.path}: the {variant['precision']} model answers in shape {probe.shape}, not (1, 2); export the bundle again."
+                )
+        return cls(opened, backends, variant, rule)
 
     def classify(self, source: Source, *, name: str | None = None) -> Record:
         """Classifies one image.
@@ -96,11 +108,12 @@ class Classifier:
         except InputError as error:
             return self.failed(label, error, sha256)
         decoded = time.perf_counter()
-        batch_nhwc = imaging.fit(image, self.bundle.input)[np.newaxis]
+        inputs_hwc = [imaging.fit(image, member.input) for member in self._members]
         fitted = time.perf_counter()
-        logits = self._backend.infer(batch_nhwc)
+        logits = [backend.infer(one[np.newaxis])[0] for backend, one in zip(self._backends, inputs_hwc, strict=True)]
         inferred = time.perf_counter()
-        said = decide(logits[0], self.bundle.temperature, self.rule)
+        p = [probability(answer, member.temperature) for answer, member in zip(logits, self._members, strict=True)]
+        said = decide(sum(p) / len(p), self.rule)
         timing = Timing(*(round(1000 * seconds, 3) for seconds in (decoded - begun, fitted - decoded, inferred - fitted, inferred - begun)))
         return Record(label, sha256, "ok", None, said.label, said.p_malignant, said.decision, said.reasons, timing, self.execution)
 
@@ -110,7 +123,8 @@ class Classifier:
 
     def close(self) -> None:
         """Releases the engine."""
-        self._backend.close()
+        for backend in self._backends:
+            backend.close()
 
     def __enter__(self) -> Classifier:
         return self

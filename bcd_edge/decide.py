@@ -29,20 +29,29 @@ def with_threshold(rule: Decision, threshold: float | None) -> Decision:
     return replace(rule, threshold=threshold, review_low=min(rule.review_low, threshold), review_high=max(rule.review_high, threshold))
 
 
-def decide(logits: npt.NDArray[np.float32], temperature: float, rule: Decision) -> Prediction:
-    """Decides one image.
+def probability(logits: npt.NDArray[np.float32], temperature: float) -> float:
+    """Calibrated p_malignant, 0..1, of one network for one image.
 
     Args:
         logits: float32, 2: benign and malignant.
         temperature: divides the difference of the logits (Guo et al., ICML 2017).
-        rule: operating threshold and review band.
 
     Raises:
         ProviderError: the engine gave something other than numbers; it must not pass for benign.
     """
     if logits.shape != (2,) or not np.isfinite(logits).all():
         raise ProviderError(f"The engine answered {logits.tolist()} where two numbers were expected; try another --provider.")
-    p = _sigmoid((float(logits[1]) - float(logits[0])) / temperature)
+    x = (float(logits[1]) - float(logits[0])) / temperature
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def decide(p: float, rule: Decision) -> Prediction:
+    """Decides one image.
+
+    Args:
+        p: calibrated probability of malignant, 0..1.
+        rule: operating threshold and review band.
+    """
     label = "malignant" if p >= rule.threshold else "benign"
     if p < rule.review_low:
         return Prediction("benign", p, "benign", (f"p_malignant {p:.3f} is below {rule.review_low:.3f}, where the review band begins",))
@@ -50,7 +59,3 @@ def decide(logits: npt.NDArray[np.float32], temperature: float, rule: Decision) 
         return Prediction("malignant", p, "malignant", (f"p_malignant {p:.3f} is at or above {rule.review_high:.3f}, where the review band ends",))
     band = f"p_malignant {p:.3f} lies in the review band, {rule.review_low:.3f} to {rule.review_high:.3f}: a person should look"
     return Prediction(label, p, "review", (band,))  # type: ignore[arg-type]
-
-
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

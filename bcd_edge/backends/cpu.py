@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.backends import Availability, Options
+from bcd_edge.backends import Availability, Options, installed
 from bcd_edge.errors import BundleError, ProviderError
 
 REQUIRES = ("onnxruntime>=1.20",)
@@ -20,14 +20,7 @@ PROVIDER = "CPUExecutionProvider"
 
 def is_available() -> Availability:
     """Whether onnxruntime (or onnxruntime-gpu, which holds the CPU provider too) imports and is new enough."""
-    try:
-        import onnxruntime
-    except Exception as error:  # a broken installation raises whatever its libraries lack
-        return Availability(False, f"onnxruntime does not import ({error})", CURE)
-    found = getattr(onnxruntime, "__version__", "0")
-    if tuple(int(part) for part in re.findall(r"\d+", found)[:2]) < (1, 20):
-        return Availability(False, f"onnxruntime {found} is older than 1.20", CURE)
-    return Availability(True)
+    return installed(REQUIRES[0], CURE)
 
 
 def open(model: bytes, options: Options) -> CpuBackend:

@@ -9,7 +9,7 @@ import click
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--bundle", "bundle_path", type=click.Path(), help="Folder or .zip of a bundle.  [default: the embedded one]")
 @click.option("--provider", default="cpu", show_default=True, help="Inference engine.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Variant of the bundle.  [default: its first]")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Variant of the bundle.  [default: its first for the provider]")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads for one inference; 0 leaves it to the engine.")
 @click.option("--format", "format_name", type=click.Choice(["table", "jsonl", "csv"]), default="table", show_default=True, help="Output format.")
@@ -32,10 +32,13 @@ def command(
     from bcd_edge.classifier import Classifier
     from bcd_edge.errors import InputError
     from bcd_edge.inputs import Inputs
+    from bcd_edge.outputs import printable
 
     inputs = Inputs(paths)
     failures = 0
     with Classifier.load(bundle_path, provider=provider, precision=precision, threshold=threshold, threads=threads) as classifier:
+        for sentence in classifier.warnings:
+            click.echo(f"warning: {printable(sentence)}", err=True)
         output = plugins.load("bcd_edge.outputs", format_name).open(sys.stdout)
         try:
             for name, source in inputs:

@@ -18,3 +18,8 @@ class Output(Protocol):
 
     def close(self) -> None:
         """Writes what belongs at the end; the stream stays open."""
+
+
+def printable(text: str) -> str:
+    """Without control characters or broken Unicode: a file's name must not steer the terminal."""
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from bcd_edge.outputs import printable
 from bcd_edge.records import Record
 
 STYLES = {"benign": "green", "malignant": "bold red", "review": "bold yellow", "failed": "magenta"}
@@ -47,7 +48,7 @@ class TableOutput:
         say = self._console.print
         for record in self._records:
             if record.status == "failed":
-                say(f"[magenta]failed[/] {escape(_printable(record.source))}: {escape(_printable(str(record.error)))}")
+                say(f"[magenta]failed[/] {escape(printable(record.source))}: {escape(printable(str(record.error)))}")
         counts: Counter[str] = Counter(record.decision or "failed" for record in self._records)
         say(f"\n{len(self._records)} images: " + ", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name]))
         if counts["review"]:
@@ -63,12 +64,7 @@ class TableOutput:
 def _names(sources: list[str]) -> list[str]:
     """File names alone where they tell the images apart, whole paths where they do not."""
     short = [PurePath(source).name or source for source in sources]
-    return [_printable(name) for name in (short if len(set(short)) == len(set(sources)) else sources)]
-
-
-def _printable(text: str) -> str:
-    """Without control characters or broken Unicode: a file's name must not steer the terminal."""
-    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+    return [printable(name) for name in (short if len(set(short)) == len(set(sources)) else sources)]
 
 
 def open(stream: TextIO) -> TableOutput:

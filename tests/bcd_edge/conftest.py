@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -50,5 +51,45 @@ def changed(tmp_path: Path) -> Callable[..., Path]:
         edit(manifest)
         (copy / "manifest.json").write_text(json.dumps(manifest))
         return copy
+
+    return change
+
+
+@pytest.fixture
+def golden(changed: Callable[..., Path], classifier: Classifier) -> Callable[..., Path]:
+    """A copy of the embedded bundle with two golden images, answered here, whose manifest then went through a function."""
+
+    def change(edit: Callable[[dict[str, Any]], None] = lambda manifest: None) -> Path:
+        folder = changed()
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["golden"] = []
+        for seed in (1, 2):
+            data = encode(Image.fromarray(tissue(seed, height=90, width=120)), "PNG")
+            (folder / f"golden-{seed}.png").write_bytes(data)
+            p = classifier.classify(data).p_malignant
+            entry = {"file": f"golden-{seed}.png", "sha256": hashlib.sha256(data).hexdigest(), "p_malignant": p}
+            manifest["golden"].append(entry | {"variants": {variant["file"]: p for variant in manifest["variants"]}})
+        edit(manifest)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return folder
+
+    return change
+
+
+@pytest.fixture
+def ensemble(changed: Callable[..., Path]) -> Callable[..., Path]:
+    """A bundle of schema 2: the embedded model twice, at temperatures 1 and 3, whose manifest then went through a function."""
+
+    def change(edit: Callable[[dict[str, Any]], None] = lambda manifest: None) -> Path:
+        def join(manifest: dict[str, Any]) -> None:
+            taken = manifest["input"]
+            manifest.update(schema=2, members=[{"name": f"t{t}", "input": dict(taken), "temperature": t} for t in (1, 3)])
+            manifest["output"]["temperature"] = 1
+            for variant in manifest["variants"]:
+                file = {key: variant.pop(key) for key in ("file", "sha256", "bytes", "opset", "ir_version")}
+                variant["members"] = [file, dict(file)]
+            edit(manifest)
+
+        return changed(join)
 
     return change

@@ -20,7 +20,8 @@ Changed = Callable[..., Path]
 def test_the_embedded_bundle_is_whole() -> None:
     opened = bundle.open()
     assert opened.precisions[0] == "int8"
-    assert opened.model()[0] == "int8"
+    assert opened.model()[0] == opened.manifest["variants"][0]
+    assert bundle.verify(opened) == ([], [])
     card = (bundle.embedded() / "MODEL_CARD.md").read_text()
     assert "must not be used" in card
 
@@ -48,7 +49,9 @@ def variant(**fields: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
-        (lambda manifest: manifest.update(schema=2), "schema 2"),
+        (lambda manifest: manifest.update(schema=3), "schema 3"),
+        (lambda manifest: manifest.update(schema=2), "'members' is a required"),
+        (lambda manifest: manifest.update(members=[]), "members: schema 1 has no such key"),
         (lambda manifest: manifest.pop("schema"), "schema None"),
         (lambda manifest: manifest.update(classes=["malignant", "benign"]), "classes"),
         (lambda manifest: manifest.pop("classes"), "classes"),
@@ -61,6 +64,9 @@ def variant(**fields: Any) -> Callable[[dict[str, Any]], None]:
         (variant(file="..\\model.onnx"), "variants/0/file"),
         (variant(sha256="0" * 63), "variants/0/sha256"),
         (variant(opset=21), "variants/0/opset"),
+        (variant(providers=[]), "variants/0/providers"),
+        (variant(gate={}), "variants/0/gate"),
+        (variant(test={"idc": {"metrics": {"auroc": 0.9}}}), "variants/0/test/idc"),
         (lambda manifest: manifest.update(variants=[]), "variants"),
     ],
 )
@@ -115,3 +121,76 @@ def test_the_card_says_what_the_manifest_says() -> None:
         assert f"{auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]" in card
     for limit in manifest["limits"]:
         assert limit in card
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (lambda manifest: manifest["golden"][0].update(file="../x.png"), "golden/0/file"),
+        (lambda manifest: manifest["golden"][0].update(p_malignant=1.5), "golden/0/p_malignant"),
+        (lambda manifest: manifest["golden"][1].update(variants={}), r"golden/1/variants: nothing was measured for model\.int8\.onnx"),
+    ],
+)
+def test_golden_images_that_say_nothing_are_refused(golden: Changed, edit: Callable[[dict[str, Any]], None], sentence: str) -> None:
+    with pytest.raises(BundleError, match=sentence):
+        bundle.open(golden(edit))
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (lambda manifest: manifest.pop("members"), "'members' is a required"),
+        (lambda manifest: manifest["members"].pop(), "members"),
+        (lambda manifest: manifest.update(schema=1), "schema 1 has no such key"),
+        (lambda manifest: manifest["input"].update(height=151), "input: it is not that of the first member"),
+        (lambda manifest: manifest["variants"][0]["members"].pop(), "variants/0/members: 1 files for 2 members"),
+        (lambda manifest: manifest["variants"][0]["members"].append(manifest["variants"][0]["members"][0]), "3 files for 2 members"),
+        (lambda manifest: manifest["variants"][0].pop("members"), "variants/0"),
+        (variant(file="model.int8.onnx"), "variants/0/file: schema 2 has no such key"),
+        (lambda manifest: manifest["variants"][0]["members"][1].update(file="../model.onnx"), "variants/0/members/1/file"),
+        (lambda manifest: manifest["members"][1].update(temperature=0), "members/1/temperature"),
+        (lambda manifest: manifest["output"].update(temperature=2), "output/temperature"),
+    ],
+)
+def test_an_ensemble_that_contradicts_itself_is_refused(ensemble: Changed, edit: Callable[[dict[str, Any]], None], sentence: str) -> None:
+    with pytest.raises(BundleError, match=sentence):
+        bundle.open(ensemble(edit))
+
+
+def several(*variants: tuple[str, list[str] | None]) -> Callable[[dict[str, Any]], None]:
+    """Variants of these precisions and providers, each calling itself by its number."""
+
+    def edit(manifest: dict[str, Any]) -> None:
+        (first,) = manifest["variants"]
+        first.pop("providers", None)
+        manifest["variants"] = [
+            first | {"precision": precision, "difference": {"number": number}} | ({"providers": providers} if providers else {})
+            for number, (precision, providers) in enumerate(variants)
+        ]
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("precision", "provider", "number"),
+    [
+        (None, None, 0),
+        (None, "cpu", 1),
+        (None, "tensorrt", 0),
+        ("int8", None, 1),
+        ("int8", "cpu", 1),
+        ("int8", "openvino", 2),
+        ("fp32", "openvino", 3),
+    ],
+)
+def test_a_variant_made_for_the_provider_comes_first(changed: Changed, precision: str | None, provider: str | None, number: int) -> None:
+    opened = bundle.open(changed(several(("fp16", ["tensorrt"]), ("int8", None), ("int8", ["openvino"]), ("fp32", None))))
+    assert opened.variant(precision, provider)["difference"]["number"] == number
+
+
+def test_no_variant_for_a_provider_says_what_there_is(changed: Changed) -> None:
+    opened = bundle.open(changed(several(("fp16", ["tensorrt", "cuda"]), ("int8", ["openvino"]))))
+    with pytest.raises(BundleError, match=r"has no variant for the provider cpu; it has fp16 \(for tensorrt, cuda\), int8 \(for openvino\)\."):
+        opened.variant(provider="cpu")
+    with pytest.raises(BundleError, match="has no int8 variant for the provider cuda"):
+        opened.variant("int8", "cuda")

@@ -74,6 +74,26 @@ def test_no_engine_is_4_and_says_which_line_to_type(folder: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
+def test_openvino_that_is_missing_is_4_too(folder: Path, changed: Changed) -> None:
+    bundle = changed(lambda manifest: manifest["variants"][0].pop("providers", None))
+    script = "import sys; sys.modules['openvino'] = None; from bcd_edge.cli import main; main()"
+    command = [sys.executable, "-c", script, "predict", str(folder), "--provider", "openvino", "--bundle", str(bundle)]
+    done = subprocess.run(command, capture_output=True)
+    assert done.returncode == 4
+    assert b'pip install "bcd-edge[openvino]"' in done.stderr
+
+
+def test_a_refused_variant_warns_on_every_start_and_the_table_is_the_same(folder: Path, changed: Changed) -> None:
+    gate = {"refused": ["int8 lost 0.0123 AUROC", "int8 lost \x1b[31m sensitivity"]}
+    done = run("predict", folder, "--bundle", changed(lambda manifest: manifest["variants"][0].update(gate=gate)))
+    assert done.returncode == 0
+    warnings = done.stderr.decode().splitlines()
+    assert len(warnings) == 2
+    assert all(line.startswith("warning: ") and "for research only" in line for line in warnings)
+    assert b"\x1b" not in done.stderr
+    assert b"warning" not in done.stdout
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a full disk in a file")
 @pytest.mark.parametrize("form", ["table", "csv", "jsonl"])
 def test_a_full_disk_is_5(folder: Path, form: str) -> None:

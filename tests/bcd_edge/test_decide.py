@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bcd_edge.bundle import Decision
-from bcd_edge.decide import decide, with_threshold
+from bcd_edge.decide import decide, probability, with_threshold
 from bcd_edge.errors import ProviderError, UsageError
 
 RULE = Decision(threshold=0.4, review_low=0.2, review_high=0.7)
@@ -19,7 +19,7 @@ LOGIT = st.floats(-1e4, 1e4, width=32)
 
 
 def at(p: float, rule: Decision = RULE) -> tuple[str, str]:
-    said = decide(np.array([0, math.log(p / (1 - p))], np.float32), 1.0, rule)
+    said = decide(probability(np.array([0, math.log(p / (1 - p))], np.float32), 1.0), rule)
     return said.label, said.decision
 
 
@@ -28,12 +28,12 @@ def test_the_four_zones() -> None:
 
 
 def test_known_probability() -> None:
-    assert decide(np.array([1, 3], np.float32), 2.0, RULE).p_malignant == pytest.approx(1 / (1 + math.exp(-1)))
+    assert probability(np.array([1, 3], np.float32), 2.0) == pytest.approx(1 / (1 + math.exp(-1)))
 
 
 @given(LOGIT, LOGIT, st.floats(0.05, 20))
 def test_every_answer_is_consistent(benign: float, malignant: float, temperature: float) -> None:
-    said = decide(np.array([benign, malignant], np.float32), temperature, RULE)
+    said = decide(probability(np.array([benign, malignant], np.float32), temperature), RULE)
     assert 0 <= said.p_malignant <= 1
     assert said.decision in (said.label, "review")
     assert said.reasons
@@ -42,7 +42,7 @@ def test_every_answer_is_consistent(benign: float, malignant: float, temperature
 @pytest.mark.parametrize("logits", [[math.nan, 0], [0, math.nan], [math.inf, 0], [0, -math.inf], [0], [0, 0, 0]])
 def test_what_is_no_number_is_never_benign(logits: list[float]) -> None:
     with pytest.raises(ProviderError):
-        decide(np.array(logits, np.float32), 1.0, RULE)
+        probability(np.array(logits, np.float32), 1.0)
 
 
 @given(threshold=PROBABILITY, p=st.floats(0.001, 0.999))

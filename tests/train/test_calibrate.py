@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcd_edge.bundle import Decision
-from bcd_edge.decide import decide as runtime_decide
+from bcd_edge.decide import probability
 from train import calibrate
 
 
@@ -22,8 +21,7 @@ def test_the_temperature_that_made_the_labels_is_found() -> None:
 
 def test_training_and_runtime_compute_the_same_probability() -> None:
     logits = np.random.default_rng(0).normal(0, 5, (50, 2)).astype(np.float32)
-    rule = Decision(0.5, 0.4, 0.6)
-    assert np.allclose(calibrate.p_malignant(logits, 1.7), [runtime_decide(row, 1.7, rule).p_malignant for row in logits], atol=1e-12)
+    assert np.allclose(calibrate.p_malignant(logits, 1.7), [probability(row, 1.7) for row in logits], atol=1e-12)
 
 
 VALIDATION = st.lists(st.tuples(st.booleans(), st.floats(0, 0.999)), min_size=4, max_size=60)

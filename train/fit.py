@@ -69,6 +69,10 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
     smallest = network.NETWORKS[settings.network].smallest
     if settings.size < smallest:
         raise click.ClickException(f"--size {settings.size}: {settings.network} needs at least {smallest} pixels.")
+    if compiled and settings.teacher != "none":
+        raise click.ClickException(
+            "--compile: the features that --teacher wants are read inside the network, which cannot be compiled; leave one away."
+        )
     plain = json.loads(json.dumps(asdict(settings)))
     last = _last(out, plain, resume)
     items = read_all(settings.data, settings.magnification)
@@ -111,7 +115,7 @@ class Training:
         self.optimiser = torch.optim.AdamW(groups)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda at: optimise.rate(at, self.phases, settings.warm_up))
         self.averaged = AveragedModel(self.model, multi_avg_fn=optimise.moving_average(settings.averaging), use_buffers=True)
-        self.forward = torch.compile(self._forward) if compiled else self._forward
+        self.network = torch.compile(self.model) if compiled else self.model
 
     def run(self, out: Path, meta: dict[str, Any], last: dict[str, Any] | None) -> list[dict[str, float]]:
         """All epochs that are not done yet; returns the history. `out` receives `last.pt` and `best.pt`."""
@@ -197,7 +201,7 @@ class Training:
         """Weighted binary cross-entropy on the difference of the two logits, and what distillation adds to it."""
         if self.settings.mixup:
             images, target, weight = mix(images, target, weight, self.settings.mixup)
-        logits, features = self.forward(images)
+        logits, features = self._forward(images)
         smooth = self.settings.label_smoothing
         losses = binary_cross_entropy_with_logits(logits, target * (1 - smooth) + smooth / 2, reduction="none")
         loss = (losses * weight).mean()
@@ -206,9 +210,13 @@ class Training:
                 loss = loss + self.settings.distillation * self.distillation(features, images)
         return loss, logits.detach()
 
-    def _forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Difference of the logits, float32 N, and the features that a teacher wants to see."""
         with evaluate.autocast(self.where, True):
-            logits, features = network.features(self.model, self.settings.network, images)
+            if self.distillation:
+                logits, features = network.features(self.model, self.settings.network, images)
+            else:
+                logits, features = self.network(images), None
         return logits[:, 1].float() - logits[:, 0].float(), features
 
 
@@ -242,7 +250,8 @@ def finish(out: Path, where: torch.device, history: list[dict[str, float]], part
     for source, scores in result["test"].items():
         line = ", ".join(f"{name} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for name, m in scores["metrics"].items())
         console.print(f"[bold]{leaky}{source}[/]: {scores['images']} images of {scores['patients']} test patients: {line}", highlight=False)
-    console.print(f"Next: python -m export bundle --run {out} --out BUNDLE")
+    if not result["leaky"]:
+        console.print(f"Next: python -m export bundle --run {out} --out BUNDLE")
 
 
 def device_named(name: str) -> torch.device:

@@ -1,0 +1,1 @@
+"""Comparisons that back a claim of the documentation: `python -m benchmarks`."""

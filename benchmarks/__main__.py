@@ -1,0 +1,38 @@
+"""`python -m benchmarks`: light at start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bcd_edge.cli import ErrorGroup
+
+
+@click.group(cls=ErrorGroup)
+def main() -> None:
+    """Measure bcd-edge beside what one would write instead. Alternating turns in one process; medians and ratios."""
+
+
+@main.command("graph-input")
+@click.argument("bundle", required=False, type=click.Path(path_type=Path, exists=True))
+@click.option("--seconds", type=click.FloatRange(1), default=5.0, show_default=True, help="For each row.")
+def graph_input(bundle: Path | None, seconds: float) -> None:
+    """What uint8 NHWC pixels as the first quantised activation buy over a float32 NCHW input, for an INT8 graph."""
+    from benchmarks.graph_input import compare
+
+    compare(bundle, seconds)
+
+
+@main.command("precisions")
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.option("--seconds", type=click.FloatRange(1), default=5.0, show_default=True, help="For each row.")
+def precisions(bundle: Path, seconds: float) -> None:
+    """Size and speed of a bundle's variants on every provider here, and what each lost by its manifest."""
+    from benchmarks.precisions import compare
+
+    compare(bundle, seconds)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

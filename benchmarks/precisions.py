@@ -1,0 +1,61 @@
+"""A bundle's variants beside each other: size, speed on each provider, and what each lost by its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bcd_edge import bundle as reading
+from bcd_edge import plugins
+from bcd_edge.backends import Backend, Options
+from bcd_edge.errors import BundleError
+from benchmarks.turns import medians
+
+BATCHES = (1, 16)
+
+
+def compare(bundle: Path, seconds: float) -> None:
+    """Prints a row for each variant, provider and batch: milliseconds an image (median), and how often fp32's speed.
+
+    Raises:
+        BundleError: the bundle is an ensemble of several files.
+    """
+    opened = reading.open(bundle)
+    if len(opened.members) > 1:
+        raise BundleError(f"{bundle} is an ensemble of several files, which this does not time; give a bundle of one graph.")
+    table = Table("provider", "batch", "variant", "MB", "ms an image", "times fp32", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for provider in plugins.names("bcd_edge.backends"):
+        module = plugins.load("bcd_edge.backends", provider)
+        if not module.is_available().available:
+            continue
+        backends: dict[str, Backend] = {}
+        sizes: dict[str, float] = {}
+        for variant in opened.variants(provider):
+            name = Path(variant["file"]).stem.removeprefix("model.")
+            content = (opened.path / variant["file"]).read_bytes()
+            backends[name], sizes[name] = module.open(content, Options()), len(content) / 1e6
+        for batch in BATCHES:
+            pixels = np.random.default_rng(0).integers(0, 256, (batch, opened.input.height, opened.input.width, 3), np.uint8)
+
+            def call(backend: Backend, given: np.ndarray = pixels) -> Callable[[], object]:
+                return lambda: backend.infer(given)
+
+            found = medians({name: call(backend) for name, backend in backends.items()}, seconds)
+            for name, value in found.items():
+                faster = f"{found['fp32'] / value:.2f}" if "fp32" in found else "-"
+                table.add_row(provider, str(batch), name, f"{sizes[name]:.1f}", f"{value / batch:.2f}", faster)
+    Console().print(table)
+    lost = Table(
+        "variant", "AUROC", "sensitivity", "specificity", "Brier score", "flips", box=None, pad_edge=False, title="minus PyTorch, by the manifest"
+    )
+    for variant in opened.variants():
+        judged = variant["gate"]
+        differences = (judged["difference"][metric]["value"] for metric in ("auroc", "sensitivity", "specificity", "brier"))
+        lost.add_row(Path(variant["file"]).stem.removeprefix("model."), *(f"{value:+.4f}" for value in differences), str(judged["flips"]))
+    Console().print(lost)

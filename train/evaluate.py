@@ -31,7 +31,7 @@ def logits(model: nn.Module, images: Images, where: torch.device, *, fast: bool 
     results = []
     with torch.inference_mode(), autocast(where, fast):
         for start in range(0, len(images), 64):
-            batch = torch.from_numpy(np.ascontiguousarray(images.pixels_nhwc_u8[start : start + 64])).to(where).permute(0, 3, 1, 2)
+            batch = torch.tensor(images.pixels_nhwc_u8[start : start + 64]).to(where).permute(0, 3, 1, 2)
             results.append(model(batch.float() / 255).float().cpu().numpy())
     return np.concatenate(results)
 
@@ -84,11 +84,11 @@ def score_strata(images: Images, p_malignant: npt.NDArray[np.float64], decision:
     return results
 
 
-def predictions(images: Images, p_malignant: npt.NDArray[np.float64]) -> str:
-    """CSV: one row an image, with what is needed to score it again elsewhere."""
+def predictions(images: Images, p_malignant: npt.NDArray[np.float64], *, leaky: bool = False) -> str:
+    """CSV: one row an image, with what is needed to score it again elsewhere, and whether the split was by image."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["source", "patient", "sha256", "malignant", "p_malignant"])
+    writer.writerow(["source", "patient", "sha256", "malignant", "p_malignant", "leaky"])
     for source, group, sha256, malignant, p in zip(images.sources, images.groups, images.sha256, images.malignant, p_malignant, strict=True):
-        writer.writerow([source, group.partition("/")[2], sha256, int(malignant), f"{p:.6f}"])
+        writer.writerow([source, group.partition("/")[2], sha256, int(malignant), f"{p:.6f}", int(leaky)])
     return stream.getvalue()

@@ -242,9 +242,9 @@ def finish(out: Path, where: torch.device, history: list[dict[str, float]], part
     checkpoint.save(out / "best.pt", {"model": kept["model"], "meta": result})
     report.write(out, result, history, parts["test"], p_test)
     columns = list(dict.fromkeys(key for row in history for key in row))
-    rows = [",".join(f"{row[key]:.6g}" for key in columns) for row in history]
-    checkpoint.write(out / "history.csv", "\n".join([",".join(columns), *rows]) + "\n")
-    checkpoint.write(out / "predictions.csv", evaluate.predictions(parts["test"], p_test))
+    rows = [",".join([*(f"{row[key]:.6g}" for key in columns), str(int(result["leaky"]))]) for row in history]
+    checkpoint.write(out / "history.csv", "\n".join([",".join([*columns, "leaky"]), *rows]) + "\n")
+    checkpoint.write(out / "predictions.csv", evaluate.predictions(parts["test"], p_test, leaky=result["leaky"]))
     checkpoint.write(out / "metrics.json", json.dumps(result, indent=2))
     leaky = "LEAKY " if result["leaky"] else ""
     for source, scores in result["test"].items():

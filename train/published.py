@@ -46,7 +46,7 @@ def reproduce(settings: Settings, out: Path, *, device: str, workers: int, compi
     for name, divided in protocols.items():
         file = written(out / f"split-{name}.json", divided)
         run(replace(settings, split=str(file)), out / f"by-{name}", device, workers, compiled)
-        results[name] = measured(out / f"by-{name}" / "predictions.csv") | {"shared_patients": shared(items, divided)}
+        results[name] = measured(out / f"by-{name}" / "predictions.csv") | {"shared_patients": shared(items, divided), "leaky": divided.leaky}
     checkpoint.write(out / "published.json", json.dumps({"published": PUBLISHED, **results}, indent=2))
     checkpoint.write(out / "published.md", markdown(results))
     show(results)

@@ -19,9 +19,9 @@ from click.testing import CliRunner, Result
 from bcd_edge import Classifier, bundle
 from bcd_edge.backends import Options, cpu
 from bcd_edge.errors import BundleError
-from export import gate, graph, quantise
+from export import gate, graph, members, quantise, variants
 from export.__main__ import main
-from train import network
+from train import network, split
 from train.data import decode, read_all
 
 # Five test patients rule no loss out, so the gate would refuse any INT8: what is tested here is not the gate.
@@ -43,8 +43,8 @@ def built(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_runtime_opens_it_and_both_variants_answer_as_alike_as_the_manifest_says(built: Path, run: Path, collection: str) -> None:
-    parts = json.loads((run / "split.json").read_text())
-    data = next(item.data for item in read_all([collection]) if parts[item.group] == "test")
+    divided = split.read(run / "split.json")
+    data = next(item.data for item in read_all([collection]) if divided.part(item) == "test")
     answers = [Classifier.load(built, precision=precision).classify(data) for precision in ("fp32", "int8")]
     assert [record.execution.precision for record in answers] == ["fp32", "int8"]
     bound = sum(variant["gate"]["max_delta_p"] for variant in json.loads((built / "manifest.json").read_text())["variants"])
@@ -57,7 +57,7 @@ def test_the_runtime_answers_as_the_checkpoint_does(built: Path, run: Path, coll
     model = network.build()
     model.load_state_dict(checkpoint["model"])
     with torch.inference_mode():
-        logits = model.eval()(torch.from_numpy(images.pixels_nhwc_u8).permute(0, 3, 1, 2) / 255).numpy()
+        logits = model.eval()(torch.tensor(images.pixels_nhwc_u8).permute(0, 3, 1, 2) / 255).numpy()
     classifier = Classifier.load(built, precision="fp32")
     found = [classifier.classify(pixels).p_malignant for pixels in images.pixels_nhwc_u8]
     expected = 1 / (1 + np.exp(-(logits[:, 1] - logits[:, 0]) / checkpoint["meta"]["temperature"]))
@@ -201,25 +201,34 @@ def test_nothing_is_written_when_nothing_passed_and_allowing_it_is_written_down(
     assert any("research" in sentence for sentence in Classifier.load(tmp_path / "out").warnings)
 
 
-def test_sensitive_nodes_are_kept_in_float_one_by_one_until_the_gate_passes(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sensitive_nodes_are_kept_in_float_one_by_one_until_the_gate_passes(
+    run: Path, collection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A quantiser that ruins one layer: the search finds that layer, and the file has it in float32."""
-    write = quantise.write
-    nodes: list[str] = []
+    parts = variants.parts(members.load([run], [collection]))
+    write, last = quantise.write, []
 
     def ruins_one(prepared: Path, calibration: object, path: Path, **options: object) -> dict:
         how = write(prepared, calibration, path, **options)  # type: ignore[arg-type]
-        nodes[:] = quantise.convolutions(prepared)
-        if nodes[-1] not in options["keep"]:  # type: ignore[operator]
+        last[:] = quantise.convolutions(prepared)[-1:]
+        if last[0] not in options["keep"]:  # type: ignore[operator]
             broken(path)
         return how
 
     monkeypatch.setattr("export.quantise.write", ruins_one)
     monkeypatch.setattr("export.quantise.convolutions", lambda prepared, real=quantise.convolutions: real(prepared)[-3:])
-    done = export("--run", run, "--out", tmp_path / "out", "--variants", "int8", *QUICK, *LENIENT, "--max-drop", "auroc=0.05")
-    assert done.exit_code == 0, done.output
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["variants"][0]["quantisation"]["float_nodes"] == [f"0:{nodes[-1]}"]
-    assert f"0:{nodes[-1]}" in done.output
+    said: list[str] = []
+    fp32 = variants.floats(parts, tmp_path, "fp32")
+
+    def passes(variant: variants.Variant) -> bool:
+        p, reference = (variants.answers(one, parts, "validation") for one in (variant, fp32))
+        return float(np.abs(p - reference).mean()) < 0.2
+
+    made = variants.int8("int8", fp32, parts, tmp_path, 0, "minmax", passes, said.append)
+    assert made.quantisation["float_nodes"] == [f"0:{last[0]}"]
+    assert f"0:{last[0]} in float32" in said[-1]
+    kept = next(node for node in onnx.load(made.files[0]).graph.node if node.name == last[0])
+    assert kept.op_type == "Gemm"
 
 
 def test_an_ensemble_of_one_size_is_one_graph_and_of_two_sizes_two_files(run: Path, collection: str, tmp_path: Path) -> None:

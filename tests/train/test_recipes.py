@@ -81,6 +81,10 @@ def test_a_split_by_image_marks_everything(collection: str, tmp_path: Path) -> N
     assert "LEAKY" in said
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["leaky"] is True
     assert "LEAKY" in (tmp_path / "run" / "report.html").read_text()
+    for name in ("predictions.csv", "history.csv"):
+        heading, *rows = (tmp_path / "run" / name).read_text().splitlines()
+        assert heading.endswith(",leaky")
+        assert all(row.endswith(",1") for row in rows)
     assert json.loads((tmp_path / "run" / "split.json").read_text())["unit"] == "image"
     from export.__main__ import main as export
 

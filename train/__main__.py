@@ -11,7 +11,7 @@ import click
 from bcd_edge.cli import ErrorGroup
 
 Command = Callable[..., Any]
-STAGES = click.Choice(["stem", "layer1", "layer2", "layer3", "layer4", "head"])  # of train.network, which loads torch
+STAGES = click.Choice(["auto", "stem", "layer1", "layer2", "layer3", "layer4", "head"])  # of train.network, which loads torch
 out_folder = click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the run.")
 folds_option = click.option("--folds", type=click.IntRange(3), default=5, show_default=True, help="Groups of patients; each tests once.")
 
@@ -40,11 +40,11 @@ def settings_options(**changed: Any) -> Callable[[Command], Command]:
         option("--size", click.IntRange(32, 1024), 150, "Side of the network input in pixels."),
         option("--head-epochs", click.IntRange(0), 2, "Epochs in which only the head learns."),
         option("--epochs", click.IntRange(1), 18, "Epochs in all."),
-        option("--unfreeze", STAGES, "stem", "First stage that learns after the head epochs; those before it stay as they are."),
+        option("--unfreeze", STAGES, "auto", "First stage that learns after the head epochs; auto: layer3, or stem from random weights."),
         option("--epoch-images", click.IntRange(0), 0, "Images drawn an epoch; 0 draws as many as there are."),
         option("--batch-size", click.IntRange(2), 32, "Images in a forward pass."),
         option("--accumulate", click.IntRange(1), 1, "Forward passes for one step of the optimiser."),
-        option("--learning-rate", click.FloatRange(0, min_open=True), 5e-4, "Peak rate of the head."),
+        option("--learning-rate", click.FloatRange(0, min_open=True), 3e-4, "Peak rate of the head."),
         option("--layer-decay", click.FloatRange(0, 1, min_open=True), 0.7, "Rate of a stage as a share of the next one's."),
         option("--warm-up", share, 0.15, "Share of a phase in which the rate rises; then it falls as a cosine."),
         option("--weight-decay", click.FloatRange(0), 0.05, "Of AdamW; norms and biases have none."),
@@ -110,7 +110,7 @@ def fit(out: Path, resume: bool, device: str, workers: int, compiled: bool, **se
 
 
 @main.command()
-@settings_options(size=96, head_epochs=0, epochs=20, batch_size=64, learning_rate=1e-3, layer_decay=1.0, averaging=0.995)
+@settings_options(size=96, head_epochs=0, epochs=20, unfreeze="stem", batch_size=64, learning_rate=1e-3, layer_decay=1.0, averaging=0.995)
 @split_option
 @out_folder
 @resume_option

@@ -39,11 +39,11 @@ class Settings:
     size: int = 150
     head_epochs: int = 2
     epochs: int = 18
-    unfreeze: str = "stem"
+    unfreeze: str = "auto"
     epoch_images: int = 0
     batch_size: int = 32
     accumulate: int = 1
-    learning_rate: float = 5e-4
+    learning_rate: float = 3e-4
     layer_decay: float = 0.7
     warm_up: float = 0.15
     weight_decay: float = 0.05
@@ -102,6 +102,8 @@ class Training:
         self.settings, self.parts, self.where, self.workers = settings, parts, where, workers
         self.architecture = network.NETWORKS[settings.network]
         self.model = model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # nothing of random weights is worth keeping; of others, what is near the pixels is (Yosinski et al., NeurIPS 2014)
+        self.unfreeze = ("stem" if settings.weights == "none" else "layer3") if settings.unfreeze == "auto" else settings.unfreeze
         step = settings.batch_size * settings.accumulate
         self.steps = max(1, -(-(settings.epoch_images or len(parts["train"])) // step))
         head_epochs = min(settings.head_epochs, settings.epochs - 1)
@@ -164,8 +166,8 @@ class Training:
 
     def thaw(self, epoch: int) -> None:
         """Lets what learns in an epoch learn: only the head in the first phase."""
-        first = "head" if epoch * self.steps < self.phases[0] else self.settings.unfreeze
-        optimise.thaw(self.model, self.architecture, first)
+        learning = "head" if epoch * self.steps < self.phases[0] else self.unfreeze
+        optimise.thaw(self.model, self.architecture, learning, self.unfreeze)
 
     def step(self, batches: Iterator[tuple[Tensor, ...]]) -> tuple[float, float, float]:
         """One step of the optimiser over `accumulate` batches: mean loss, weight of what was right, weight of all."""

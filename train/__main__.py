@@ -50,6 +50,7 @@ def settings_options(**changed: Any) -> Callable[[Command], Command]:
         option("--weight-decay", click.FloatRange(0), 0.05, "Of AdamW; norms and biases have none."),
         option("--label-smoothing", share, 0.0, "Share of each label given to the other class."),
         option("--mixup", click.FloatRange(0), 0.0, "Alpha of mixup; 0 mixes nothing."),
+        option("--jitter", share, 0.3, "How much stain colours are changed at most; light half as much."),
         option("--averaging", share, 0.99, "Decay a step of the moving average of weights that is kept; 0 keeps the last."),
         option("--patience", click.IntRange(0), 0, "Stop after so many epochs without a better one; 0 never does."),
         option("--teacher", click.Choice(["none", "efficientnet-lite0"]), "none", "Network whose features the student also learns to predict."),

@@ -49,6 +49,7 @@ class Settings:
     weight_decay: float = 0.05
     label_smoothing: float = 0.0
     mixup: float = 0.0
+    jitter: float = 0.3
     averaging: float = 0.99
     patience: int = 0
     teacher: str = "none"
@@ -176,7 +177,7 @@ class Training:
         self.optimiser.zero_grad(set_to_none=True)
         for _ in range(accumulate):
             pixels, target, weight = (value.to(self.where, non_blocking=True) for value in next(batches))
-            images = augment(pixels).contiguous(memory_format=torch.channels_last)
+            images = augment(pixels, self.settings.jitter).contiguous(memory_format=torch.channels_last)
             loss, logits = self._loss(images, target, weight)
             (loss / accumulate).backward()
             total += float(loss.detach()) / accumulate

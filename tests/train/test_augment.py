@@ -19,19 +19,21 @@ def pictures() -> torch.Tensor:
 
 def test_it_moves_and_recolours_and_the_seed_repeats_it(pictures: torch.Tensor) -> None:
     torch.manual_seed(0)
-    first, second = augment.augment(pictures), augment.augment(pictures)
+    first, second = augment.augment(pictures, 0.3), augment.augment(pictures, 0.3)
     torch.manual_seed(0)
-    assert torch.equal(first, augment.augment(pictures))
+    assert torch.equal(first, augment.augment(pictures, 0.3))
     assert first.shape == pictures.shape
     assert first.dtype == torch.float32
     assert first.min() >= 0
     assert first.max() <= 1
     assert (first - second).abs().mean() > 0.01
+    torch.manual_seed(0)
+    assert not torch.allclose(first, augment.augment(pictures, 0.1), atol=0.01)
 
 
 def test_each_picture_of_a_batch_is_changed_its_own_way(pictures: torch.Tensor) -> None:
     torch.manual_seed(0)
-    out = augment.augment(pictures[:1].expand(4, -1, -1, -1))
+    out = augment.augment(pictures[:1].expand(4, -1, -1, -1), 0.3)
     for one in range(3):
         assert (out[one] - out[one + 1]).abs().mean() > 0.01
 

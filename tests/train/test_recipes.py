@@ -157,8 +157,8 @@ def test_distillation_falls_to_zero_for_the_teachers_own_features() -> None:
         own = teacher.extract_features((images - 0.498) / 0.502).mean(dim=(2, 3))
         distillation.projection.weight.copy_(torch.eye(1280))
         distillation.projection.bias.zero_()
-    assert float(distillation(own, images)) == pytest.approx(0, abs=1e-5)
-    assert 0.5 < float(distillation(torch.randn(2, 1280), images)) < 1.5
+        assert float(distillation(own, images)) == pytest.approx(0, abs=1e-5)
+        assert 0.5 < float(distillation(torch.randn(2, 1280), images)) < 1.5
     assert {name for name, _ in distillation.named_parameters()} == {"projection.weight", "projection.bias"}
 
 

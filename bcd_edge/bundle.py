@@ -256,6 +256,6 @@ def _read(bundle: Path, name: str) -> bytes:
         with zipfile.ZipFile(bundle) as archive:
             return archive.read(name)
     except (KeyError, FileNotFoundError):
-        raise BundleError(f"{bundle}: {name} is missing; copy the bundle again, whole.") from None
+        raise BundleError(f"{bundle}: {name} is missing at its top; copy the bundle again, whole.") from None
     except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError) as error:
         raise BundleError(f"{bundle}: {name} could not be read ({error}); copy the bundle again.") from None

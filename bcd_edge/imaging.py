@@ -63,6 +63,8 @@ def read(source: str | Path) -> bytes:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path} is larger than 512 MiB; cut the slide into fields of view and give those.")
         data = path.read_bytes()
+    except InputError:
+        raise
     except PermissionError:
         raise InputError(f"{path} may not be read; give this user permission to read it.") from None
     except (OSError, ValueError) as error:

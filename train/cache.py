@@ -93,7 +93,7 @@ def _decode(items: Sequence[Item], size: int) -> npt.NDArray[np.uint8]:
             try:
                 next(done)
             except InputError as error:
-                raise click.ClickException(f"{item.source} {item.name}: {error}") from None
+                raise click.ClickException(f"{item.source} {item.name}: {error} `python -m train data` lists every such file.") from None
     return decoded
 
 

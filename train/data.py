@@ -43,13 +43,13 @@ def read_all(specifications: Sequence[str], magnifications: Sequence[str] = ()) 
         magnifications: such as `100X`; images of another one are left out, images without one are kept.
 
     Raises:
-        click.ClickException: the filter leaves nothing.
+        click.ClickException: no image has one of the magnifications.
     """
     found = unique([item for specification in specifications for item in read(specification)])
+    known = {item.magnification for item in found} - {""}
+    if unknown := [name for name in magnifications if name not in known]:
+        raise click.ClickException(f"--magnification {', '.join(unknown)}: no image has it; there are {', '.join(sorted(known)) or 'none at all'}.")
     items = [item for item in found if not magnifications or not item.magnification or item.magnification in magnifications]
-    if not items:
-        known = sorted({item.magnification for item in found})
-        raise click.ClickException(f"--magnification {', '.join(magnifications)}: no image has it; there are {', '.join(known)}.")
     return sorted(items, key=lambda item: (item.source, item.name))
 
 

@@ -278,7 +278,9 @@ def _last(out: Path, settings: dict[str, Any], resume: bool) -> dict[str, Any] |
     before = last["meta"]["settings"]
     changed = [name for name in settings if before.get(name) != settings[name]]
     if changed:
-        raise click.ClickException(f"{out} was started with another {', '.join(changed)}; resume with the same or give another --out.")
+        raise click.ClickException(
+            f"{out} was started with another {', '.join(changed)}; type the command that started it and add --resume, or give another --out."
+        )
     return last
 
 

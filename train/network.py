@@ -151,8 +151,11 @@ def load(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise click.ClickException(f"{path} does not exist; give a checkpoint, for example runs/NAME/best.pt.") from None
-    except Exception as error:  # a damaged zip or pickle can raise nearly anything
-        raise click.ClickException(f"{path} is no usable checkpoint ({str(error).splitlines()[0]}).") from None
+    except Exception as error:  # a damaged zip or pickle can raise nearly anything; torch's own text advises to run its code
+        raise click.ClickException(
+            f"{path} is no usable checkpoint ({type(error).__name__}): damaged, or more than tensors and plain values; "
+            "give the best.pt of a run, or a state dict saved by torch."
+        ) from None
     if not isinstance(content, dict):
         raise click.ClickException(f"{path} holds a {type(content).__name__}, not a state dict.")
     return content

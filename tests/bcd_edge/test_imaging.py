@@ -206,6 +206,9 @@ def test_bytes_after_the_end_of_a_jpeg_are_ignored() -> None:
 
 
 def test_paths_that_are_no_readable_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as said:
+        imaging.read(tmp_path / "no.png")
+    assert str(said.value) == f"{tmp_path / 'no.png'} does not exist; give the path of an image."
     for path, sentence in ((tmp_path / "no.png", "does not exist"), (tmp_path, "folder"), (Path("/dev/zero"), "device"), (Path("a\0b"), "a")):
         with pytest.raises(InputError, match=sentence):
             imaging.decode(path)

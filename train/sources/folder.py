@@ -1,7 +1,8 @@
 """A class per folder: `.../benign/...` and `.../malignant/...`, or any other name in `train.sources.LABELS`, in any case.
 
-The nearest folder above an image that is called like a class decides; folders above that (`train/`, `val/`) mean nothing
-here, since the split is made anew. The patient is the folder right below the class folder: `benign/P07/40X/a.png` is P07.
+The nearest folder above an image that is called like a class decides, a word before a digit: in `benign/1/a.png` the 1 is
+a patient. Folders above that (`train/`, `val/`) mean nothing here, since the split is made anew. The patient is the folder
+right below the class folder: `benign/P07/40X/a.png` is P07.
 
 Where images lie in the class folder itself, nothing says whose they are, and EVERY IMAGE COUNTS AS A PATIENT OF ITS OWN.
 No split can then keep two images of one person on one side: its scores may be leakage. Give patients in folders, or use
@@ -25,13 +26,14 @@ def recognises(path: Path, names: Sequence[PurePosixPath]) -> bool:
 def labelled(name: PurePosixPath) -> tuple[bool, str] | None:
     """Whether an image is malignant and whose it is, from its path; None if no folder of it is called like a class."""
     folders = name.parts[:-1]
-    for depth in range(len(folders) - 1, -1, -1):
-        malignant = LABELS.get(folders[depth].lower())
-        if malignant is not None:
-            # with the class, because `benign/1.png` and `malignant/1.png` are not one person
-            alone = f"{'malignant' if malignant else 'benign'}/{name.stem}"
-            return malignant, folders[depth + 1] if depth + 1 < len(folders) else alone
-    return None
+    called = [depth for depth, folder in enumerate(folders) if folder.lower() in LABELS]
+    if not called:
+        return None
+    depth = max(called, key=lambda depth: (folders[depth].isalpha(), depth))
+    malignant = LABELS[folders[depth].lower()]
+    # with the class, because `benign/1.png` and `malignant/1.png` are not one person
+    alone = f"{'malignant' if malignant else 'benign'}/{name.stem}"
+    return malignant, folders[depth + 1] if depth + 1 < len(folders) else alone
 
 
 def read(path: Path) -> Iterator[Item]:

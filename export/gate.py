@@ -231,11 +231,6 @@ def _flips(p: Floats, p_reference: Floats, test: Images, decision: Decision) -> 
     ]
 
 
-def latency(model: bytes, provider: str, size: int, *, seconds: float = 2.0) -> dict[str, float] | None:
-    """`latencies` of one model; None if the provider cannot run here."""
-    return latencies({("", provider): (model, size)}, seconds).get(("", provider))
-
-
 def latencies(models: Mapping[tuple[str, str], tuple[bytes, int]], seconds: float = 2.0) -> dict[tuple[str, str], dict[str, float]]:
     """Milliseconds for one image, several models in turns (A B A B ...), so that a machine busy for a while slows all of them alike.
 

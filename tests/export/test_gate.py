@@ -340,11 +340,9 @@ def test_latencies_take_turns_and_leave_the_warm_up_out(monkeypatch: pytest.Monk
 
 
 def test_latency_of_a_graph_and_of_a_provider_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = gate.latency(graph(1.0), "cpu", 16, seconds=0.05)
-    assert found is not None
+    (found,) = gate.latencies({("fp32", "cpu"): (graph(1.0), 16)}, seconds=0.05).values()
     assert set(found) == {"p50_ms", "p90_ms", "runs"}
     assert all(smaller <= larger for smaller, larger in pairwise([0, found["p50_ms"], found["p90_ms"]]))
     assert found["runs"] >= gate.ROUNDS
     monkeypatch.setattr(cpu, "is_available", lambda: Availability(False, "none here", "buy one"))
-    assert gate.latency(graph(1.0), "cpu", 16, seconds=0.05) is None
     assert gate.latencies({("int8", "cpu"): (graph(1.0), 16)}) == {}

@@ -12,7 +12,8 @@ test: .venv-test/installed
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
 	.venv-test/bin/lint-imports
-	.venv-test/bin/python -m pytest
+	.venv-test/bin/python -m pytest --ignore tests/train
+	.venv-test/bin/python -m pytest tests/train  # apart: training forks, which a process full of engines' threads does not survive
 	$(MAKE) wheel-test
 
 # The runtime's tests once more, from the built wheel in an environment without PyTorch.

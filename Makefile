@@ -13,7 +13,7 @@ test: .venv-test/installed
 	.venv-test/bin/mypy
 	.venv-test/bin/lint-imports
 	.venv-test/bin/python -m pytest --ignore tests/train
-	.venv-test/bin/python -m pytest tests/train  # apart: training forks, which a process full of engines' threads does not survive
+	.venv-test/bin/python -m pytest tests/train  # apart: one process for all once crashed where training forks loader workers
 	$(MAKE) wheel-test
 
 # The runtime's tests once more, from the built wheel in an environment without PyTorch.

@@ -61,8 +61,9 @@ class Ensemble(nn.Module):
 class Mean(nn.Module):
     """Global average pooling to N x C as a plain mean.
 
-    torch.onnx.export writes AdaptiveAvgPool2d and flatten as ReduceMean, Reshape to one dimension, Gather and Reshape;
-    OpenVINO 2026.4 computes that chain wrongly in an INT8 ResNet-50 (p off by up to 0.84, malignant turned benign, no error).
+    torch.onnx.export writes AdaptiveAvgPool2d and flatten as ReduceMean, Reshape to one dimension, Gather and Reshape. With
+    that chain OpenVINO 2026.4 answers wrongly on one INT8 ResNet-50 of ours (p off by up to 0.84, malignant turned benign,
+    no error), and rightly with a Flatten in its place; why is not known, the chain alone is computed well.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def test_draws_follow_the_weights_and_the_seed() -> None:
 
 
 def test_workers_gather_the_same_batches() -> None:
-    """In an interpreter of its own: workers are forked, and other tests have left engines with threads in this one."""
+    """In an interpreter of its own: workers are forked, and a process full of other tests' engines once crashed here."""
     script = """
 import numpy as np, torch
 from train import data

@@ -38,19 +38,19 @@ def settings_options(**changed: Any) -> Callable[[Command], Command]:
             help="Where the network starts: random, torchvision's ImageNet weights, or a file, such as the best.pt of a pretraining.",
         ),
         option("--size", click.IntRange(32, 1024), 150, "Side of the network input in pixels."),
-        option("--head-epochs", click.IntRange(0), 2, "Epochs in which only the head learns."),
-        option("--epochs", click.IntRange(1), 18, "Epochs in all."),
-        option("--unfreeze", STAGES, "auto", "First stage that learns after the head epochs; auto: layer3, or stem from random weights."),
-        option("--epoch-images", click.IntRange(0), 0, "Images drawn an epoch; 0 draws as many as there are."),
+        option("--head-epochs", click.IntRange(0), 1, "Epochs in which only the head learns."),
+        option("--epochs", click.IntRange(1), 12, "Epochs in all."),
+        option("--unfreeze", STAGES, "auto", "First stage that learns after the head epochs; auto: layer3 from ImageNet weights, else stem."),
+        option("--epoch-images", click.IntRange(0), 2000, "Images drawn an epoch, at most as many as there are; 0 sets no other limit."),
         option("--batch-size", click.IntRange(2), 32, "Images in a forward pass."),
         option("--accumulate", click.IntRange(1), 1, "Forward passes for one step of the optimiser."),
-        option("--learning-rate", click.FloatRange(0, min_open=True), 3e-4, "Peak rate of the head."),
-        option("--layer-decay", click.FloatRange(0, 1, min_open=True), 0.7, "Rate of a stage as a share of the next one's."),
+        option("--learning-rate", click.FloatRange(0, min_open=True), 4e-4, "Peak rate of the head."),
+        option("--layer-decay", click.FloatRange(0, 1, min_open=True), 0.8, "Rate of a stage as a share of the next one's."),
         option("--warm-up", share, 0.15, "Share of a phase in which the rate rises; then it falls as a cosine."),
         option("--weight-decay", click.FloatRange(0), 0.05, "Of AdamW; norms and biases have none."),
         option("--label-smoothing", share, 0.0, "Share of each label given to the other class."),
         option("--mixup", click.FloatRange(0), 0.0, "Alpha of mixup; 0 mixes nothing."),
-        option("--jitter", share, 0.3, "How much stain colours are changed at most; light half as much."),
+        option("--jitter", share, 0.1, "How much stain colours are changed at most; light half as much."),
         option("--averaging", share, 0.99, "Decay a step of the moving average of weights that is kept; 0 keeps the last."),
         option("--patience", click.IntRange(0), 0, "Stop after so many epochs without a better one; 0 never does."),
         option("--teacher", click.Choice(["none", "efficientnet-lite0"]), "none", "Network whose features the student also learns to predict."),
@@ -111,7 +111,7 @@ def fit(out: Path, resume: bool, device: str, workers: int, compiled: bool, **se
 
 
 @main.command()
-@settings_options(size=96, head_epochs=0, epochs=20, unfreeze="stem", batch_size=64, learning_rate=1e-3, layer_decay=1.0, averaging=0.995)
+@settings_options(size=96, head_epochs=0, epochs=20, epoch_images=0, unfreeze="stem", batch_size=64, learning_rate=1e-3, layer_decay=1.0, averaging=0.995)
 @split_option
 @out_folder
 @resume_option

@@ -37,19 +37,19 @@ class Settings:
     network: str = "resnet50"
     weights: str = "none"
     size: int = 150
-    head_epochs: int = 2
-    epochs: int = 18
+    head_epochs: int = 1
+    epochs: int = 12
     unfreeze: str = "auto"
-    epoch_images: int = 0
+    epoch_images: int = 2000
     batch_size: int = 32
     accumulate: int = 1
-    learning_rate: float = 3e-4
-    layer_decay: float = 0.7
+    learning_rate: float = 4e-4
+    layer_decay: float = 0.8
     warm_up: float = 0.15
     weight_decay: float = 0.05
     label_smoothing: float = 0.0
     mixup: float = 0.0
-    jitter: float = 0.3
+    jitter: float = 0.1
     averaging: float = 0.99
     patience: int = 0
     teacher: str = "none"
@@ -103,10 +103,10 @@ class Training:
         self.settings, self.parts, self.where, self.workers = settings, parts, where, workers
         self.architecture = network.NETWORKS[settings.network]
         self.model = model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # nothing of random weights is worth keeping; of others, what is near the pixels is (Yosinski et al., NeurIPS 2014)
-        self.unfreeze = ("stem" if settings.weights == "none" else "layer3") if settings.unfreeze == "auto" else settings.unfreeze
+        # of a million photographs, what is near the pixels is worth keeping (Yosinski et al., NeurIPS 2014); of our own thousands, it still improves
+        self.unfreeze = ("layer3" if network.of_imagenet(settings.weights) else "stem") if settings.unfreeze == "auto" else settings.unfreeze
         step = settings.batch_size * settings.accumulate
-        self.steps = max(1, -(-(settings.epoch_images or len(parts["train"])) // step))
+        self.steps = -(-min(settings.epoch_images or len(parts["train"]), len(parts["train"])) // step)
         head_epochs = min(settings.head_epochs, settings.epochs - 1)
         self.phases = (head_epochs * self.steps, (settings.epochs - head_epochs) * self.steps)
         groups = optimise.parameter_groups(model, self.architecture, settings.learning_rate, settings.layer_decay, settings.weight_decay)

@@ -130,6 +130,11 @@ def build(weights: str = "none", name: str = "resnet50") -> nn.Module:
     return network
 
 
+def of_imagenet(weights: str) -> bool:
+    """Whether weights, as `build` takes them, come from ImageNet and not from a run of ours or from nowhere."""
+    return weights == "imagenet" or (weights != "none" and "meta" not in load(Path(weights)))
+
+
 def features(network: nn.Module, name: str, images_nchw: Tensor) -> tuple[Tensor, Tensor]:
     """Logits N x 2, and what the head was given, N x D: the pooled features."""
     kept: list[Tensor] = []

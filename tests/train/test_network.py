@@ -116,3 +116,8 @@ def test_torchvision_files_of_the_other_networks(name: str, make: Callable[..., 
 def test_a_checkpoint_of_another_network_is_refused(run: Path) -> None:
     with pytest.raises(click.ClickException, match="--network resnet50"):
         network.build(str(run / "best.pt"), "densenet121")
+
+
+def test_weights_of_imagenet_are_told_from_our_own(run: Path, tmp_path: Path) -> None:
+    torch.save(network.build().state_dict(), tmp_path / "resnet50.pth")
+    assert [network.of_imagenet(str(weights)) for weights in ("imagenet", tmp_path / "resnet50.pth", run / "best.pt", "none")] == [True, True, False, False]

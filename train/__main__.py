@@ -111,7 +111,9 @@ def fit(out: Path, resume: bool, device: str, workers: int, compiled: bool, **se
 
 
 @main.command()
-@settings_options(size=96, head_epochs=0, epochs=20, epoch_images=0, unfreeze="stem", batch_size=64, learning_rate=1e-3, layer_decay=1.0, averaging=0.995)
+@settings_options(
+    size=96, head_epochs=0, epochs=20, epoch_images=0, unfreeze="stem", batch_size=64, learning_rate=1e-3, layer_decay=1.0, averaging=0.995
+)
 @split_option
 @out_folder
 @resume_option

@@ -120,4 +120,5 @@ def test_a_checkpoint_of_another_network_is_refused(run: Path) -> None:
 
 def test_weights_of_imagenet_are_told_from_our_own(run: Path, tmp_path: Path) -> None:
     torch.save(network.build().state_dict(), tmp_path / "resnet50.pth")
-    assert [network.of_imagenet(str(weights)) for weights in ("imagenet", tmp_path / "resnet50.pth", run / "best.pt", "none")] == [True, True, False, False]
+    given = ["imagenet", tmp_path / "resnet50.pth", run / "best.pt", "none"]
+    assert [network.of_imagenet(str(weights)) for weights in given] == [True, True, False, False]

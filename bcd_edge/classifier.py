@@ -1,25 +1,49 @@
-"""One image to one record."""
+"""One image to one record, or a stream of images with decoding and inference overlapped."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from bcd_edge import __version__, bundle, imaging, plugins
+from bcd_edge import __version__, backends, bundle, caches, imaging, machine, plan, plugins, stream
 from bcd_edge.backends import Backend, Options
 from bcd_edge.bundle import Bundle, Decision
 from bcd_edge.decide import decide, probability, with_threshold
 from bcd_edge.errors import BundleError, InputError
 from bcd_edge.imaging import UInt8Image
+from bcd_edge.plan import Plan, Purpose
 from bcd_edge.records import Execution, Record, Timing
 
 Source = str | Path | bytes | UInt8Image
+
+PATIENCE_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An image on its way: one network input for each member of the bundle."""
+
+    name: str
+    sha256: str
+    inputs_hwc_u8: list[UInt8Image]
+    decode_ms: float
+    fit_ms: float
+
+
+class _UnreadableError(InputError):
+    """An image that failed, with the hash of its bytes if they could be read."""
+
+    def __init__(self, error: InputError, sha256: str | None) -> None:
+        super().__init__(str(error))
+        self.sha256 = sha256
 
 
 class Classifier:
@@ -27,20 +51,24 @@ class Classifier:
 
     Attributes:
         bundle: what was opened.
+        plan: how it runs.
         rule: operating threshold and review band in use, probabilities.
         execution: what exactly runs.
         warnings: sentences that a person must see before the first answer; usually none.
     """
 
-    def __init__(self, opened: Bundle, backends: Sequence[Backend], variant: dict[str, Any], rule: Decision) -> None:
+    def __init__(self, opened: Bundle, chosen: Plan, backends: Sequence[Backend], variant: dict[str, Any], rule: Decision, requested: str) -> None:
         self.bundle = opened
+        self.plan = chosen
         self.rule = rule
         ran = backends[0]
-        self.execution = Execution(ran.provider, ran.device, variant["precision"], opened.name, opened.sha256, __version__)
+        self.execution = Execution(ran.provider, ran.device, variant["precision"], opened.name, opened.sha256, __version__, requested)
         self.warnings = tuple(
             f"{opened.name} {variant['precision']} was refused by the accuracy gate and is carried for research only: {reason.rstrip('.')}."
             for reason in variant.get("gate", {}).get("refused", [])
         )
+        if ran.provider == "null":
+            self.warnings += ("The provider null looks at no image: its answers mean nothing and serve to measure the rest.",)
         self._members = opened.members
         self._backends = backends
 
@@ -49,37 +77,42 @@ class Classifier:
         cls,
         path: str | Path | None = None,
         *,
-        provider: str = "cpu",
+        provider: str = "auto",
+        device: str = "",
         precision: str | None = None,
         threshold: float | None = None,
+        purpose: Purpose = "latency",
+        batch: int = 0,
         threads: int = 0,
+        inferences: int = 0,
+        cache: bool = True,
     ) -> Classifier:
         """Opens a bundle on a provider.
 
         Args:
             path: folder or .zip of a bundle; the embedded one if not given.
-            provider: a name from `bcd_edge.plugins.names("bcd_edge.backends")`.
+            provider: a name from `bcd_edge.plugins.names("bcd_edge.backends")`, or `auto`: the one that `bcd-edge tune` found
+                fastest here, else the first that runs in the order of `bcd_edge.backends.PREFERENCE`.
+            device: the provider's name of one of its devices; its first if not given.
             precision: `fp32`, `fp16` or `int8`; that of the bundle's first variant for the provider if not given.
             threshold: operating threshold, 0..1; the bundle's if not given.
-            threads: CPU threads for one inference, 0 for the engine's own choice.
+            purpose: `latency` for single images, `throughput` for `classify_many`; decides what is not given below.
+            batch: images an inference.
+            threads: CPU threads for one inference.
+            inferences: how many of them at the same time, in `classify_many`.
+            cache: whether compiled models may be kept in the user's cache folder, for providers that compile.
 
         Raises:
-            BundleError: the bundle is damaged, unknown or unsafe.
-            ProviderError: the provider cannot run here.
+            BundleError: the bundle is damaged, unknown or unsafe, or has no such variant.
+            ProviderError: the provider cannot run here, or runs on something else than was asked for.
             UsageError: no such provider, or a threshold outside 0..1.
         """
         opened = bundle.open(path)
         rule = with_threshold(opened.decision, threshold)
-        module = plugins.load("bcd_edge.backends", provider)
-        variant, contents = opened.model(precision, provider)
-        backends: list[Backend] = [module.open(content, Options(threads)) for content in contents]
-        for backend, member in zip(backends, opened.members, strict=True):
-            probe = backend.infer(np.zeros((1, member.input.height, member.input.width, 3), np.uint8))
-            if probe.shape != (1, 2):
-                raise BundleError(
-                    f"{opened.path}: the {variant['precision']} model answers in shape {probe.shape}, not (1, 2); export the bundle again."
-                )
-        return cls(opened, backends, variant, rule)
+        asked = {"provider": provider, "device": device, "precision": precision or "", "batch": batch, "threads": threads, "inferences": inferences}
+        chosen = plan.choose(opened, purpose, **asked)  # type: ignore[arg-type]
+        variant, started = start(opened, chosen, cache=cache)
+        return cls(opened, chosen, started, variant, rule, provider)
 
     def classify(self, source: Source, *, name: str | None = None) -> Record:
         """Classifies one image.
@@ -94,32 +127,50 @@ class Classifier:
         Raises:
             ProviderError: the engine failed, which no other image would survive either.
         """
-        label = name or (str(source) if isinstance(source, str | Path) else "<bytes>" if isinstance(source, bytes) else "<array>")
-        sha256 = None
-        begun = time.perf_counter()
+        item = (name or _name(source), source)
         try:
-            if isinstance(source, np.ndarray):
-                image = _pixels(source)
-                sha256 = hashlib.sha256(image.tobytes()).hexdigest()
-            else:
-                data = source if isinstance(source, bytes) else imaging.read(source)
-                sha256 = hashlib.sha256(data).hexdigest()
-                image = imaging.decode(data)
-        except InputError as error:
-            return self.failed(label, error, sha256)
-        decoded = time.perf_counter()
-        inputs_hwc = [imaging.fit(image, member.input) for member in self._members]
-        fitted = time.perf_counter()
-        logits = [backend.infer(one[np.newaxis])[0] for backend, one in zip(self._backends, inputs_hwc, strict=True)]
-        inferred = time.perf_counter()
-        p = [probability(answer, member.temperature) for answer, member in zip(logits, self._members, strict=True)]
-        said = decide(sum(p) / len(p), self.rule)
-        timing = Timing(*(round(1000 * seconds, 3) for seconds in (decoded - begun, fitted - decoded, inferred - fitted, inferred - begun)))
-        return Record(label, sha256, "ok", None, said.label, said.p_malignant, said.decision, said.reasons, timing, self.execution)
+            return self._infer([_prepare(item, self._members)])[0]
+        except _UnreadableError as error:
+            return self.failed(item[0], error, error.sha256)
+
+    def classify_many(
+        self, sources: Iterable[Source | tuple[str, Source | InputError]], *, decoders: int = 0, patience_s: float = PATIENCE_S
+    ) -> Generator[Record, None, None]:
+        """Classifies images as they come: decoded in threads ahead of the engine, a record for each, in their order.
+
+        Args:
+            sources: as `classify` takes them, or pairs of a name and one of them; an `InputError` becomes a failed record.
+                Read as needed, so an endless iterator is fine and memory does not grow.
+            decoders: threads that read, decode and resize; one for each core if 0.
+            patience_s: seconds that reading and decoding one image may take; then its record is failed and the rest goes on.
+
+        Raises:
+            ProviderError: the engine failed; records before it were yielded.
+        """
+        lanes = stream.Lanes(decoders or max(2, machine.cores()), self.plan.inferences, self.plan.batch, patience_s)
+        named = (source if isinstance(source, tuple) else (_name(source), source) for source in sources)
+        for (name, _), answer in stream.overlapped(named, lambda item: _prepare(item, self._members), self._infer, lanes):
+            yield self.failed(name, answer, getattr(answer, "sha256", None)) if isinstance(answer, InputError) else answer
 
     def failed(self, name: str, error: InputError, sha256: str | None = None) -> Record:
         """The record of an image that could not be classified."""
         return Record(name, sha256, "failed", str(error), None, None, None, (), None, self.execution)
+
+    def _infer(self, images: Sequence[_Prepared]) -> list[Record]:
+        started = time.perf_counter()
+        probabilities = np.zeros(len(images))
+        for index, (backend, member) in enumerate(zip(self._backends, self._members, strict=True)):
+            logits = backend.infer(_batch([image.inputs_hwc_u8[index] for image in images], backend.batch))
+            probabilities += [probability(answer, member.temperature) for answer in logits[: len(images)]]
+        finished = time.perf_counter()
+        infer_ms = 1000 * (finished - started) / len(images)
+        return [self._record(image, float(p), infer_ms) for image, p in zip(images, probabilities / len(self._members), strict=True)]
+
+    def _record(self, image: _Prepared, p: float, infer_ms: float) -> Record:
+        said = decide(p, self.rule)
+        milliseconds = (image.decode_ms, image.fit_ms, infer_ms, image.decode_ms + image.fit_ms + infer_ms)
+        timing = Timing(*(round(value, 3) for value in milliseconds))
+        return Record(image.name, image.sha256, "ok", None, said.label, said.p_malignant, said.decision, said.reasons, timing, self.execution)
 
     def close(self) -> None:
         """Releases the engine."""
@@ -131,6 +182,73 @@ class Classifier:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def start(opened: Bundle, chosen: Plan, *, cache: bool = True) -> tuple[dict[str, Any], list[Backend]]:
+    """Opens the variant that a plan runs on its provider, a backend for each member, and asks each one question.
+
+    Raises:
+        BundleError: no such variant, damaged files, or a model that answers in another shape.
+        ProviderError: the provider cannot run here.
+    """
+    module = plugins.load(backends.__name__, chosen.provider)
+    variant, contents = opened.model(chosen.precision or None, None if chosen.provider == "null" else chosen.provider)
+    started: list[Backend] = []
+    for content, entry, member in zip(contents, bundle.files(variant), opened.members, strict=True):
+        kept = caches.folder(chosen.provider, *_cache_key(chosen, variant, entry)) if cache else None
+        options = Options(chosen.device, variant["precision"], chosen.batch, chosen.threads, chosen.inferences, kept)
+        backend: Backend = module.open(content, options)
+        shape = (backend.batch or 1, member.input.height, member.input.width, 3)
+        probe = backend.infer(np.zeros(shape, np.uint8))
+        if probe.shape != (shape[0], 2):
+            raise BundleError(
+                f"{opened.path}: the {variant['precision']} model answers in shape {probe.shape}, not {(shape[0], 2)}; export the bundle again."
+            )
+        started.append(backend)
+    return variant, started
+
+
+def _cache_key(chosen: Plan, variant: dict[str, Any], entry: dict[str, Any]) -> list[str]:
+    """Everything that a compiled model depends on."""
+    versions = [f"{name} {version}" for name, version in backends.versions().items()]
+    how = f"{variant['precision']} batch {chosen.batch} inferences {chosen.inferences} threads {chosen.threads}"
+    return [entry["sha256"][:16], machine.cpu_name(), machine.nvidia_driver(), *versions, chosen.device or "first", how]
+
+
+def _name(source: Source) -> str:
+    return str(source) if isinstance(source, str | Path) else "<bytes>" if isinstance(source, bytes) else "<array>"
+
+
+def _prepare(item: tuple[str, Source | InputError], members: Sequence[bundle.Member]) -> _Prepared:
+    """Reads, hashes, decodes and resizes one image."""
+    name, source = item
+    sha256 = None
+    begun = time.perf_counter()
+    try:
+        if isinstance(source, InputError):
+            raise source
+        if isinstance(source, np.ndarray):
+            image = _pixels(source)
+            sha256 = hashlib.sha256(image.tobytes()).hexdigest()
+        else:
+            data = source if isinstance(source, bytes) else imaging.read(source)
+            sha256 = hashlib.sha256(data).hexdigest()
+            image = imaging.decode(data)
+        decoded = time.perf_counter()
+        inputs = [imaging.fit(image, member.input) for member in members]
+    except InputError as error:
+        raise _UnreadableError(error, sha256) from None
+    except MemoryError:
+        raise _UnreadableError(InputError("The image needs more memory than there is; cut it into fields of view and give those."), sha256) from None
+    return _Prepared(name, sha256, inputs, 1000 * (decoded - begun), 1000 * (time.perf_counter() - decoded))
+
+
+def _batch(inputs_hwc_u8: Sequence[UInt8Image], size: int) -> npt.NDArray[np.uint8]:
+    """N x H x W x 3; filled up with black to `size` for an engine that takes nothing else."""
+    batch = np.zeros((max(size, len(inputs_hwc_u8)), *inputs_hwc_u8[0].shape), np.uint8)
+    for index, one in enumerate(inputs_hwc_u8):
+        batch[index] = one
+    return batch
 
 
 def _pixels(array: UInt8Image) -> UInt8Image:

@@ -19,29 +19,33 @@ class Inputs:
 
     A file named directly is always taken. From a folder, files whose suffix is that of an image are taken, sorted,
     folders below it too; others are counted in `skipped`, hidden ones among them, so that nothing is left out unsaid.
+    `found` is how many are known of until now: a folder is listed, by names alone, before its first image is given.
     """
 
     paths: Iterable[str]
     skipped: int = 0
+    found: int = 0
     _entered: set[tuple[int, int]] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[tuple[str, Path | bytes | InputError]]:
         for path in self.paths:
-            if path == "-":
-                yield "-", _stdin()
-            elif os.path.isdir(path):
+            if path != "-" and os.path.isdir(path):
                 yield from self._named_folder(path)
-            elif os.path.lexists(path) or not glob.has_magic(path):
-                yield path, Path(path)
+            elif path == "-" or os.path.lexists(path) or not glob.has_magic(path):
+                self.found += 1
+                yield path, _stdin() if path == "-" else Path(path)
             else:
-                found = sorted(glob.glob(path, recursive=True))
-                if not found:
-                    yield path, InputError(f"No file matches {path}; check the pattern and the folder.")
-                for match in found:
-                    if os.path.isdir(match):
-                        self.skipped += 1
-                    else:
-                        yield match, Path(match)
+                yield from self._glob(path)
+
+    def _glob(self, pattern: str) -> Iterator[tuple[str, Path | InputError]]:
+        matches = sorted(glob.glob(pattern, recursive=True))
+        files = [match for match in matches if not os.path.isdir(match)]
+        self.skipped += len(matches) - len(files)
+        self.found += len(files)
+        if not matches:
+            yield pattern, InputError(f"No file matches {pattern}; check the pattern and the folder.")
+        for file in files:
+            yield file, Path(file)
 
     def _named_folder(self, path: str) -> Iterator[tuple[str, Path | InputError]]:
         self._entered.clear()
@@ -56,7 +60,8 @@ class Inputs:
     def _folder(self, path: str) -> Iterator[tuple[str, Path | InputError]]:
         try:
             status = os.stat(path)
-            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+            with os.scandir(path) as listing:
+                entries = sorted((entry.name, _is_folder(entry)) for entry in listing)
         except OSError as error:
             yield path, InputError(f"The folder {path} could not be read ({error.strerror}); give this user permission to read it.")
             return
@@ -64,15 +69,20 @@ class Inputs:
             yield path, InputError(f"{path} is a link to a folder that is read already; remove the link.")
             return
         self._entered.add((status.st_dev, status.st_ino))
-        for entry in entries:
-            if entry.name.startswith("."):
-                self.skipped += 1
-            elif _is_folder(entry):
-                yield from self._folder(entry.path)
-            elif entry.name.lower().endswith(SUFFIXES):
-                yield entry.path, Path(entry.path)
+        self.found += sum(_is_image(name) and not is_folder for name, is_folder in entries)
+        for name, is_folder in entries:
+            inside = f"{path.rstrip(os.sep)}{os.sep}{name}"
+            if is_folder and not name.startswith("."):
+                yield from self._folder(inside)
+            elif _is_image(name) and not is_folder:
+                yield inside, Path(inside)
             else:
                 self.skipped += 1
+
+
+def _is_image(name: str) -> bool:
+    """By its name alone; hidden files are none."""
+    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

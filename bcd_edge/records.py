@@ -31,7 +31,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds; `decode` includes reading the file."""
+    """Milliseconds; `decode` includes reading the file.
+
+    In a stream `infer` is the batch's time divided by its images, and `total` leaves out what an image waited.
+    """
 
     decode: float
     fit: float
@@ -42,7 +45,7 @@ class Timing:
 @dataclass(frozen=True, slots=True)
 class Execution:
     """What exactly ran: provider and device as the engine reports them, precision of the model file, the bundle
-    with the SHA-256 of its manifest, and the version of bcd-edge.
+    with the SHA-256 of its manifest, the version of bcd-edge, and the provider that was asked for, `auto` or a name.
     """
 
     provider: str
@@ -51,6 +54,7 @@ class Execution:
     bundle: str
     bundle_sha256: str
     version: str
+    requested: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from bcd_edge import bundle, plugins
+from bcd_edge import backends, bundle
 from bcd_edge.bundle import Bundle
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import BundleError, ProviderError, UsageError
@@ -65,7 +65,7 @@ def run(path: str | Path | None = None, *, provider: str | None = None, precisio
             f"{opened.path} holds no golden images, so there are no answers to compare with; "
             "give a bundle that was exported with them, or check the files alone: bcd-edge bundle verify"
         )
-    names = [provider] if provider else plugins.names("bcd_edge.backends")
+    names = [provider] if provider else backends.engines()
     outcomes = [outcome for name in names for outcome in _try(opened, name, precision)]
     if any(outcome.verdict != "not available" for outcome in outcomes):
         return outcomes
@@ -77,9 +77,9 @@ def run(path: str | Path | None = None, *, provider: str | None = None, precisio
 
 def _try(opened: Bundle, provider: str, precision: str | None) -> list[Outcome]:
     precisions = [found for found in dict.fromkeys(variant["precision"] for variant in opened.variants(provider)) if precision in (None, found)]
-    availability = plugins.load("bcd_edge.backends", provider).is_available()
+    availability = backends.availability(provider)
     if not availability.available:
-        return [Outcome(provider, "", "", None, None, "not available", f"{availability.reason}; type: {availability.cure}")]
+        return [Outcome(provider, "", "", None, None, "not available", f"{availability.reason}; cure: {availability.cure}")]
     return [_measure(opened, provider, found) for found in precisions]
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from bcd_edge import backends, plugins
 from bcd_edge import bundle as reading
-from bcd_edge import plugins
 from bcd_edge.backends import Backend, Options
 from bcd_edge.errors import BundleError
 from benchmarks.turns import medians
@@ -30,23 +30,23 @@ def compare(bundle: Path, seconds: float) -> None:
     table = Table("provider", "batch", "variant", "MB", "ms an image", "times fp32", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    for provider in plugins.names("bcd_edge.backends"):
+    for provider in backends.engines():
         module = plugins.load("bcd_edge.backends", provider)
         if not module.is_available().available:
             continue
-        backends: dict[str, Backend] = {}
+        opened_on: dict[str, Backend] = {}
         sizes: dict[str, float] = {}
         for variant in opened.variants(provider):
             name = Path(variant["file"]).stem.removeprefix("model.")
             content = (opened.path / variant["file"]).read_bytes()
-            backends[name], sizes[name] = module.open(content, Options()), len(content) / 1e6
+            opened_on[name], sizes[name] = module.open(content, Options()), len(content) / 1e6
         for batch in BATCHES:
             pixels = np.random.default_rng(0).integers(0, 256, (batch, opened.input.height, opened.input.width, 3), np.uint8)
 
             def call(backend: Backend, given: np.ndarray = pixels) -> Callable[[], object]:
                 return lambda: backend.infer(given)
 
-            found = medians({name: call(backend) for name, backend in backends.items()}, seconds)
+            found = medians({name: call(backend) for name, backend in opened_on.items()}, seconds)
             for name, value in found.items():
                 faster = f"{found['fp32'] / value:.2f}" if "fp32" in found else "-"
                 table.add_row(provider, str(batch), name, f"{sizes[name]:.1f}", f"{value / batch:.2f}", faster)

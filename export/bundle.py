@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from bcd_edge import backends, imaging
 from bcd_edge import bundle as reading
-from bcd_edge import imaging, plugins
 from bcd_edge.bundle import Input
 from bcd_edge.errors import BundleError
 from bcd_edge.synthetic import tissue
@@ -176,7 +176,7 @@ def _latency(made: Mapping[str, Variant], parts: Sequence[Part], seconds: float)
         return {}
     models = {}
     for variant in made.values():
-        for provider in plugins.names("bcd_edge.backends"):
+        for provider in backends.engines():
             if not variant.kind.providers or provider in variant.kind.providers:
                 for index, (file, part) in enumerate(zip(variant.files, parts, strict=True)):
                     models[f"{variant.name} {index}", provider] = (file.read_bytes(), part.size)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from bcd_edge import plugins
+from bcd_edge import backends
 from export import gate, graph, quantise
 from export.members import Member
 from train import calibrate
@@ -91,8 +91,8 @@ def parts(members: Sequence[Member]) -> list[Part]:
 
 def providers(kind: Kind) -> list[str]:
     """Who of those that are to run a variant can run it here, `cpu` first; `cpu` for a file whose provider needs another machine."""
-    meant = kind.providers or plugins.names("bcd_edge.backends")
-    here = [name for name in meant if name in plugins.names("bcd_edge.backends") and plugins.load("bcd_edge.backends", name).is_available().available]
+    meant = kind.providers or backends.engines()
+    here = [name for name in meant if name in backends.engines() and backends.availability(name).available]
     return sorted(here, key=lambda name: name != "cpu") or ["cpu"]
 
 
@@ -174,9 +174,9 @@ def int8(
 
 
 def _nncf(name: str, fp32: Variant, made: Sequence[Part], folder: Path, seed: int) -> Variant:
-    availability = plugins.load("bcd_edge.backends", "openvino").is_available()
+    availability = backends.availability("openvino")
     if not availability.available:
-        raise click.ClickException(f"--variants {name}: {availability.reason}, and it is judged there; type: {availability.cure}")
+        raise click.ClickException(f"--variants {name}: {availability.reason}, and it is judged there; cure: {availability.cure}")
     files, told = [], {}
     for index, (file, part) in enumerate(zip(fp32.files, made, strict=True)):
         files.append(folder / _file(name, index, made))

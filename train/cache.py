@@ -22,7 +22,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from bcd_edge import imaging
+from bcd_edge import caches, imaging
 from bcd_edge.bundle import Input
 from bcd_edge.errors import InputError
 from train.sources import Item
@@ -62,16 +62,8 @@ def pixels(items: Sequence[Item], size: int) -> npt.NDArray[np.uint8]:
 
 
 def folder() -> Path:
-    """`$BCD_EDGE_CACHE`, or `bcd-edge/images` in the user's cache folder (XDG Base Directory Specification)."""
-    if named := os.environ.get("BCD_EDGE_CACHE"):
-        return Path(named)
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # which the specification wants ignored
-        try:
-            base = Path.home() / ".cache"
-        except RuntimeError:  # a user without a home, as in a container
-            base = Path(tempfile.gettempdir())
-    return base / "bcd-edge" / "images"
+    """`images` in the folder of `bcd_edge.caches`."""
+    return caches.root() / "images"
 
 
 def key(items: Sequence[Item], size: int) -> str:

@@ -1,21 +1,22 @@
-"""OpenVINO on the CPU, through its own interface and not as an execution provider of ONNX Runtime."""
+"""OpenVINO through its own interface and not as an execution provider of ONNX Runtime: CPU, GPU and NPU of Intel, CPU of Arm."""
 
 from __future__ import annotations
 
-from typing import Any
+import queue
+import shutil
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from bcd_edge import caches
 from bcd_edge.backends import Availability, Options, installed
 from bcd_edge.errors import BundleError, ProviderError
 
 REQUIRES = ("openvino>=2025.4",)
 CURE = 'pip install "bcd-edge[openvino]"'
-DEVICE = "CPU"
-# On a processor with AMX or AVX-512 BF16 the engine would compute a float32 model in bfloat16; what the bundle calls
-# fp32 was measured as float32. Quantised layers stay in int8 either way.
-SETTINGS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+DEVICE: Final = "CPU"
 
 
 def is_available() -> Availability:
@@ -27,58 +28,101 @@ def open(model: bytes, options: Options) -> OpenvinoBackend:
     """Opens an ONNX model.
 
     Raises:
-        ProviderError: openvino is missing, too old, does not start, or runs on something else than was asked for.
+        ProviderError: openvino is missing, too old, does not start, has no such device, or runs on another one.
         BundleError: the model is no graph that OpenVINO can load, or its weights lie outside of it.
     """
-    availability = is_available()
-    if not availability.available:
-        raise ProviderError(f"The provider openvino was asked for and {availability.reason}; type: {availability.cure}")
+    answer = is_available()
+    if not answer.available:
+        raise ProviderError(f"The provider openvino was asked for and {answer.reason}; cure: {answer.cure}")
     import openvino
 
     # Weights outside the verified file would be unverified weights. OpenVINO reads them from the current folder, or from
     # any absolute path, and has no setting against it; ONNX names their file under this key and no other (TensorProto).
     if b"location" in model:
         raise BundleError("The model refers to weights outside its file, which nobody verified; export the bundle again, weights inside.")
+    wanted = options.device.upper() or DEVICE
     try:
         core = openvino.Core()
-        device = str(core.get_property(DEVICE, "FULL_DEVICE_NAME")).strip()
+        devices = list(core.available_devices)
+        device = str(core.get_property(wanted, "FULL_DEVICE_NAME")).strip() if wanted in devices else ""
     except Exception as error:  # OpenVINO raises bare RuntimeErrors
         raise ProviderError(f"The provider openvino was asked for and does not start ({_last_line(error)}); reinstall: {CURE}") from None
-    threads = {"INFERENCE_NUM_THREADS": options.threads} if options.threads else {}
+    if not device:
+        raise ProviderError(
+            f"The provider openvino was asked for on the device {wanted} and finds {', '.join(devices) or 'none'} here; "
+            "install that device's driver, or name one that is there with --device."
+        )
     try:
-        compiled = core.compile_model(core.read_model(model), DEVICE, SETTINGS | threads)
+        graph = core.read_model(model)
+        if options.batch:
+            graph.reshape([options.batch, *list(graph.input(0).partial_shape)[1:]])
+        compiled = _compile(core, graph, wanted, settings(wanted, options), options.cache)
     except Exception as error:
         raise BundleError(
             f"The model does not load in OpenVINO {openvino.__version__.partition('-')[0]} ({_last_line(error)}); export the bundle again."
         ) from None
-    ran = compiled.get_property("EXECUTION_DEVICES")
-    if list(ran) != [DEVICE]:
-        raise ProviderError(f"The provider openvino was asked for on {DEVICE} and {', '.join(ran)} ran; reinstall: {CURE}")
-    return OpenvinoBackend(compiled, device)
+    ran = [name.partition(".")[0] for name in compiled.get_property("EXECUTION_DEVICES")]
+    if set(ran) != {wanted.partition(".")[0]}:
+        raise ProviderError(f"The provider openvino was asked for on {wanted} and {', '.join(ran)} ran; reinstall: {CURE}")
+    return OpenvinoBackend(compiled, device, options)
+
+
+def settings(device: str, options: Options) -> dict[str, Any]:
+    """What `open` sets on a device."""
+    own: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY" if options.inferences == 1 else "THROUGHPUT"}
+    # On a processor with AMX or AVX-512 BF16 the engine would compute a float32 model in bfloat16; what the bundle calls
+    # fp32 was measured as float32. Quantised layers stay in int8 either way.
+    if device.startswith("CPU") or options.precision == "fp32":
+        own["INFERENCE_PRECISION_HINT"] = "f32"
+    if options.inferences > 1 and device.startswith(("CPU", "GPU")):
+        own["NUM_STREAMS"] = str(options.inferences)
+    if options.threads and device.startswith("CPU"):
+        own["INFERENCE_NUM_THREADS"] = options.threads * options.inferences
+    return own
+
+
+def _compile(core: Any, graph: Any, device: str, own: dict[str, Any], entry: Path | None) -> Any:
+    """Compiles, from the cache where it has the model; an entry that OpenVINO cannot use is thrown away."""
+    cache = caches.trusted(entry)
+    if not cache:
+        return core.compile_model(graph, device, own)
+    try:
+        compiled = core.compile_model(graph, device, own | {"CACHE_DIR": str(cache)})
+        caches.seal(cache)
+    except Exception:
+        shutil.rmtree(cache, ignore_errors=True)
+        return core.compile_model(graph, device, own)
+    return compiled
 
 
 class OpenvinoBackend:
-    """See `bcd_edge.backends.Backend`."""
+    """See `bcd_edge.backends.Backend`. As many requests as inferences at once; a call takes one and gives it back."""
 
-    def __init__(self, compiled: Any, device: str) -> None:
-        self._request = compiled.create_infer_request()
+    provider = "openvino"
+
+    def __init__(self, compiled: Any, device: str, options: Options) -> None:
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(options.inferences):
+            self._requests.put(compiled.create_infer_request())
         self._shape = compiled.input(0).partial_shape
-        self.provider = "openvino"
-        self.device = device
+        self.device, self.batch = device, options.batch
 
     def infer(self, batch_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         # OpenVINO casts another type, and answers another size with what it said before
         if batch_nhwc_u8.dtype != np.uint8 or not self._shape.compatible(type(self._shape)(list(batch_nhwc_u8.shape))):
             given = f"{batch_nhwc_u8.dtype} of shape {batch_nhwc_u8.shape}"
             raise ProviderError(f"Inference with openvino failed: the model takes uint8 of shape {self._shape} and got {given}; check the bundle.")
+        request = self._requests.get()
         try:
-            logits = self._request.infer([batch_nhwc_u8])[0]
+            # share_inputs: the pixels are read where they are; the answer is copied, since the request is used again
+            return np.array(request.infer([batch_nhwc_u8], share_inputs=True)[0], np.float32)
         except Exception as error:
             raise ProviderError(f"Inference with openvino failed ({_last_line(error)}); check free memory and the bundle.") from None
-        return np.asarray(logits, np.float32)
+        finally:
+            self._requests.put(request)
 
     def close(self) -> None:
-        self._request = None
+        self._requests = queue.SimpleQueue()
 
 
 def _last_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,6 +25,9 @@ class ErrorGroup(click.Group):
             return super().invoke(ctx)
         except BcdEdgeError as error:
             raise _exit(error) from None
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted. What was written until now is whole.", err=True)
+            raise click.exceptions.Exit(130) from None
         except OSError as error:
             if error.errno == errno.EPIPE:  # `| head` has seen enough: no complaint, as other commands do
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -50,10 +54,24 @@ def _exit(error: BcdEdgeError) -> click.ClickException:
     return shown
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="bcd-edge")
-def main() -> None:
+@click.option(
+    "--config",
+    envvar="BCD_EDGE_CONFIG",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file with defaults for options.  [default: config.toml in the user's configuration folder, if there]",
+)
+@click.pass_context
+def main(ctx: click.Context, config: Path | None) -> None:
     """Classify breast tissue images: benign, malignant, or a person should look.
 
     Assists a pathologist; it does not diagnose alone.
+
+    An option's value comes from the command line, else from a variable such as BCD_EDGE_PROVIDER, else from the
+    configuration file, else from the program.
     """
+    from bcd_edge.cli import _config
+
+    assert isinstance(ctx.command, click.Group)
+    ctx.default_map = _config.defaults(config, ctx.command, ctx, ctx.invoked_subcommand)

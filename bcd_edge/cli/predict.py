@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
 import click
+
+from bcd_edge.cli._options import is_quiet, log_options, model_options, speed_options
+
+if TYPE_CHECKING:
+    from bcd_edge.classifier import Classifier
+    from bcd_edge.inputs import Inputs
+    from bcd_edge.records import Record
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--bundle", "bundle_path", type=click.Path(), help="Folder or .zip of a bundle.  [default: the embedded one]")
-@click.option("--provider", default="cpu", show_default=True, help="Inference engine.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Variant of the bundle.  [default: its first for the provider]")
+@model_options
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
-@click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads for one inference; 0 leaves it to the engine.")
 @click.option("--format", "format_name", type=click.Choice(["table", "jsonl", "csv"]), default="table", show_default=True, help="Output format.")
-def command(
-    paths: tuple[str, ...], bundle_path: str | None, provider: str, precision: str | None, threshold: float | None, threads: int, format_name: str
-) -> None:
+@speed_options
+@log_options
+@click.pass_context
+def command(ctx: click.Context, /, paths: tuple[str, ...], bundle_path: str | None, format_name: str, **how: Any) -> None:
     """Classify images: files, folders, globs, or - for one image on standard input.
 
-    Exit code: 0 all fine, 1 some inputs failed, 2 usage, 3 bundle refused, 4 provider unavailable, 5 output not written.
+    Results go to standard output, everything else to standard error.
+
+    Exit code: 0 all fine, 1 some inputs failed, 2 usage, 3 bundle refused, 4 provider unavailable, 5 output not written,
+    130 interrupted.
 
     \b
     Examples:
@@ -26,30 +37,62 @@ def command(
       bcd-edge predict inbox/ --format csv > results.csv
       cat slide.png | bcd-edge predict -
     """
+    import logging
     import sys
+    from pathlib import Path
 
     from bcd_edge import plugins
     from bcd_edge.classifier import Classifier
-    from bcd_edge.errors import InputError
     from bcd_edge.inputs import Inputs
-    from bcd_edge.outputs import printable
 
+    single = len(paths) == 1 and (paths[0] == "-" or Path(paths[0]).is_file())
     inputs = Inputs(paths)
     failures = 0
-    with Classifier.load(bundle_path, provider=provider, precision=precision, threshold=threshold, threads=threads) as classifier:
+    with Classifier.load(bundle_path, purpose="latency" if single else "throughput", **how) as classifier:
         for sentence in classifier.warnings:
-            click.echo(f"warning: {printable(sentence)}", err=True)
+            logging.getLogger(__name__).warning(sentence)
+        logging.getLogger(__name__).info("%s, %s", classifier.plan, classifier.execution)
         output = plugins.load("bcd_edge.outputs", format_name).open(sys.stdout)
+        shows = not single and not is_quiet(ctx) and sys.stderr.isatty() and (format_name == "table" or not sys.stdout.isatty())
         try:
-            for name, source in inputs:
-                record = classifier.failed(name, source) if isinstance(source, InputError) else classifier.classify(source, name=name)
+            for record in _progress(_records(classifier, inputs, single), inputs) if shows else _records(classifier, inputs, single):
                 failures += record.status == "failed"
                 output.write(record)
         finally:  # an interruption shows what was classified until then
             output.close()
-    if inputs.skipped:
+    if inputs.skipped and not is_quiet(ctx):
         click.echo(f"Left out of folders and globs, not images by their names: {inputs.skipped}.", err=True)
     if failures and format_name != "table":
         click.echo(f"{failures} inputs failed; their records say why.", err=True)
     if failures:
         raise click.exceptions.Exit(1)
+
+
+def _records(classifier: Classifier, inputs: Inputs, single: bool) -> Iterator[Record]:
+    """A single image without threads, which take time to start; many in a stream."""
+    from contextlib import closing
+
+    from bcd_edge.errors import InputError
+
+    if single:
+        for name, source in inputs:
+            yield classifier.failed(name, source) if isinstance(source, InputError) else classifier.classify(source, name=name)
+        return
+    with closing(classifier.classify_many(inputs)) as records:
+        yield from records
+
+
+def _progress(records: Iterator[Record], inputs: Inputs) -> Iterator[Record]:
+    """A bar with rate and time left on the terminal, while records pass."""
+    import sys
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
+        bar = progress.add_task("", total=None, rate="")
+        for record in records:
+            speed = progress.tasks[0].speed
+            progress.update(bar, advance=1, total=inputs.found, rate=f"{speed:.0f} images/s" if speed else "")
+            yield record

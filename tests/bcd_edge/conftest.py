@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,15 @@ from PIL import Image
 from bcd_edge import bundle
 from bcd_edge.classifier import Classifier
 from bcd_edge.synthetic import tissue
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What is compiled and tuned stays out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("BCD_EDGE_CACHE", str(folder))
+        yield folder
 
 
 def encode(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -115,7 +115,7 @@ def test_an_ensemble_answers_with_the_mean_of_calibrated_probabilities(
 class Fake:
     """Answers as its file says, and takes one size only."""
 
-    provider, device = "cpu", "a processor"
+    provider, device, batch = "cpu", "a processor", 0
 
     def __init__(self, content: bytes) -> None:
         self.side, *self.logits = map(float, content.split())

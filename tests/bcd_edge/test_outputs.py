@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bcd_edge import plugins
 from bcd_edge.records import Execution, Record, Timing
 
-RAN = Execution("cpu", "a processor", "int8", "resnet50-breast 1", "ab" * 32, "0.1.0")
+RAN = Execution("cpu", "a processor", "int8", "resnet50-breast 1", "ab" * 32, "0.1.0", "auto")
 FINE = Record("a/x.png", "cd" * 32, "ok", None, "malignant", 0.75, "review", ("one", "two"), Timing(1.0, 0.5, 6.25, 7.75), RAN)
 FAILED = Record("b/y.png", None, "failed", "b/y.png is empty (0 bytes); copy it again.", None, None, None, (), None, RAN)
 
@@ -21,7 +21,7 @@ KEYS = ["source", "sha256", "status", "error", "label", "p_malignant", "decision
 COLUMNS = [
     *KEYS[:8],
     *(f"timing_ms.{key}" for key in ("decode", "fit", "infer", "total")),
-    *(f"execution.{key}" for key in ("provider", "device", "precision", "bundle", "bundle_sha256", "version")),
+    *(f"execution.{key}" for key in ("provider", "device", "precision", "bundle", "bundle_sha256", "version", "requested")),
 ]
 
 

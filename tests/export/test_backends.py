@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from bcd_edge import plugins
+from bcd_edge import backends, plugins
 from bcd_edge.backends import Options
 from bcd_edge.errors import BundleError
 
@@ -31,11 +31,11 @@ def linear() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-@pytest.fixture(params=plugins.names("bcd_edge.backends"))
+@pytest.fixture(params=backends.engines())
 def provider(request: pytest.FixtureRequest) -> str:
     answer = plugins.load("bcd_edge.backends", request.param).is_available()
     if not answer.available:
-        pytest.skip(f"{answer.reason}; type: {answer.cure}")
+        pytest.skip(f"{answer.reason}; cure: {answer.cure}")
     return str(request.param)
 
 

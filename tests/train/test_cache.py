@@ -30,7 +30,8 @@ ITEMS = [item(seed) for seed in range(4)]
 @pytest.fixture(autouse=True)
 def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BCD_EDGE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    (tmp_path / "cache").mkdir()
+    return tmp_path / "cache" / "images"
 
 
 def test_the_second_run_decodes_nothing_and_gets_the_pixels_of_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +146,7 @@ def test_nothing_is_nothing() -> None:
 def test_the_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.setenv("USERPROFILE", "/home/somebody")
-    assert cache.folder().name == "cache"
+    assert cache.folder().name == "images"
     monkeypatch.delenv("BCD_EDGE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
     assert cache.folder() == Path("/var/cache/bcd-edge/images")

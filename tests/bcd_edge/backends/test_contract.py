@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from bcd_edge import Classifier, bundle, plugins, synthetic
-from bcd_edge.backends import Options, installed
+from bcd_edge import Classifier, backends, bundle, plugins, synthetic
+from bcd_edge.backends import Options, _nvidia, installed
 from bcd_edge.errors import BundleError, ProviderError
 from bcd_edge.selftest import TOLERANCES
 
 
 def _if_it_runs(name: str) -> object:
     answer = plugins.load("bcd_edge.backends", name).is_available()
-    return pytest.param(name, marks=pytest.mark.skipif(not answer.available, reason=f"{name}: {answer.reason}; type: {answer.cure}"))
+    return pytest.param(name, marks=pytest.mark.skipif(not answer.available, reason=f"{name}: {answer.reason}; cure: {answer.cure}"))
 
 
-PROVIDERS = [_if_it_runs(name) for name in plugins.names("bcd_edge.backends")]
+PROVIDERS = [_if_it_runs(name) for name in backends.engines()]
 
 
 @pytest.mark.parametrize("name", plugins.names("bcd_edge.backends"))
@@ -74,6 +76,70 @@ def test_an_image_it_cannot_take_is_a_provider_error(name: str) -> None:
     for wrong in (np.zeros((1, 7, 7, 3), np.uint8), np.zeros((1, size.height, size.width, 3), np.float32)):
         with pytest.raises(ProviderError, match="failed"):
             backend.infer(wrong)
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_fixed_batch_and_inferences_at_once_answer_as_one_after_the_other(name: str) -> None:
+    opened = bundle.open()
+    if not opened.variants(name):
+        pytest.skip(f"the embedded bundle is not meant for {name}")
+    model, size = opened.model()[1][0], opened.input
+    images = np.random.default_rng(1).integers(0, 256, (16, size.height, size.width, 3), dtype=np.uint8)
+    alone = plugins.load("bcd_edge.backends", name).open(model, Options(threads=1))
+    expected = alone.infer(images)
+    many = plugins.load("bcd_edge.backends", name).open(model, Options(batch=4, inferences=3))
+    assert many.batch in (0, 4)
+    batches = [images[start : start + 4] for start in range(0, 16, 4)] * 5
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(many.infer, batches))
+    assert np.allclose(np.concatenate(found[:4]), expected, atol=1e-3)
+    assert all(np.array_equal(found[index], found[index % 4]) for index in range(20))
+    if many.batch:
+        with pytest.raises(ProviderError, match="failed"):
+            many.infer(images[:3])
+    many.close()
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_device_it_does_not_have_is_said(name: str) -> None:
+    with pytest.raises(ProviderError, match=r"(?i)abacus"):
+        plugins.load("bcd_edge.backends", name).open(bundle.open().model()[1][0], Options(device="abacus"))
+
+
+def test_null_answers_at_once_and_says_that_it_means_nothing(picture: np.ndarray) -> None:
+    assert "null" not in backends.engines()
+    with Classifier.load(provider="null") as nothing:
+        record = nothing.classify(picture)
+        assert (record.p_malignant, record.decision) == (0.5, "review")
+        assert "looks at no image" in nothing.warnings[0]
+
+
+@pytest.mark.parametrize("name", ["cuda", "tensorrt"])
+def test_without_a_card_it_says_what_is_missing_and_never_runs_on_the_cpu(name: str) -> None:
+    if backends.availability(name).available:
+        pytest.skip(f"{name} runs here")
+    answer = backends.availability(name)
+    with pytest.raises(ProviderError, match=re.escape(answer.reason)):
+        plugins.load("bcd_edge.backends", name).open(bundle.open().model()[1][0], Options())
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An onnxruntime with CUDA, a card, and no CUDA libraries: the state of a fresh `pip install onnxruntime-gpu`."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(_nvidia, "cuda_devices", lambda: (1, ""))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
+    monkeypatch.setattr(_nvidia.Path, "exists", lambda path: True)
+
+    def missing(name: str) -> None:
+        raise OSError("libcublasLt.so.13: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(_nvidia.ctypes, "CDLL", missing)
+    answer = _nvidia.availability("CUDAExecutionProvider")
+    assert not answer.available
+    assert "needs CUDA 13 and libcublasLt.so.13 is not there" in answer.reason
+    assert answer.cure.startswith("pip install")
 
 
 @pytest.mark.parametrize("name", PROVIDERS)

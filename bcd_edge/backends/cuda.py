@@ -1,0 +1,35 @@
+"""ONNX Runtime on an NVIDIA card through CUDA and cuDNN."""
+
+from __future__ import annotations
+
+from bcd_edge.backends import Availability, Options, _nvidia
+from bcd_edge.backends import _onnxruntime as shared
+from bcd_edge.errors import ProviderError
+
+REQUIRES = (shared.REQUIRES,)
+PROVIDER = "CUDAExecutionProvider"
+
+
+def is_available() -> Availability:
+    """Whether onnxruntime-gpu is installed, there is a card, and CUDA and cuDNN load."""
+    return _nvidia.availability(PROVIDER)
+
+
+def open(model: bytes, options: Options) -> _nvidia.CardBackend:
+    """Opens an ONNX model; every node must run on the card.
+
+    Raises:
+        ProviderError: it cannot start here, or would leave nodes to the CPU.
+        BundleError: the model is no graph that ONNX Runtime can load.
+    """
+    answer = is_available()
+    if not answer.available:
+        raise ProviderError(f"The provider cuda was asked for and {answer.reason}; cure: {answer.cure}")
+    index = _nvidia.card(options, "cuda")
+    settings = {
+        "device_id": str(index),
+        "use_tf32": "0",  # what the bundle calls fp32 was measured as float32
+        "enable_cuda_graph": str(int(options.batch > 0)),
+    }
+    session = shared.session(model, options, "cuda", [(PROVIDER, settings)], refuse_cpu=True)
+    return _nvidia.CardBackend(session, "cuda", index, options.batch)

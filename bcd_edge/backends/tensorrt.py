@@ -1,0 +1,45 @@
+"""TensorRT through ONNX Runtime; what it cannot take runs on the same card through CUDA."""
+
+from __future__ import annotations
+
+from bcd_edge import caches
+from bcd_edge.backends import Availability, Options, _nvidia
+from bcd_edge.backends import _onnxruntime as shared
+from bcd_edge.errors import ProviderError
+
+REQUIRES = (shared.REQUIRES,)
+PROVIDER = "TensorrtExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+
+def is_available() -> Availability:
+    """Whether onnxruntime-gpu is installed, there is a card, and TensorRT, CUDA and cuDNN load."""
+    answer = _nvidia.availability(PROVIDER)
+    return answer if not answer.available else _nvidia.availability(CUDA)
+
+
+def open(model: bytes, options: Options) -> _nvidia.CardBackend:
+    """Opens an ONNX model: builds an engine, which takes minutes, or finds it in `options.cache`.
+
+    Raises:
+        ProviderError: it cannot start here, or would leave nodes to the CPU.
+        BundleError: the model is no graph that ONNX Runtime can load.
+    """
+    answer = is_available()
+    if not answer.available:
+        raise ProviderError(f"The provider tensorrt was asked for and {answer.reason}; cure: {answer.cure}")
+    index = _nvidia.card(options, "tensorrt")
+    settings = {
+        "device_id": str(index),
+        "trt_fp16_enable": str(int(options.precision in ("fp16", "int8"))),
+        "trt_int8_enable": str(int(options.precision == "int8")),
+        "trt_cuda_graph_enable": str(int(options.batch > 0)),
+    }
+    cache = caches.trusted(options.cache)
+    if cache:
+        settings |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache)}
+        settings |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(cache)}
+    session = shared.session(model, options, "tensorrt", [(PROVIDER, settings), (CUDA, {"device_id": str(index)})], refuse_cpu=True)
+    if cache:
+        caches.seal(cache)
+    return _nvidia.CardBackend(session, "tensorrt", index, options.batch)

@@ -1,0 +1,76 @@
+"""`bcd-edge tune`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from bcd_edge.cli._options import log_options, model_options
+
+if TYPE_CHECKING:
+    from bcd_edge.plan import Measured
+
+
+@click.command()
+@model_options
+@click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Of measuring for each combination.")
+@log_options
+def command(bundle_path: str | None, provider: str, precision: str | None, device: str, seconds: float) -> None:
+    """Measure which provider, variant, batch and split of threads is fastest here, and remember it.
+
+    From then on --provider auto takes the fastest for one image, or for many. Remembered for this bundle, this
+    processor and these versions of the engines, in the user's cache folder; tune again to replace it.
+
+    \b
+    Example:
+      bcd-edge tune --seconds 5
+    """
+    import sys
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from bcd_edge import bundle, caches, plan
+    from bcd_edge import tune as tuning
+    from bcd_edge.errors import BundleError, OutputError, ProviderError
+
+    opened = bundle.open(bundle_path)
+    tried = tuning.candidates(opened, provider="" if provider == "auto" else provider, device=device, precision=precision or "")
+    rows: list[Measured] = []
+    stderr = Console(file=sys.stderr)
+    for one in track(tried, "measuring", console=stderr, transient=True, disable=not stderr.is_terminal):
+        try:
+            rows.append(tuning.measure(opened, one, seconds))
+        except (BundleError, ProviderError) as error:
+            click.echo(f"{one.provider} {one.precision} batch {one.batch}: {error}", err=True)
+    if not rows:
+        raise ProviderError("Nothing that was tried runs here, see above.")
+    finals = tuning.finals(opened, rows, seconds)
+    try:
+        path = plan.remember(opened, finals)
+    except OSError as error:
+        raise OutputError(
+            f"What was measured could not be kept in {caches.root()} ({error.strerror}); set BCD_EDGE_CACHE to another folder."
+        ) from None
+    _show(rows, finals)
+    click.echo(f"\nKept in {path}; --provider auto goes by it. Next: bcd-edge predict IMAGE")
+
+
+def _show(rows: list[Measured], finals: list[Measured]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    again = {row.plan: row for row in finals}
+    quickest = min((row for row in finals if row.plan.batch == 1 and row.plan.inferences == 1), key=lambda row: row.call_ms, default=None)
+    busiest = max(finals, key=lambda row: row.images_per_s)
+    table = Table("provider", "variant", "batch", "threads", "at once", "ms a call", "images/s", "", box=None, header_style="bold", pad_edge=False)
+    for column in table.columns[2:7]:
+        column.justify = "right"
+    for row in sorted((again.get(row.plan, row) for row in rows), key=lambda row: -row.images_per_s):
+        best = " and ".join(word for word, one in (("one image", quickest), ("many", busiest)) if one is row)
+        one = row.plan
+        threads = str(one.threads) if one.threads else "all"
+        cells = (one.provider, one.precision, str(one.batch), threads, str(one.inferences), f"{row.call_ms:.1f}", f"{row.images_per_s:.0f}")
+        table.add_row(*cells, f"best for {best}" if best else "", style="bold" if best else "")
+    Console(highlight=False).print(table)

@@ -1,0 +1,207 @@
+"""Items to answers, in order, with preparing (decoding) and inferring overlapped by threads; memory is bounded.
+
+Threads are enough: OpenCV, hashing and the engines let go of Python's lock while they work.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from bcd_edge.errors import InputError
+
+Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
+Answer = TypeVar("Answer")
+
+# A batch that is not full goes when nothing has arrived for this long: an image that decodes slowly must not hold up others.
+LINGER_S: Final = 0.05
+# How long the end waits for threads that are inside an engine or a decoder; they are daemons, so that nothing waits longer.
+FAREWELL_S: Final = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """How work is spread.
+
+    Attributes:
+        decoders: threads that prepare.
+        inferences: threads that infer, each a batch at a time.
+        batch: items that one inference takes at most.
+        patience_s: seconds that one item may take to prepare; then it fails and the rest goes on.
+    """
+
+    decoders: int = 2
+    inferences: int = 1
+    batch: int = 1
+    patience_s: float = 30.0
+
+    @property
+    def window(self) -> int:
+        """Items under way at most: enough for every inference to have a batch while its next one is prepared."""
+        return 2 * (self.decoders + self.inferences * self.batch)
+
+
+class _Slot(Generic[Item, Prepared, Answer]):
+    """One item on its way. `started` is when it began to be prepared; `answer` is what is yielded, once `done`."""
+
+    __slots__ = ("answer", "done", "item", "prepared", "started")
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.started: float | None = None
+        self.prepared: Prepared | None = None
+        self.answer: Answer | InputError | None = None
+        self.done = False
+
+
+class _Pipeline(Generic[Item, Prepared, Answer]):
+    """The state that the threads share; `changed` guards all of it."""
+
+    def __init__(self, prepare: Callable[[Item], Prepared], infer: Callable[[Sequence[Prepared]], Sequence[Answer]], lanes: Lanes) -> None:
+        self.prepare, self.infer, self.lanes = prepare, infer, lanes
+        self.changed = threading.Condition()
+        self.todo: queue.SimpleQueue[_Slot[Item, Prepared, Answer] | None] = queue.SimpleQueue()
+        self.ready: queue.SimpleQueue[_Slot[Item, Prepared, Answer] | None] = queue.SimpleQueue()
+        self.gathering = threading.Lock()  # one inference thread fills its batch at a time
+        self.preparing = 0
+        self.failure: BaseException | None = None
+        self.stopped = False
+        self.threads: list[threading.Thread] = []
+        for _ in range(lanes.decoders):
+            self.start(self.decode)
+        for _ in range(lanes.inferences):
+            self.start(self.answer)
+
+    def start(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, daemon=True, name=f"bcd-edge {work.__name__}")
+        self.threads.append(thread)
+        thread.start()
+
+    def add(self, item: Item) -> _Slot[Item, Prepared, Answer]:
+        slot: _Slot[Item, Prepared, Answer] = _Slot(item)
+        with self.changed:
+            self.preparing += 1
+        self.todo.put(slot)
+        return slot
+
+    def decode(self) -> None:
+        while (slot := self.todo.get()) is not None and not self.stopped:
+            slot.started = time.monotonic()
+            answer: InputError | None = None
+            try:
+                slot.prepared = self.prepare(slot.item)
+            except InputError as error:
+                answer = error
+            except BaseException as error:
+                self.fail(error)
+                return
+            with self.changed:
+                if slot.done:  # given up meanwhile, and another thread has taken this one's place
+                    return
+                self.preparing -= 1
+                slot.started = None
+                if answer is not None:
+                    slot.answer, slot.done = answer, True
+                    self.changed.notify_all()
+            if answer is None:
+                self.ready.put(slot)
+
+    def give_up(self, slot: _Slot[Item, Prepared, Answer]) -> None:
+        """Fails an item whose preparation hangs; its thread is left behind and replaced. The caller holds `changed`."""
+        slot.answer, slot.done = InputError(f"Reading and decoding took longer than {self.lanes.patience_s:g} s; copy the file again."), True
+        self.preparing -= 1
+        self.start(self.decode)
+
+    def answer(self) -> None:
+        while slots := self.gather():
+            try:
+                answers = self.infer([slot.prepared for slot in slots])  # type: ignore[misc]
+            except BaseException as error:
+                self.fail(error)
+                return
+            with self.changed:
+                for slot, answer in zip(slots, answers, strict=True):
+                    slot.answer, slot.prepared, slot.done = answer, None, True
+                self.changed.notify_all()
+
+    def gather(self) -> list[_Slot[Item, Prepared, Answer]]:
+        """The next batch: full, or what there is when no more is being prepared or nothing has arrived for a moment."""
+        slots: list[_Slot[Item, Prepared, Answer]] = []
+        with self.gathering:
+            while len(slots) < self.lanes.batch and not self.stopped:
+                try:
+                    slot = self.ready.get(timeout=None if not slots else LINGER_S if self.preparing else 0)
+                except queue.Empty:
+                    break
+                if slot is None:
+                    break
+                slots.append(slot)
+        return [] if self.stopped else slots
+
+    def fail(self, error: BaseException) -> None:
+        with self.changed:
+            self.failure = self.failure or error
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        self.stopped = True
+        for _ in self.threads:
+            self.todo.put(None)
+            self.ready.put(None)
+        ends = time.monotonic() + FAREWELL_S
+        for thread in self.threads:
+            thread.join(max(0.0, ends - time.monotonic()))
+
+
+def overlapped(
+    items: Iterable[Item],
+    prepare: Callable[[Item], Prepared],
+    infer: Callable[[Sequence[Prepared]], Sequence[Answer]],
+    lanes: Lanes,
+) -> Generator[tuple[Item, Answer | InputError], None, None]:
+    """Yields `(item, answer)` in the order of the items, which are read as they are needed, at most `lanes.window` ahead.
+
+    Args:
+        items: any number.
+        prepare: called in several threads; an `InputError` that it raises becomes the item's answer.
+        infer: called in several threads with 1 to `lanes.batch` prepared items; answers in their order.
+        lanes: how work is spread.
+
+    Raises:
+        Exception: whatever else `prepare` or `infer` raised, after the answers of all items before the first that has none.
+    """
+    pipeline = _Pipeline(prepare, infer, lanes)
+    source = iter(items)
+    under_way: deque[_Slot[Item, Prepared, Answer]] = deque()
+    more = True
+    try:
+        while more or under_way:
+            if more and len(under_way) < lanes.window and not (under_way and under_way[0].done):
+                try:
+                    under_way.append(pipeline.add(next(source)))
+                except StopIteration:
+                    more = False
+                continue
+            with pipeline.changed:
+                head = under_way[0]
+                while not head.done and pipeline.failure is None:
+                    left = None if head.started is None else head.started + lanes.patience_s - time.monotonic()
+                    if left is not None and left <= 0:
+                        pipeline.give_up(head)
+                    else:
+                        # woken at least this often, because `started` is set without a word
+                        pipeline.changed.wait(min(1.0, left or 1.0))
+                if not head.done:
+                    assert pipeline.failure is not None
+                    raise pipeline.failure
+            under_way.popleft()
+            assert head.answer is not None
+            yield head.item, head.answer
+    finally:
+        pipeline.close()

@@ -1,0 +1,91 @@
+"""What is kept between runs is trusted only if it is what was kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bcd_edge import backends, bundle, caches, plugins
+from bcd_edge.backends import Options
+
+OPENVINO = pytest.mark.skipif(not backends.availability("openvino").available, reason="openvino is not installed")
+
+
+def sealed(folder: Path) -> Path:
+    entry = caches.trusted(folder / "entry")
+    assert entry
+    (entry / "model.blob").write_bytes(b"compiled")
+    caches.seal(entry)
+    return entry
+
+
+def test_what_was_sealed_is_found_again(tmp_path: Path) -> None:
+    entry = sealed(tmp_path)
+    assert caches.trusted(entry) == entry
+    assert (entry / "model.blob").read_bytes() == b"compiled"
+
+
+@pytest.mark.parametrize("damage", ["changed", "more", "missing", "no seal", "seal is nonsense", "half written"])
+def test_what_is_not_what_was_sealed_is_thrown_away(damage: str, tmp_path: Path) -> None:
+    entry = sealed(tmp_path)
+    file, seal = entry / "model.blob", entry / caches.SEAL
+    if damage == "changed":
+        file.write_bytes(b"comp1led")
+    elif damage == "more":
+        (entry / "other.blob").write_bytes(b"x")
+    elif damage == "missing":
+        file.unlink()
+    elif damage == "no seal":
+        seal.unlink()
+    else:
+        seal.write_text("nonsense" if damage == "seal is nonsense" else seal.read_text()[:20])
+    assert caches.trusted(entry) == entry
+    assert list(entry.iterdir()) == []
+
+
+def test_nowhere_to_keep_anything_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert caches.trusted(tmp_path / "file" / "entry") is None
+    assert caches.trusted(None) is None
+
+
+def test_the_key_is_all_of_its_parts() -> None:
+    keys = [("a", "b"), ("ab", ""), ("a", "b", ""), ("a", "c")]
+    assert len({caches.folder("openvino", *key) for key in keys}) == 4
+    assert caches.folder("openvino", "a").parent == caches.root() / "openvino"
+
+
+def test_the_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BCD_EDGE_CACHE", "/somewhere")
+    assert caches.root() == Path("/somewhere")
+    monkeypatch.delenv("BCD_EDGE_CACHE")
+    assert caches.root().is_absolute()
+
+
+@OPENVINO
+def test_openvino_compiles_once_and_rebuilds_what_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, size = bundle.open().model()[1][0], bundle.open().input
+    batch = np.random.default_rng(0).integers(0, 256, (1, size.height, size.width, 3), dtype=np.uint8)
+
+    def answer() -> np.ndarray:
+        backend = plugins.load("bcd_edge.backends", "openvino").open(model, Options(batch=1, threads=1, cache=tmp_path / "entry"))
+        return backend.infer(batch)
+
+    first = answer()
+    blobs = list((tmp_path / "entry").glob("*.blob"))
+    assert blobs
+    stamps = [blob.stat().st_mtime_ns for blob in blobs]
+    assert np.array_equal(answer(), first)
+    assert [blob.stat().st_mtime_ns for blob in blobs] == stamps
+    for blob in blobs:
+        content = bytearray(blob.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        blob.write_bytes(content)
+    assert np.array_equal(answer(), first)
+    assert [blob.stat().st_mtime_ns for blob in blobs] != stamps
+    for blob in blobs:
+        os.truncate(blob, 1000)
+    assert np.array_equal(answer(), first)

@@ -1,0 +1,102 @@
+"""What is chosen when nothing, something or everything was asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bcd_edge import backends, bundle, caches, machine, plan, tune
+from bcd_edge.backends import Availability
+from bcd_edge.bundle import Bundle
+from bcd_edge.errors import ProviderError, UsageError
+from bcd_edge.plan import Measured, Plan
+
+
+@pytest.fixture
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bundle]:
+    monkeypatch.setenv("BCD_EDGE_CACHE", str(tmp_path / "cache"))
+    yield bundle.open()
+
+
+ROWS = [
+    Measured(Plan("cpu", precision="int8"), 9.0, 110.0),
+    Measured(Plan("cpu", precision="int8", batch=4, threads=1, inferences=2), 40.0, 190.0),
+    Measured(Plan("cpu", precision="int8", batch=1, threads=1, inferences=2), 12.0, 160.0),
+]
+
+
+def test_without_a_tune_one_image_has_all_cores_and_many_have_one_each(opened: Bundle) -> None:
+    assert plan.choose(opened, "latency") == Plan("cpu")
+    assert plan.choose(opened, "throughput") == Plan("cpu", inferences=machine.cores())
+    assert plan.choose(opened, "throughput", threads=2, batch=8) == Plan("cpu", batch=8, threads=2)
+
+
+def test_what_was_tuned_is_chosen_within_what_was_asked_for(opened: Bundle) -> None:
+    plan.remember(opened, ROWS)
+    assert plan.choose(opened, "latency") == ROWS[0].plan
+    assert plan.choose(opened, "throughput") == ROWS[1].plan
+    assert plan.choose(opened, "throughput", batch=1) == ROWS[2].plan
+    assert plan.choose(opened, "throughput", batch=2) == Plan("cpu", batch=2, inferences=machine.cores())
+    plan.remember(opened, [Measured(ROWS[2].plan, 3.0, 400.0)])
+    assert plan.choose(opened, "throughput") == ROWS[2].plan
+    assert len(plan.recall(opened)) == 3
+
+
+@pytest.mark.parametrize("damage", ["nonsense", "{}", '{"machine": 1, "rows": []}', "other machine", "unknown key"])
+def test_what_was_tuned_elsewhere_or_is_damaged_counts_for_nothing(opened: Bundle, damage: str) -> None:
+    path = plan.remember(opened, ROWS)
+    kept = json.loads(path.read_text())
+    if damage == "other machine":
+        kept["machine"]["cores"] += 1
+        damage = json.dumps(kept)
+    elif damage == "unknown key":
+        kept["rows"][0]["plan"]["colour"] = "red"
+        damage = json.dumps(kept)
+    path.write_text(damage)
+    assert plan.recall(opened) == []
+    assert plan.choose(opened, "latency") == Plan("cpu")
+
+
+def test_what_runs_nowhere_says_why_for_each(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "availability", lambda name: Availability(False, f"{name} is broken", "mend it"))
+    with pytest.raises(ProviderError, match="cpu: cpu is broken; cure: mend it"):
+        plan.choose(opened, "latency")
+
+
+def test_an_unknown_provider_is_a_usage_error(opened: Bundle) -> None:
+    with pytest.raises(UsageError, match="choose one of"):
+        plan.choose(opened, "latency", provider="abacus")
+
+
+def test_the_written_order_prefers_what_is_fastest_where_it_runs(changed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    everywhere = bundle.open(changed(lambda manifest: manifest["variants"][0].pop("providers", None)))
+    monkeypatch.setattr(backends, "availability", lambda name: Availability(True))
+    assert plan.choose(everywhere, "latency").provider == "tensorrt"
+    monkeypatch.setattr(backends, "availability", lambda name: Availability(name in ("cpu", "openvino")))
+    assert plan.choose(everywhere, "latency").provider == "openvino"
+    monkeypatch.setattr(backends, "availability", lambda name: Availability(name == "cuda"))
+    assert plan.choose(everywhere, "throughput") == Plan("cuda", batch=plan.GPU_BATCH, inferences=2)
+
+
+def test_tuning_measures_each_split_and_what_it_kept_is_used(opened: Bundle) -> None:
+    tried = tune.candidates(opened)
+    assert {one.provider for one in tried} == {"cpu"}
+    assert Plan("cpu", precision="int8") in tried
+    row = tune.measure(opened, Plan("cpu", precision="int8", batch=2, threads=1, inferences=2), 0.2)
+    assert 0 < row.call_ms < 10_000
+    assert row.images_per_s > 0
+    again = tune.finals(opened, [row], 0.05)
+    assert [one.plan for one in again] == [row.plan]
+    assert str(plan.remember(opened, again)).startswith(str(caches.root()))
+    assert plan.choose(opened, "throughput") == row.plan
+
+
+def test_nothing_to_tune_says_why(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "availability", lambda name: Availability(False, f"{name} is broken", "mend it"))
+    with pytest.raises(ProviderError, match="cpu: cpu is broken; cure: mend it"):
+        tune.candidates(opened, provider="cpu")
+    with pytest.raises(ProviderError, match="no such variant"):
+        tune.candidates(opened, precision="fp16")

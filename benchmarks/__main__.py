@@ -34,5 +34,15 @@ def precisions(bundle: Path, seconds: float) -> None:
     compare(bundle, seconds)
 
 
+@main.command("runtime")
+@click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="For each side of a comparison.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def runtime(seconds: float, out: Path | None) -> None:
+    """The runtime beside PyTorch, OpenVINO's benchmark_app, a plain loop, and the bound of the machine."""
+    from benchmarks.runtime import compare
+
+    compare(seconds, out)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

@@ -1,0 +1,262 @@
+"""The runtime beside what one would use instead, and beside what the machine could do at best."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from bcd_edge import Classifier, backends, bundle, imaging, machine, plan, plugins
+from bcd_edge.backends import Options
+from bcd_edge.bundle import Bundle
+from bcd_edge.outputs import csv as csv_output
+from bcd_edge.synthetic import tissue
+from benchmarks.turns import medians
+
+# What BreaKHis publishes.
+HEIGHT, WIDTH = 460, 700
+DISTINCT: Final = 60
+TURNS: Final = 5
+START, END = "<!-- runtime -->", "<!-- /runtime -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: what was compared, the ratio to reach, what was measured."""
+
+    work: str
+    wanted: str
+    ratio: str
+    detail: str
+
+
+def compare(seconds: float, out: Path | None) -> None:
+    """Measures every row, prints the table, and puts it between the marks of `out`.
+
+    Args:
+        seconds: for each side of a row.
+        out: a Markdown file with `START` and `END`.
+    """
+    opened = bundle.open()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = _pictures(folder / "distinct")
+        for measure in (
+            lambda: _one_image(files[0].read_bytes(), seconds),
+            lambda: _benchmark_app(opened, folder, seconds),
+            lambda: _stream(opened, folder, files, seconds),
+            lambda: _cold_start(files[0]),
+            lambda: _memory(folder, files),
+        ):
+            for row in measure():
+                rows.append(row)
+                print(f"{row.work}: {row.ratio} (wanted: {row.wanted}); {row.detail}", flush=True)
+    text = _markdown(opened, rows)
+    print(f"\n{text}")
+    if out:
+        before, _, rest = out.read_text(encoding="utf-8").partition(START)
+        out.write_text(f"{before}{START}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """PNG files of generated tissue, 700 x 460, none like another."""
+    folder.mkdir()
+    files = []
+    for seed in range(DISTINCT):
+        files.append(folder / f"{seed:05}.png")
+        cv2.imwrite(str(files[-1]), tissue(seed, height=HEIGHT, width=WIDTH)[..., ::-1])
+    return files
+
+
+def _one_image(png: bytes, seconds: float) -> list[Row]:
+    """File bytes to probability, warm, one after the other."""
+    import torch
+    from PIL import Image
+    from torchvision.models import resnet50
+    from torchvision.transforms import v2
+
+    network = resnet50(num_classes=2).eval()
+    prepare = v2.Compose([v2.Resize((150, 150)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+
+    def theirs() -> float:
+        with torch.no_grad():
+            logits = network(prepare(Image.open(io.BytesIO(png)).convert("RGB"))[None])
+            return float(torch.softmax(logits, 1)[0, 1])
+
+    with Classifier.load() as classifier:
+        found = medians({"ours": lambda: classifier.classify(png), "theirs": theirs}, seconds)
+        ran = classifier.execution
+    return [
+        Row(
+            "one 700 x 460 PNG in memory, warm, beside PyTorch eager FP32 with PIL and torchvision",
+            "6 x faster",
+            f"{found['theirs'] / found['ours']:.1f} x",
+            f"{ran.provider} {ran.precision} {found['ours']:.1f} ms, PyTorch {found['theirs']:.1f} ms",
+        )
+    ]
+
+
+def _benchmark_app(opened: Bundle, folder: Path, seconds: float) -> list[Row]:
+    """Our provider and OpenVINO's own tool on the same file, in turns, each in a process of its own as it would run."""
+    work, wanted = "openvino provider, model alone, batch 1, beside benchmark_app with the latency hint", "within 5 %"
+    if not backends.availability("openvino").available or not opened.variants("openvino"):
+        return [Row(work, wanted, "not measured", "OpenVINO is not installed, or the bundle has no file for it")]
+    variant, (model,) = opened.model(None, "openvino")
+    file = folder / "model.onnx"
+    file.write_bytes(model)
+    size = opened.input
+    shape = f"[1,{size.height},{size.width},3]"
+    tool = [str(Path(sys.executable).with_name("benchmark_app")), "-m", str(file), "-d", "CPU", "-hint", "latency", "-shape", shape]
+    tool += ["-api", "sync", "-infer_precision", "f32", "-t", str(max(1, round(seconds / TURNS)))]
+    ours, theirs = [], []
+    for _ in range(TURNS):
+        theirs.append(float(re.findall(r"Median:\s+([\d.]+) ms", _output(tool))[0]))
+        ours.append(float(_output([sys.executable, "-c", _PROVIDER, str(file), str(size.height), str(size.width), str(seconds / TURNS)])))
+    ratio = statistics.median(ours) / statistics.median(theirs)
+    detail = f"{variant['precision']}: provider {statistics.median(ours):.2f} ms, benchmark_app {statistics.median(theirs):.2f} ms"
+    return [Row(work, wanted, f"{ratio:.3f} of its latency", detail)]
+
+
+_PROVIDER = """
+import sys, time, statistics
+from pathlib import Path
+import numpy as np
+from bcd_edge.backends import Options, openvino
+backend = openvino.open(Path(sys.argv[1]).read_bytes(), Options(batch=1))
+image = np.random.default_rng(0).integers(0, 256, (1, int(sys.argv[2]), int(sys.argv[3]), 3), np.uint8)
+for _ in range(10):
+    backend.infer(image)
+times, ends = [], time.perf_counter() + float(sys.argv[4])
+while time.perf_counter() < ends:
+    started = time.perf_counter()
+    backend.infer(image)
+    times.append(1000 * (time.perf_counter() - started))
+print(statistics.median(times))
+"""
+
+
+def _stream(opened: Bundle, folder: Path, files: list[Path], seconds: float) -> list[Row]:
+    """A folder to CSV, beside the bound of the machine and beside the loop one would write first; all in turns."""
+    with Classifier.load(purpose="throughput") as classifier:
+        chosen = classifier.plan
+        single = _core_seconds(opened, chosen, files[0].read_bytes(), seconds / 4)
+        variant, _ = opened.model(chosen.precision or None, chosen.provider)
+        plain = _plain_loop(opened.model(variant["precision"], "cpu")[1][0], opened)
+        count = len(files)
+        found = medians({"ours": lambda: _to_csv(classifier, files), "plain": lambda: plain(files)}, seconds)
+    per_image = {name: value / count / 1000 for name, value in found.items()}
+    bound = machine.cores() / single
+    what = f"{chosen.provider} {variant['precision']}, batch {chosen.batch}, {chosen.inferences} at once"
+    return [
+        Row(
+            "folder of 700 x 460 PNGs to CSV beside cores / (decode seconds + infer core-seconds)",
+            "85 % of it",
+            f"{100 / per_image['ours'] / bound:.0f} %",
+            f"{what}: {1 / per_image['ours']:.0f} images/s, bound {bound:.0f}",
+        ),
+        Row(
+            "the same folder beside a plain loop of cv2.imread and onnxruntime",
+            "1.5 x faster",
+            f"{per_image['plain'] / per_image['ours']:.2f} x",
+            f"{1 / per_image['ours']:.0f} images/s, plain loop {1 / per_image['plain']:.0f}",
+        ),
+    ]
+
+
+def _core_seconds(opened: Bundle, chosen: plan.Plan, png: bytes, seconds: float) -> float:
+    """What one image costs a core: reading what the runtime reads of it, and its share of an inference on one thread."""
+    _, (model,) = opened.model(chosen.precision or None, chosen.provider)
+    backend = plugins.load("bcd_edge.backends", chosen.provider).open(model, Options(batch=chosen.batch, threads=1))
+    batch = np.zeros((chosen.batch, opened.input.height, opened.input.width, 3), np.uint8)
+    found = medians({"decode": lambda: imaging.fit(imaging.decode(png), opened.input), "infer": lambda: backend.infer(batch)}, seconds)
+    backend.close()
+    return (found["decode"] + found["infer"] / chosen.batch) / 1000
+
+
+def _to_csv(classifier: Classifier, files: list[Path]) -> None:
+    output = csv_output.open(io.StringIO())
+    for record in classifier.classify_many(files):
+        assert record.status == "ok"
+        output.write(record)
+    output.close()
+
+
+def _plain_loop(model: bytes, opened: Bundle) -> Callable[[list[Path]], None]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    size = opened.input.width, opened.input.height
+
+    def run(files: list[Path]) -> None:
+        lines = []
+        for file in files:
+            image = cv2.resize(cv2.imread(str(file))[..., ::-1], size, interpolation=cv2.INTER_AREA)
+            logits = session.run(None, {"image": image[None]})[0][0]
+            lines.append(f"{file},{1 / (1 + np.exp(logits[0] - logits[1]))}")
+        assert len("\n".join(lines)) > 0
+
+    return run
+
+
+def _cold_start(file: Path) -> list[Row]:
+    """Whole processes, from the shell's point of view."""
+    commands = {
+        "ours": [sys.executable, "-m", "bcd_edge", "predict", str(file), "--format", "csv"],
+        "torch": [sys.executable, "-c", "import torch, torchvision"],
+    }
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for turn in range(TURNS + 1):
+        for name, command in commands.items():
+            started = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            if turn:  # the first finds cold disk caches
+                times[name].append(time.perf_counter() - started)
+    ours, theirs = (statistics.median(times[name]) for name in commands)
+    work = "cold start: shell to first record, beside `import torch, torchvision`"
+    return [Row(work, "under 0.5", f"{ours / theirs:.2f}", f"{ours:.2f} s beside {theirs:.2f} s")]
+
+
+def _memory(folder: Path, files: list[Path]) -> list[Row]:
+    """Peak resident memory of the command itself over folders of 100 and 10,000 names of the same pictures."""
+    peaks = {}
+    for count in (100, 10_000):
+        with _links(folder / str(count), files, count) as inbox, (folder / "out.csv").open("wb") as out:
+            process = subprocess.Popen([sys.executable, "-m", "bcd_edge", "predict", str(inbox), "--format", "csv"], stdout=out)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            assert process.returncode == 0
+            peaks[count] = usage.ru_maxrss / 1024
+    detail = f"{peaks[100]:.0f} MiB for 100 files, {peaks[10_000]:.0f} MiB for 10,000"
+    return [Row("peak memory of the folder run", "under 400 MB, the same for 100 and 10,000 files", f"{max(peaks.values()):.0f} MiB", detail)]
+
+
+@contextmanager
+def _links(where: Path, files: list[Path], count: int) -> Iterator[Path]:
+    where.mkdir()
+    for index in range(count):
+        os.link(files[index % len(files)], where / f"{index:06}.png")
+    yield where
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _markdown(opened: Bundle, rows: list[Row]) -> str:
+    head = f"{opened.name}, {machine.cpu_name()}, {machine.cores()} cores, " + ", ".join(f"{k} {v}" for k, v in backends.versions().items())
+    lines = [head + ".", "", "| work | wanted | measured | figures |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {row.work} | {row.wanted} | {row.ratio} | {row.detail} |" for row in rows)])

@@ -53,8 +53,6 @@ def run(collection: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(out),
         "--size",
         "32",
-        "--small-epochs",
-        "0",
         "--epochs",
         "2",
         "--head-epochs",

@@ -38,12 +38,10 @@ def settings_options(**changed: Any) -> Callable[[Command], Command]:
             help="Where the network starts: random, torchvision's ImageNet weights, or a file, such as the best.pt of a pretraining.",
         ),
         option("--size", click.IntRange(32, 1024), 150, "Side of the network input in pixels."),
-        option("--small-epochs", click.IntRange(0), 12, "First epochs, which see smaller pictures and cost a fraction; 0 for none."),
-        option("--small-size", click.IntRange(32, 1024), 64, "Side of these pictures in pixels."),
         option("--head-epochs", click.IntRange(0), 1, "Epochs in which only the head learns."),
-        option("--epochs", click.IntRange(1), 16, "Epochs in all."),
+        option("--epochs", click.IntRange(1), 12, "Epochs in all."),
         option("--unfreeze", STAGES, "auto", "First stage that learns after the head epochs; auto: layer3 from ImageNet weights, else stem."),
-        option("--epoch-images", click.IntRange(0), 2000, "Images drawn an epoch; 0 draws as many as there are."),
+        option("--epoch-images", click.IntRange(0), 2000, "Images drawn an epoch, at most as many as there are; 0 sets no other limit."),
         option("--batch-size", click.IntRange(2), 32, "Images in a forward pass."),
         option("--accumulate", click.IntRange(1), 1, "Forward passes for one step of the optimiser."),
         option("--learning-rate", click.FloatRange(0, min_open=True), 4e-4, "Peak rate of the head."),
@@ -114,16 +112,7 @@ def fit(out: Path, resume: bool, device: str, workers: int, compiled: bool, **se
 
 @main.command()
 @settings_options(
-    size=96,
-    small_epochs=0,
-    head_epochs=0,
-    epochs=20,
-    epoch_images=0,
-    unfreeze="stem",
-    batch_size=64,
-    learning_rate=1e-3,
-    layer_decay=1.0,
-    averaging=0.995,
+    size=96, head_epochs=0, epochs=20, epoch_images=0, unfreeze="stem", batch_size=64, learning_rate=1e-3, layer_decay=1.0, averaging=0.995
 )
 @split_option
 @out_folder

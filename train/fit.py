@@ -37,10 +37,8 @@ class Settings:
     network: str = "resnet50"
     weights: str = "none"
     size: int = 150
-    small_size: int = 64
-    small_epochs: int = 12
     head_epochs: int = 1
-    epochs: int = 16
+    epochs: int = 12
     unfreeze: str = "auto"
     epoch_images: int = 2000
     batch_size: int = 32
@@ -70,13 +68,8 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
     """
     where = device_named(device)
     smallest = network.NETWORKS[settings.network].smallest
-    for option, size in (("--size", settings.size), ("--small-size", settings.small_size if settings.small_epochs else smallest)):
-        if size < smallest:
-            raise click.ClickException(f"{option} {size}: {settings.network} needs at least {smallest} pixels.")
-    if settings.small_epochs >= settings.epochs:
-        raise click.ClickException(
-            f"--small-epochs {settings.small_epochs}: of {settings.epochs} epochs the last ones must see pictures of --size; give fewer, or 0."
-        )
+    if settings.size < smallest:
+        raise click.ClickException(f"--size {settings.size}: {settings.network} needs at least {smallest} pixels.")
     if compiled and settings.teacher != "none":
         raise click.ClickException(
             "--compile: the features that --teacher wants are read inside the network, which cannot be compiled; leave one away."
@@ -89,7 +82,6 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
         divided.part(item)
     images = decode(items, settings.size)
     parts = {name: part(images, divided, name) for name in split.PARTS}
-    small = decode(items, settings.small_size) if settings.small_epochs else images
     for name, own in parts.items():
         if not any(0 < own.malignant[own.sources == source].sum() < (own.sources == source).sum() for source in np.unique(own.sources)):
             raise click.ClickException(f"--split {settings.split}: no collection has both classes in its {name} part; give more images.")
@@ -100,28 +92,21 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
     checkpoint.write(out / "split.json", divided.text())
     if divided.leaky:
         console.print("[bold red]LEAKY[/]: split by image, so patients are on both sides; every output says so.")
-    training = Training(settings, model, parts, where, workers, compiled)
-    training.small = {name: part(small, divided, name) for name in ("train", "validation")}
-    history = training.run(out, meta, last)
+    history = Training(settings, model, parts, where, workers, compiled).run(out, meta, last)
     finish(out, where, history, parts)
 
 
 class Training:
-    """The state that changes while a network learns: weights, their average, optimiser and schedule.
-
-    The first epochs see `small` pictures, a fraction of the work of full ones ("progressive resizing", Howard, fast.ai
-    2018; Tan & Le, ICML 2021, section 4): an epoch is judged, and kept, by full ones only.
-    """
+    """The state that changes while a network learns: weights, their average, optimiser and schedule."""
 
     def __init__(self, settings: Settings, model: nn.Module, parts: dict[str, Images], where: torch.device, workers: int, compiled: bool) -> None:
         self.settings, self.parts, self.where, self.workers = settings, parts, where, workers
-        self.small = parts
         self.architecture = network.NETWORKS[settings.network]
         self.model = model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # of a million photographs, what is near the pixels is worth keeping (Yosinski et al., NeurIPS 2014); of our own thousands, it still improves
         self.unfreeze = ("layer3" if network.of_imagenet(settings.weights) else "stem") if settings.unfreeze == "auto" else settings.unfreeze
         step = settings.batch_size * settings.accumulate
-        self.steps = max(1, -(-(settings.epoch_images or len(parts["train"])) // step))
+        self.steps = -(-min(settings.epoch_images or len(parts["train"]), len(parts["train"])) // step)
         head_epochs = min(settings.head_epochs, settings.epochs - 1)
         self.phases = (head_epochs * self.steps, (settings.epochs - head_epochs) * self.steps)
         groups = optimise.parameter_groups(model, self.architecture, settings.learning_rate, settings.layer_decay, settings.weight_decay)
@@ -150,7 +135,7 @@ class Training:
                     break
                 torch.manual_seed(self.settings.seed * 100_003 + epoch)  # an epoch draws the same whether or not the run was cut before it
                 started = time.monotonic()
-                row = {"epoch": epoch + 1} | self._epoch(epoch, lambda: progress.advance(bar)) | self._validate(epoch)
+                row = {"epoch": epoch + 1} | self._epoch(epoch, lambda: progress.advance(bar)) | self._validate()
                 history.append(row | {"seconds": time.monotonic() - started})
                 self._keep(out, meta | {"epoch": epoch + 1}, history)
                 progress.update(bar, note=f"epoch {epoch + 1} loss {row['loss']:.3f} AUROC {row['auroc']:.3f}")
@@ -158,17 +143,13 @@ class Training:
                 console.log(f"epoch {epoch + 1}/{self.settings.epochs} {figures}")
         return history
 
-    def _seen(self, epoch: int) -> dict[str, Images]:
-        return self.small if epoch < self.settings.small_epochs else self.parts
-
-    def _validate(self, epoch: int) -> dict[str, float]:
-        images = self._seen(epoch)["validation"]
+    def _validate(self) -> dict[str, float]:
+        images = self.parts["validation"]
         return evaluate.validate(images, evaluate.logits(self.averaged.module, images, self.where, fast=True))
 
     def _keep(self, out: Path, meta: dict[str, Any], history: list[dict[str, float]]) -> None:
         """Writes `last.pt`, and before it `best.pt` if no epoch was better: killed between the two, the epoch is run again."""
-        full = history[self.settings.small_epochs :]
-        if full and full[-1]["auroc"] >= max(row["auroc"] for row in full):
+        if history[-1]["auroc"] >= max(row["auroc"] for row in history):
             checkpoint.save(out / "best.pt", {"model": self.averaged.module.state_dict(), "meta": meta})
         state = {name: part_of_state.state_dict() for name, part_of_state in self._state().items()}
         checkpoint.save(out / "last.pt", state | {"history": history, "meta": meta})
@@ -178,12 +159,11 @@ class Training:
         return state | ({"distillation": self.distillation} if self.distillation else {})
 
     def _stalled(self, history: list[dict[str, float]]) -> bool:
-        """Whether the best epoch lies `patience` epochs back; while only the head learns, or pictures are small, nothing has stalled."""
-        first = max(self.settings.head_epochs, self.settings.small_epochs)
-        if not self.settings.patience or len(history) <= first:
+        """Whether the best epoch lies `patience` epochs back; while only the head learns, nothing has stalled."""
+        if not self.settings.patience or len(history) <= self.settings.head_epochs:
             return False
-        best = max(range(self.settings.small_epochs, len(history)), key=lambda index: history[index]["auroc"])
-        return len(history) - 1 - max(best, first) >= self.settings.patience
+        best = max(range(len(history)), key=lambda index: history[index]["auroc"])
+        return len(history) - 1 - max(best, self.settings.head_epochs) >= self.settings.patience
 
     def thaw(self, epoch: int) -> None:
         """Lets what learns in an epoch learn: only the head in the first phase."""
@@ -213,7 +193,7 @@ class Training:
     def _epoch(self, epoch: int, advance: Callable[[], None]) -> dict[str, float]:
         self.thaw(epoch)
         count = self.steps * self.settings.accumulate
-        batches = iter(loader(self._seen(epoch)["train"], count, self.settings.batch_size, self.workers, self.where))
+        batches = iter(loader(self.parts["train"], count, self.settings.batch_size, self.workers, self.where))
         sums = np.zeros(3)
         for _ in range(self.steps):
             sums += self.step(batches)

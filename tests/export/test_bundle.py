@@ -233,20 +233,7 @@ def test_sensitive_nodes_are_kept_in_float_one_by_one_until_the_gate_passes(
 def test_an_ensemble_of_one_size_is_one_graph_and_of_two_sizes_two_files(run: Path, collection: str, tmp_path: Path) -> None:
     from train.__main__ import main as train
 
-    options = [
-        "--epochs",
-        "1",
-        "--small-epochs",
-        "0",
-        "--epoch-images",
-        "32",
-        "--batch-size",
-        "8",
-        "--device",
-        "cpu",
-        "--split",
-        str(run / "split.json"),
-    ]
+    options = ["--epochs", "1", "--epoch-images", "32", "--batch-size", "8", "--device", "cpu", "--split", str(run / "split.json")]
     for name, more in (("same", ["--size", "32"]), ("larger", ["--size", "64", "--network", "densenet121"])):
         done = CliRunner().invoke(train, ["fit", "--data", collection, "--out", str(tmp_path / name), *options, *more])
         assert done.exit_code == 0, done.output

@@ -66,7 +66,7 @@ def test_a_gpu_that_is_not_there_is_an_error(collection: str, tmp_path: Path) ->
 
 def test_resume_wants_a_run_and_the_same_settings(run: Path, collection: str, tmp_path: Path) -> None:
     assert "no run to resume" in fit("--data", collection, "--out", tmp_path, "--resume")[1]
-    code, said = fit("--data", collection, "--out", run, "--resume", "--size", "32", "--small-epochs", "0", "--epochs", "2", "--seed", "5")
+    code, said = fit("--data", collection, "--out", run, "--resume", "--size", "32", "--epochs", "2", "--seed", "5")
     assert code == 1
     assert "seed" in said
     assert "batch_size" in said
@@ -90,8 +90,6 @@ def test_a_killed_run_resumes_to_the_same_result(run: Path, collection: str, tmp
         str(out),
         "--size",
         "32",
-        "--small-epochs",
-        "0",
         "--epochs",
         "2",
         "--head-epochs",

@@ -17,7 +17,7 @@ from train.__main__ import main
 from train.sources import Item, read
 from train.teacher import Distillation
 
-TINY = ["--size", "32", "--small-epochs", "0", "--epochs", "2", "--epoch-images", "64", "--batch-size", "8", "--device", "cpu"]
+TINY = ["--size", "32", "--epochs", "2", "--epoch-images", "64", "--batch-size", "8", "--device", "cpu"]
 
 pytestmark = pytest.mark.slow
 
@@ -53,22 +53,7 @@ def test_two_runs_with_a_seed_give_the_same_metrics_and_another_seed_others(run:
 
 
 def test_early_stopping_stops(collection: str, tmp_path: Path) -> None:
-    options = [
-        "--size",
-        "32",
-        "--small-epochs",
-        "0",
-        "--epochs",
-        "30",
-        "--epoch-images",
-        "16",
-        "--batch-size",
-        "8",
-        "--device",
-        "cpu",
-        "--head-epochs",
-        "1",
-    ]
+    options = ["--size", "32", "--epochs", "30", "--epoch-images", "16", "--batch-size", "8", "--device", "cpu", "--head-epochs", "1"]
     code, said = train("fit", "--data", collection, "--out", tmp_path / "run", *options, "--patience", "2", "--learning-rate", "1e-6")
     assert code == 0, said
     assert "stopping early" in said
@@ -78,23 +63,10 @@ def test_early_stopping_stops(collection: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["densenet121", "inception_v3"])
 def test_the_other_networks_train_too(name: str, collection: str, tmp_path: Path) -> None:
-    options = ["--size", "75", "--small-epochs", "0", "--epochs", "1", "--epoch-images", "8", "--batch-size", "8", "--device", "cpu"]
+    options = ["--size", "75", "--epochs", "1", "--epoch-images", "8", "--batch-size", "8", "--device", "cpu"]
     code, said = train("fit", "--data", collection, "--out", tmp_path / "run", "--network", name, *options)
     assert code == 0, said
     assert network.load(tmp_path / "run" / "best.pt")["meta"]["settings"]["network"] == name
-
-
-def test_small_pictures_come_first_and_only_full_ones_choose_the_epoch(collection: str, tmp_path: Path) -> None:
-    options = ["--size", "64", "--small-size", "32", "--small-epochs", "2", "--epochs", "3", "--epoch-images", "64", "--batch-size", "8"]
-    code, said = train("fit", "--data", collection, "--out", tmp_path / "run", *options, "--device", "cpu")
-    assert code == 0, said
-    meta = network.load(tmp_path / "run" / "best.pt")["meta"]
-    assert meta["epoch"] == 3
-    assert (meta["settings"]["size"], meta["settings"]["small_size"]) == (64, 32)
-    code, said = train("fit", "--data", collection, "--out", tmp_path / "other", *options, "--small-epochs", "3")
-    assert (code, "must see pictures of --size" in said) == (1, True)
-    code, said = train("fit", "--data", collection, "--out", tmp_path / "other", *options, "--network", "inception_v3", "--size", "75")
-    assert (code, "--small-size 32: inception_v3 needs at least 75" in said) == (1, True)
 
 
 def test_an_input_too_small_for_the_network_is_said(collection: str, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def settings_options(**changed: Any) -> Callable[[Command], Command]:
         option("--head-epochs", click.IntRange(0), 1, "Epochs in which only the head learns."),
         option("--epochs", click.IntRange(1), 12, "Epochs in all."),
         option("--unfreeze", STAGES, "auto", "First stage that learns after the head epochs; auto: layer3 from ImageNet weights, else stem."),
-        option("--epoch-images", click.IntRange(0), 2000, "Images drawn an epoch, at most as many as there are; 0 sets no other limit."),
+        option("--epoch-images", click.IntRange(0), 2000, "Images drawn an epoch; 0 draws as many as there are."),
         option("--batch-size", click.IntRange(2), 32, "Images in a forward pass."),
         option("--accumulate", click.IntRange(1), 1, "Forward passes for one step of the optimiser."),
         option("--learning-rate", click.FloatRange(0, min_open=True), 4e-4, "Peak rate of the head."),

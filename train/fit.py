@@ -106,7 +106,7 @@ class Training:
         # of a million photographs, what is near the pixels is worth keeping (Yosinski et al., NeurIPS 2014); of our own thousands, it still improves
         self.unfreeze = ("layer3" if network.of_imagenet(settings.weights) else "stem") if settings.unfreeze == "auto" else settings.unfreeze
         step = settings.batch_size * settings.accumulate
-        self.steps = -(-min(settings.epoch_images or len(parts["train"]), len(parts["train"])) // step)
+        self.steps = max(1, -(-(settings.epoch_images or len(parts["train"])) // step))
         head_epochs = min(settings.head_epochs, settings.epochs - 1)
         self.phases = (head_epochs * self.steps, (settings.epochs - head_epochs) * self.steps)
         groups = optimise.parameter_groups(model, self.architecture, settings.learning_rate, settings.layer_decay, settings.weight_decay)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
+import io
 import threading
 from pathlib import Path
 from typing import Any
@@ -33,9 +36,13 @@ def availability(execution_provider: str) -> Availability:
 
     if execution_provider not in onnxruntime.get_available_providers():
         return Availability(False, f"onnxruntime {onnxruntime.__version__} is built without {execution_provider}", CURE)
-    if hasattr(onnxruntime, "preload_dlls"):  # finds the CUDA and cuDNN packages of PyPI; since 1.21
-        onnxruntime.preload_dlls()
     short = "tensorrt" if "Tensorrt" in execution_provider else "cuda"
+    with contextlib.redirect_stdout(io.StringIO()):  # standard output is for results, and what is missing is said below
+        if hasattr(onnxruntime, "preload_dlls"):  # finds the CUDA and cuDNN packages of PyPI; since 1.21
+            onnxruntime.preload_dlls()
+        if short == "tensorrt":  # its package loads its libraries when it is imported, where it was installed by pip
+            with contextlib.suppress(Exception):
+                importlib.import_module("tensorrt")
     built_for = str(getattr(onnxruntime, "cuda_version", "") or "").partition(".")[0] or "12"
     library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{short}.so"
     try:

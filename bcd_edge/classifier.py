@@ -25,6 +25,8 @@ from bcd_edge.records import Execution, Record, Timing
 Source = str | Path | bytes | UInt8Image
 
 PATIENCE_S: Final = 30.0
+# Images of one call for an explanation, where the engine takes any number.
+EXPLAINED_BATCH: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,25 @@ class Classifier:
         for (name, _), answer in stream.overlapped(named, lambda item: _prepare(item, self._members), self._infer, lanes):
             yield self.failed(name, answer, getattr(answer, "sha256", None)) if isinstance(answer, InputError) else answer
 
+    def probabilities(self, images_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        """Calibrated p_malignant, float64 N, of network inputs, uint8 RGB N x H x W x 3 of `bundle.input`; what explainers ask.
+
+        Raises:
+            ProviderError: the engine failed.
+        """
+        step = self.plan.batch if len(images_nhwc_u8) > self.plan.batch > 1 else EXPLAINED_BATCH
+        found = []
+        for start in range(0, len(images_nhwc_u8), step):
+            part = images_nhwc_u8[start : start + step]
+            total = np.zeros(len(part))
+            for backend, member in zip(self._backends, self._members, strict=True):
+                inputs = part if member.input == self.bundle.input else np.stack([imaging.fit(one, member.input) for one in part])
+                width = backend.batch or len(inputs)
+                logits = [backend.infer(_batch(inputs[at : at + width], backend.batch)) for at in range(0, len(inputs), width)]
+                total += [probability(answer, member.temperature) for answer in np.concatenate(logits)[: len(part)]]
+            found.append(total / len(self._members))
+        return np.concatenate(found) if found else np.zeros(0)
+
     def failed(self, name: str, error: InputError, sha256: str | None = None) -> Record:
         """The record of an image that could not be classified."""
         return Record(name, sha256, "failed", str(error), None, None, None, (), None, self.execution)
@@ -243,7 +264,7 @@ def _prepare(item: tuple[str, Source | InputError], members: Sequence[bundle.Mem
     return _Prepared(name, sha256, inputs, 1000 * (decoded - begun), 1000 * (time.perf_counter() - decoded))
 
 
-def _batch(inputs_hwc_u8: Sequence[UInt8Image], size: int) -> npt.NDArray[np.uint8]:
+def _batch(inputs_hwc_u8: Sequence[UInt8Image] | npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
     """N x H x W x 3; filled up with black to `size` for an engine that takes nothing else."""
     batch = np.zeros((max(size, len(inputs_hwc_u8)), *inputs_hwc_u8[0].shape), np.uint8)
     for index, one in enumerate(inputs_hwc_u8):

@@ -1,0 +1,184 @@
+"""`bcd-edge explain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bcd_edge.cli._options import is_quiet, log_options, model_options
+
+if TYPE_CHECKING:
+    from bcd_edge.classifier import Classifier
+    from bcd_edge.explain import Settings
+    from bcd_edge.explain._page import Explained
+    from bcd_edge.inputs import Inputs
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("explanations"), show_default=True, help="Folder of the results."
+)
+@click.option("--explainer", default="edge", show_default=True, help="edge (LIME with fewer masks), lime (the package as it is), occlusion.")
+@click.option("--label", type=click.Choice(["benign", "malignant"]), help="Class to explain.  [default: the likelier one]")
+@click.option("--samples", type=click.IntRange(0), default=0, help="Perturbed images, exactly.  [default: until it is settled]")
+@click.option("--max-samples", type=click.IntRange(1), default=512, show_default=True, help="Perturbed images at most.")
+@click.option("--time-budget", default="0", metavar="2s", help="Time for an image at most: 500ms, 2s; 0 for none.  [default: 0]")
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True, help="That the top order is settled.")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Superpixels whose order and sign must be settled.")
+@click.option("--segmentation", type=click.Choice(["slic", "quickshift"]), default="slic", show_default=True, help="Superpixels.")
+@click.option("--segments", type=click.IntRange(1, 400), default=40, show_default=True, help="Superpixels wanted from slic.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same explanation.")
+@click.option("--check", "seeds", type=click.IntRange(2), help="Repeat with so many seeds, and say how stable and how faithful it is.")
+@model_options
+@log_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    paths: tuple[str, ...],
+    out: Path,
+    explainer: str,
+    seeds: int | None,
+    time_budget: str,
+    bundle_path: str | None,
+    provider: str,
+    device: str,
+    precision: str | None,
+    **how: Any,
+) -> None:
+    """Show which parts of an image speak for a diagnosis, and which against it.
+
+    For each image: an overlay (PNG) and the numbers (JSON); for all of them a page, index.html. Orange superpixels speak
+    for the label, blue ones against it. It shows what the model looks at, not what is in the tissue.
+
+    Exit code: as predict.
+
+    \b
+    Examples:
+      bcd-edge explain slide.png
+      bcd-edge explain inbox/ --out why --time-budget 2s
+      bcd-edge explain slide.png --check 5
+    """
+    from bcd_edge import plugins
+    from bcd_edge.classifier import Classifier
+    from bcd_edge.explain import Settings
+    from bcd_edge.inputs import Inputs
+
+    plugins.load("bcd_edge.explain", explainer)
+    settings = Settings(time_budget_s=seconds(time_budget), **how)
+    inputs = Inputs(paths)
+    with Classifier.load(bundle_path, provider=provider, device=device, precision=precision, batch=0) as classifier:
+        explained, failures = explain_all(classifier, inputs, out, explainer, settings, seeds, quiet=is_quiet(ctx))
+    if explained:
+        click.echo(f"Wrote {out / 'index.html'} with {len(explained)} explanations.")
+    if failures:
+        raise click.exceptions.Exit(1)
+
+
+def explain_all(
+    classifier: Classifier, inputs: Inputs, out: Path, explainer: str, settings: Settings, seeds: int | None = None, *, quiet: bool = False
+) -> tuple[list[Explained], int]:
+    """Explains every input into `out`; returns what was explained and how many inputs failed."""
+    from bcd_edge.errors import InputError
+    from bcd_edge.explain._page import page
+
+    out.mkdir(parents=True, exist_ok=True)
+    done: list[Explained] = []
+    failures = 0
+    for name, source in inputs:
+        try:
+            if isinstance(source, InputError):
+                raise source
+            done.append(_one(classifier, name, source, out, explainer, settings))
+        except InputError as error:
+            failures += 1
+            click.echo(f"{name}: {error}", err=True)
+            continue
+        if not quiet:
+            click.echo(_line(done[-1]))
+        if seeds:
+            _check(classifier, source, explainer, settings, seeds)
+    if done:
+        _write(out / "index.html", page(done).encode())
+    return done, failures
+
+
+def _one(classifier: Classifier, name: str, source: Path | bytes, out: Path, explainer: str, settings: Settings) -> Explained:
+    """Writes the overlay and the JSON of one image."""
+    import json
+
+    import cv2
+
+    from bcd_edge import imaging
+    from bcd_edge.explain import explain
+    from bcd_edge.explain._overlay import draw
+    from bcd_edge.explain._page import Explained
+    from bcd_edge.outputs import printable
+
+    data = source if isinstance(source, bytes) else imaging.read(source)
+    image = imaging.decode(data)
+    record = classifier.classify(data, name=name)
+    explanation = explain(classifier.probabilities, imaging.fit(image, classifier.bundle.input), explainer, settings)
+    overlay = draw(image, explanation, printable(Path(name).name))
+    png = cv2.imencode(".png", overlay[..., ::-1])[1].tobytes()
+    stem = f"{Path(name).stem if name != '-' else 'stdin'}-{str(record.sha256)[:8]}"
+    _write(out / f"{stem}.png", png)
+    _write(out / f"{stem}.json", json.dumps({"record": record.as_dict(), "explanation": explanation.as_dict()}, indent=1).encode())
+    return Explained(record, explanation, png)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Beside, then renamed: a full disk leaves no half file."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _line(one: Explained) -> str:
+    from bcd_edge.outputs import printable
+
+    found = one.explanation
+    sure = "settled" if found.settled else "not settled"
+    return (
+        f"{printable(Path(one.record.source).name)}: {one.record.decision}; {found.label} p {found.probability:.3f}, "
+        f"{found.samples} samples, {sure}, {found.total_s:.2f} s"
+    )
+
+
+def _check(classifier: Classifier, source: Path | bytes | Any, explainer: str, settings: Settings, seeds: int) -> None:
+    from bcd_edge import imaging
+    from bcd_edge.explain._check import check
+
+    image = imaging.fit(imaging.decode(source), classifier.bundle.input)
+    found = check(classifier.probabilities, image, explainer, settings, seeds)
+    click.echo(
+        f"  {seeds} seeds: top-{settings.top} Jaccard {found.jaccard:.2f}, rank correlation {found.rank_correlation:.2f}, "
+        f"{found.samples:.0f} samples each"
+    )
+    click.echo(
+        f"  deletion {found.deletion:.3f} (random order {found.random_deletion:.3f}; lower is more faithful), "
+        f"insertion {found.insertion:.3f} (random {found.random_insertion:.3f}; higher is)"
+    )
+
+
+def seconds(text: str) -> float:
+    """`2s`, `500ms`, `1.5` to seconds.
+
+    Raises:
+        UsageError: something else, or a negative time.
+    """
+    import re
+
+    from bcd_edge.errors import UsageError
+
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m)?\s*", text)
+    if not found:
+        raise UsageError(f"{text!r} is no time; write for example 2s or 500ms.")
+    return float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[found[2] or "s"]

@@ -1,0 +1,113 @@
+"""The local linear fit, by the `lime` package's own code, and what of it is beyond doubt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_edge.errors import ProviderError
+
+Floats = npt.NDArray[np.float64]
+
+CURE = 'pip install "bcd-edge[explain]"'
+# The package's defaults (LimeImageExplainer).
+KERNEL_WIDTH: Final = 0.25
+RIDGE: Final = 1.0
+# Two superpixels whose weights differ by less than this share of the largest weight are as good as equal: which comes
+# first is no difference that a person could see, and chance alone would decide it for ever.
+TIE: Final = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Weights of S superpixels and the weighted R2 of the fit."""
+
+    weights: Floats
+    r2: float
+
+
+def package(name: str) -> Any:
+    """A module of the `lime` package.
+
+    Raises:
+        ProviderError: it is not installed.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(f"lime.{name}")
+    except ImportError as error:
+        raise ProviderError(f"Explaining needs the package lime, which does not import ({error}); cure: {CURE}") from None
+
+
+def kernel(distances: Floats) -> Floats:
+    """The package's exponential kernel."""
+    return np.asarray(np.sqrt(np.exp(-(distances**2) / KERNEL_WIDTH**2)))
+
+
+def distances(shown: npt.NDArray[np.bool_]) -> Floats:
+    """Cosine distance of each row from the whole image, N: 1 - sqrt(share of superpixels shown); 1 if none is."""
+    return np.asarray(1 - np.sqrt(shown.mean(axis=1)))
+
+
+def fit(shown: npt.NDArray[np.bool_], p: Floats) -> Fit:
+    """Ridge regression of the probabilities on what was shown, weighted by the kernel, in `lime_base`.
+
+    Args:
+        shown: N x S; the first row is the whole image.
+        p: of the label, N.
+    """
+    base = package("lime_base").LimeBase(kernel, random_state=0)
+    _, pairs, r2, _ = base.explain_instance_with_data(shown.astype(np.float64), p[:, np.newaxis], distances(shown), 0, shown.shape[1], "none")
+    weights = np.zeros(shown.shape[1])
+    for index, weight in pairs:
+        weights[index] = weight
+    return Fit(weights, float(r2) if np.isfinite(r2) else float("nan"))
+
+
+def shrinkage(shown: npt.NDArray[np.bool_]) -> float:
+    """What the penalty leaves of a weight, were the columns orthogonal: variance / (variance + penalty)."""
+    weights = kernel(distances(shown))
+    centred = shown - np.average(shown, axis=0, weights=weights)
+    variance = float(np.mean((weights[:, np.newaxis] * centred**2).sum(axis=0)))
+    return variance / (variance + RIDGE)
+
+
+def jackknife(shown: npt.NDArray[np.bool_], p: Floats, blocks: npt.NDArray[np.intp]) -> Floats:
+    """Weights without one block each, B x S (Efron & Stein, Ann. Statist. 1981).
+
+    Args:
+        shown: N x S.
+        p: N.
+        blocks: N: the block of each row, 0..B-1; the whole image, -1, stays in all.
+    """
+    return np.stack([fit(shown[blocks != block], p[blocks != block]).weights for block in range(blocks.max() + 1)])
+
+
+def standard_error(replicates: Floats) -> Floats:
+    """Jackknife standard error over the first axis."""
+    count = len(replicates)
+    return np.asarray(np.sqrt((count - 1) / count * ((replicates - replicates.mean(axis=0)) ** 2).sum(axis=0)))
+
+
+def settled(weights: Floats, replicates: Floats, top: int, confidence: float) -> bool:
+    """Whether sign and order of the `top` weightiest superpixels are settled.
+
+    A sign is settled when the weight is further from 0 than its interval reaches, or the weight is within `TIE` of 0 for
+    certain; the order of two neighbours when the difference of their sizes is, or is within `TIE` for certain.
+    """
+    from scipy.stats import t
+
+    reach = float(t.ppf(confidence, len(replicates) - 1))
+    order = np.argsort(-np.abs(weights), kind="stable")
+    signs = np.where(weights < 0, -1.0, 1.0)
+    sizes, sizes_of = weights * signs, replicates * signs
+    first = order[: min(top, len(order))]
+    following = order[1 : len(first) + 1]
+    differences = np.concatenate([sizes[first], sizes[first[: len(following)]] - sizes[following]])
+    doubts = reach * standard_error(np.concatenate([sizes_of[:, first], sizes_of[:, first[: len(following)]] - sizes_of[:, following]], axis=1))
+    tie = TIE * max(float(sizes[order[0]]), 1e-12)
+    return bool(np.all((differences > doubts) | (differences + doubts < tie)))

@@ -95,6 +95,7 @@ def text(manifest: dict[str, Any]) -> str:
         *(f"{number}. {_run(run)}" for number, run in enumerate(runs, 1)),
         "",
         f"{versions}; revision {training['revision']}.",
+        *(["", training["note"]] if "note" in training else []),
         "",
     ]
     return "\n".join(lines)

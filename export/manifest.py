@@ -117,7 +117,7 @@ def _training(meta: dict[str, Any]) -> dict[str, Any]:
         "split": meta["split"],
         "versions": meta["versions"],
         "revision": meta["revision"],
-    }
+    } | ({"note": meta["note"]} if "note" in meta else {})
 
 
 def portable(settings: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bcd_edge import bundle as reading
-from bcd_edge.backends import cpu, openvino
+from bcd_edge.backends import Options, cpu, openvino
 from bcd_edge.errors import BundleError
 from benchmarks.turns import medians
 
@@ -95,5 +95,5 @@ def _openvino(model: bytes) -> Callable[[Any], Any]:
     import openvino as engine
 
     core = engine.Core()
-    request = core.compile_model(core.read_model(model), "CPU", openvino.SETTINGS).create_infer_request()
+    request = core.compile_model(core.read_model(model), "CPU", openvino.settings(openvino.DEVICE, Options())).create_infer_request()
     return lambda batch: request.infer([batch])[0]

@@ -15,7 +15,7 @@ def text(manifest: dict[str, Any]) -> str:
     lines = [
         f"# Model card: {manifest['name']} {manifest['version']}",
         "",
-        f"{_networks(manifest)} and tells benign from malignant breast tissue. {manifest['intended_use']}",
+        f"{_networks(manifest)} tells benign from malignant breast tissue. {manifest['intended_use']}",
         "",
         "## What it must not be used for",
         "",

@@ -106,7 +106,7 @@ def test_an_ensemble_answers_with_the_mean_of_calibrated_probabilities(
     p = classifier.classify(picture).p_malignant
     assert p
     difference = single.temperature * math.log(p / (1 - p))
-    found = Classifier.load(ensemble()).classify(picture)
+    found = Classifier.load(ensemble(), provider="cpu").classify(picture)
     assert found.p_malignant == pytest.approx(np.mean([1 / (1 + math.exp(-difference / temperature)) for temperature in (1, 3)]), abs=1e-6)
     assert found.execution.precision == "int8"
     assert set(found.as_dict()) == set(classifier.classify(picture).as_dict())
@@ -151,7 +151,7 @@ def test_each_member_gets_its_file_its_size_and_its_temperature(
         (folder / f"model-{content[:2].decode()}.onnx").write_bytes(content)
     monkeypatch.setattr("bcd_edge.backends.cpu.open", lambda content, options: Fake(content))
     expected = [1 / (1 + math.exp(-float(content.split()[2]) / temperature)) for content, temperature in zip(order, (1, 3), strict=True)]
-    with Classifier.load(folder) as classifier:
+    with Classifier.load(folder, provider="cpu") as classifier:
         assert classifier.classify(picture).p_malignant == pytest.approx(np.mean(expected))
 
 
@@ -163,4 +163,4 @@ def test_a_member_that_answers_no_number_is_no_answer(ensemble: Callable[..., Pa
     opened: list[Fake] = []
     monkeypatch.setattr("bcd_edge.backends.cpu.open", nowhere)
     with pytest.raises(ProviderError):
-        Classifier.load(ensemble()).classify(picture)
+        Classifier.load(ensemble(), provider="cpu").classify(picture)

@@ -68,7 +68,7 @@ def test_a_refused_bundle_is_3(folder: Path, changed: Changed) -> None:
 
 def test_no_engine_is_4_and_says_which_line_to_type(folder: Path) -> None:
     script = "import sys; sys.modules['onnxruntime'] = None; from bcd_edge.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", script, "predict", str(folder)], capture_output=True)
+    done = subprocess.run([sys.executable, "-c", script, "predict", str(folder), "--provider", "cpu"], capture_output=True)
     assert done.returncode == 4
     assert b'pip install "bcd-edge[cpu]"' in done.stderr
     assert b"Traceback" not in done.stderr

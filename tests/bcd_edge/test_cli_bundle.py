@@ -103,10 +103,14 @@ def test_selftest_of_what_was_measured_here_is_fine(golden: Changed) -> None:
     assert row == ["cpu", "model.int8.onnx", "0.0e+00", "0.0e+00", "fine"]
 
 
-def test_selftest_without_golden_images_is_2() -> None:
-    if bundle.open().manifest.get("golden"):
-        pytest.skip("the embedded bundle has golden images")
+def test_the_embedded_bundle_answers_here_as_it_did_where_it_was_made() -> None:
     done = run("selftest")
+    assert done.exit_code == 0, done.output
+    assert "fine" in done.output
+
+
+def test_selftest_without_golden_images_is_2(changed: Changed) -> None:
+    done = run("selftest", changed())
     assert done.exit_code == 2
     assert "holds no golden images" in done.output
 

@@ -35,7 +35,9 @@ def test_predictions_on_the_test_patients_equal_the_model_card(tmp_path: Path) -
         file.write_bytes(item.data)
     predictions = tmp_path / "predictions.csv"
     with predictions.open("wb") as stream:
-        done = subprocess.run([sys.executable, "-m", "bcd_edge", "predict", tmp_path / "images", "--format", "csv", "--provider", "cpu"], stdout=stream)
+        done = subprocess.run(
+            [sys.executable, "-m", "bcd_edge", "predict", tmp_path / "images", "--format", "csv", "--provider", "cpu"], stdout=stream
+        )
     assert done.returncode == 0
     with predictions.open(newline="") as stream:
         assert sum(row["status"] == "ok" for row in csv.DictReader(stream)) == len(held_out)

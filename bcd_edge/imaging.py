@@ -43,6 +43,9 @@ SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 MAX_PIXELS: Final = 89_478_485
 MAX_BYTES: Final = 512 * 2**20
 
+# Where a PNG can say that it must be turned: its own chunk, ImageMagick's text, Adobe's XMP.
+PNG_EXIF: Final = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+
 # OpenCV logs damaged input to stderr by itself; the InputError says it already.
 (cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)  # moved in OpenCV 5
 # `_header` refuses such a picture itself, with a sentence.
@@ -129,7 +132,8 @@ def _header(data: bytes) -> int:
         frames = int(getattr(header, "n_frames", 1))
         if frames > 1:
             raise InputError(f"The file holds {frames} frames or pages; export the one to be classified as a file of its own.")
-        orientation = int(header.getexif().get(0x0112, 1))
+        # Pillow decodes a whole PNG to look behind its pixels for EXIF: as long as OpenCV takes for the image itself
+        orientation = int(header.getexif().get(0x0112, 1)) if kind != "PNG" or any(mark in data for mark in PNG_EXIF) else 1
     if kind == "PNG":
         with _pillow(data) as header:  # afresh: it wants a file that nothing was read from
             header.verify()  # the checksum of every chunk
@@ -190,7 +194,7 @@ def _rgb(pixels: npt.NDArray[np.integer[Any] | np.floating[Any]]) -> UInt8Image:
         return np.rint(blended).astype(np.uint8)
     if pixels.shape[2] != 3:
         raise InputError(f"{pixels.shape[2]} channels are neither grey nor colour; export the image as RGB.")
-    return np.asarray(pixels[..., ::-1], np.uint8)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _upright(image: UInt8Image, orientation: int) -> UInt8Image:

@@ -16,6 +16,7 @@ from bcd_edge.errors import ProviderError
 Purpose = Literal["latency", "throughput"]
 
 # Without a tune: what was best for ResNet-50 at 150 pixels where we measured (docs/performance.md).
+CPU_BATCH: Final = 4
 GPU_BATCH: Final = 16
 
 
@@ -83,7 +84,7 @@ def choose(
     if purpose == "latency":
         return Plan(name, device, precision, batch or 1, threads, inferences or 1)
     if on_cpu:
-        return Plan(name, device, precision, batch or 1, threads, inferences or (1 if threads else machine.cores()))
+        return Plan(name, device, precision, batch or CPU_BATCH, threads, inferences or (1 if threads else machine.cores()))
     return Plan(name, device, precision, batch or GPU_BATCH, threads, inferences or 2)
 
 

@@ -68,7 +68,7 @@ def _show(rows: list[Measured], finals: list[Measured]) -> None:
     for column in table.columns[2:7]:
         column.justify = "right"
     for row in sorted((again.get(row.plan, row) for row in rows), key=lambda row: -row.images_per_s):
-        best = " and ".join(word for word, one in (("one image", quickest), ("many", busiest)) if one is row)
+        best = " and ".join(word for word, one in (("one", quickest), ("many", busiest)) if one is row)
         one = row.plan
         threads = str(one.threads) if one.threads else "all"
         cells = (one.provider, one.precision, str(one.batch), threads, str(one.inferences), f"{row.call_ms:.1f}", f"{row.images_per_s:.0f}")

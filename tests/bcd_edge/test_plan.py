@@ -32,7 +32,7 @@ ROWS = [
 
 def test_without_a_tune_one_image_has_all_cores_and_many_have_one_each(opened: Bundle) -> None:
     assert plan.choose(opened, "latency") == Plan("cpu")
-    assert plan.choose(opened, "throughput") == Plan("cpu", inferences=machine.cores())
+    assert plan.choose(opened, "throughput") == Plan("cpu", batch=plan.CPU_BATCH, inferences=machine.cores())
     assert plan.choose(opened, "throughput", threads=2, batch=8) == Plan("cpu", batch=8, threads=2)
 
 

@@ -26,7 +26,7 @@ wheel-test: .venv-test/installed
 	cp pyproject.toml .venv-wheel/
 	cd .venv-wheel && bin/python -m pytest -q tests
 
-.venv/installed: pyproject.toml $(shell find bcd_edge -name '*.py' -o -name '*.json' -o -name '*.onnx')
+.venv/installed: pyproject.toml $(shell find bcd_edge -name '*.py' -o -name '*.json' -o -name '*.onnx' -o -name '*.png')
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet '.[cpu]'
 	touch $@

@@ -160,10 +160,9 @@ class Classifier:
         Raises:
             ProviderError: the engine failed.
         """
-        step = self.plan.batch if len(images_nhwc_u8) > self.plan.batch > 1 else EXPLAINED_BATCH
         found = []
-        for start in range(0, len(images_nhwc_u8), step):
-            part = images_nhwc_u8[start : start + step]
+        for start in range(0, len(images_nhwc_u8), EXPLAINED_BATCH):
+            part = images_nhwc_u8[start : start + EXPLAINED_BATCH]
             total = np.zeros(len(part))
             for backend, member in zip(self._backends, self._members, strict=True):
                 inputs = part if member.input == self.bundle.input else np.stack([imaging.fit(one, member.input) for one in part])

@@ -59,13 +59,14 @@ class Report:
         return asdict(self) | {"fine": self.fine}
 
 
-def examine(path: str | Path | None = None, *, provider: str = "auto", device: str = "") -> Report:
+def examine(path: str | Path | None = None, *, provider: str = "auto", device: str = "", precision: str | None = None) -> Report:
     """Looks at everything; starts the chosen provider once with the bundle.
 
     Args:
         path: of the bundle; the embedded one if not given.
         provider: the one that must run; `auto` is content with any.
         device: of the provider.
+        precision: of the bundle; its first for the provider if not given.
     """
     checks = [*_conflicts(), _memory(), _disk()]
     chosen = ""
@@ -73,18 +74,18 @@ def examine(path: str | Path | None = None, *, provider: str = "auto", device: s
         opened = bundle.open(path)
         problems, _ = bundle.verify(opened)
         checks.append(Check("bundle", not problems, problems[0] if problems else f"{opened.name}, every file is what its manifest says"))
-        chosen, started = _start(opened, provider, device)
+        chosen, started = _start(opened, provider, device, precision)
         checks.append(started)
     except BcdEdgeError as error:
         checks.append(Check("bundle", False, str(error)))
     return Report(_machine(), _libraries(), _providers(), checks, chosen)
 
 
-def _start(opened: bundle.Bundle, provider: str, device: str) -> tuple[str, Check]:
+def _start(opened: bundle.Bundle, provider: str, device: str, precision: str | None) -> tuple[str, Check]:
     from bcd_edge.classifier import Classifier
 
     try:
-        with Classifier.load(opened.path, provider=provider, device=device) as classifier:
+        with Classifier.load(opened.path, provider=provider, device=device, precision=precision) as classifier:
             ran = classifier.execution
     except BcdEdgeError as error:
         return "", Check(f"provider {provider}", False, str(error))

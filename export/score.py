@@ -47,7 +47,9 @@ def score(predictions: Path, bundle: Path | None, data: Sequence[str], split: Pa
     if promised is None:
         raise click.ClickException(f"{predictions} was made with {', '.join(precisions)}; the bundle has {', '.join(opened.precisions)}.")
     measured = score_strata(test, p, opened.manifest["decision"])
-    table = Table("set", "images", "metric", "predicted", "manifest", title=f"{opened.name} {promised['precision']}")
+    ran = " and ".join(sorted({row["execution.provider"] for row in rows.values()}))
+    title = f"{opened.name} {promised['precision']}: predicted on {ran}, manifest on {promised.get('gate', {}).get('provider', 'cpu')}"
+    table = Table("set", "images", "metric", "predicted", "manifest", title=title)
     agree = True
     for source, scores in measured.items():
         for name, promise in promised["test"][source]["metrics"].items():

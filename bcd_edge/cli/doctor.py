@@ -33,7 +33,7 @@ def command(bundle_path: str | None, provider: str, device: str, precision: str 
 
     from bcd_edge import doctor
 
-    report = doctor.examine(bundle_path, provider=provider, device=device)
+    report = doctor.examine(bundle_path, provider=provider, device=device, precision=precision)
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=1))
     else:

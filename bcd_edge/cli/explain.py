@@ -63,14 +63,14 @@ def command(
       bcd-edge explain slide.png --check 5
     """
     from bcd_edge import plugins
-    from bcd_edge.classifier import Classifier
+    from bcd_edge.classifier import EXPLAINED_BATCH, Classifier
     from bcd_edge.explain import Settings
     from bcd_edge.inputs import Inputs
 
     plugins.load("bcd_edge.explain", explainer)
     settings = Settings(time_budget_s=seconds(time_budget), **how)
     inputs = Inputs(paths)
-    with Classifier.load(bundle_path, provider=provider, device=device, precision=precision, batch=0) as classifier:
+    with Classifier.load(bundle_path, provider=provider, device=device, precision=precision, batch=EXPLAINED_BATCH) as classifier:
         explained, failures = explain_all(classifier, inputs, out, explainer, settings, seeds, quiet=is_quiet(ctx))
     if explained:
         click.echo(f"Wrote {out / 'index.html'} with {len(explained)} explanations.")

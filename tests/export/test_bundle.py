@@ -326,7 +326,21 @@ def test_score_finds_what_the_manifest_promises(built: Path, collection: str, tm
     with zipfile.ZipFile(collection.partition("=")[2]) as archive:
         archive.extractall(tmp_path / "images")
     said = subprocess.run(
-        [sys.executable, "-m", "bcd_edge", "predict", tmp_path / "images", "--bundle", built, "--precision", "int8", "--format", "csv"],
+        [
+            sys.executable,
+            "-m",
+            "bcd_edge",
+            "predict",
+            tmp_path / "images",
+            "--bundle",
+            built,
+            "--precision",
+            "int8",
+            "--provider",
+            "cpu",
+            "--format",
+            "csv",
+        ],
         capture_output=True,
         check=True,
     )

@@ -54,7 +54,7 @@ def _exit(error: BcdEdgeError) -> click.ClickException:
     return shown
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "auto_envvar_prefix": "BCD_EDGE"})
 @click.version_option(__version__, prog_name="bcd-edge")
 @click.option(
     "--config",
@@ -68,8 +68,8 @@ def main(ctx: click.Context, config: Path | None) -> None:
 
     Assists a pathologist; it does not diagnose alone.
 
-    An option's value comes from the command line, else from a variable such as BCD_EDGE_PROVIDER, else from the
-    configuration file, else from the program.
+    An option's value comes from the command line, else from a variable (BCD_EDGE_PROVIDER for every command,
+    BCD_EDGE_PREDICT_FORMAT for one), else from the configuration file, else from the program.
     """
     from bcd_edge.cli import _config
 

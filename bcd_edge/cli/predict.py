@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @model_options
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
-@click.option("--format", "format_name", type=click.Choice(["table", "jsonl", "csv"]), default="table", show_default=True, help="Output format.")
+@click.option(
+    "--format",
+    "format_name",
+    envvar="BCD_EDGE_PREDICT_FORMAT",
+    type=click.Choice(["table", "jsonl", "csv"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
+)
 @speed_options
 @log_options
 @click.pass_context

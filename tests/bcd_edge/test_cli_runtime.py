@@ -103,6 +103,10 @@ def test_the_command_line_comes_before_variables_before_the_file(folder: Path, t
     assert provider(image, BCD_EDGE_CONFIG=str(file)) == "null"
     assert provider(image, BCD_EDGE_CONFIG=str(file), BCD_EDGE_PROVIDER="cpu") == "cpu"
     assert provider(image, "--provider", "auto", BCD_EDGE_CONFIG=str(file), BCD_EDGE_PROVIDER="cpu") == "auto"
+    done = run("predict", image, env=os.environ | {"BCD_EDGE_PREDICT_FORMAT": "csv"})
+    assert done.stdout.startswith(b"source,sha256,status")
+    done = run("predict", image, "--format", "jsonl", env=os.environ | {"BCD_EDGE_PREDICT_THRESHOLD": "1.5"})
+    assert (done.returncode, b"1.5" in done.stderr) == (2, True)
     home = tmp_path / "home" / "bcd-edge"
     home.mkdir(parents=True)
     (home / "config.toml").write_text('[predict]\nprovider = "null"\n')

@@ -73,7 +73,7 @@ def _channels_first(graph: Any) -> bool:
     """Takes the transposition of the pixels out of a graph, for the caller to do; whether there was one.
 
     OpenVINO transposes before the first convolution, which it then computes channels-last all the same: 9 % of the time
-    at batch 1 and 16 % at 16 (docs/export.md). On the host it costs a few microseconds an image.
+    at batch 1 and 16 % at 16 (docs/export.md). What the host needs for it is in these figures.
     """
     from openvino import PartialShape, opset13
 

@@ -25,13 +25,15 @@ TURNS: Final = 3
 def candidates(opened: Bundle, *, provider: str = "", device: str = "", precision: str = "") -> list[Plan]:
     """Every plan worth trying here: available providers x variants x batch x split of threads.
 
+    A variant that the gate refused is not among them unless its precision is asked for: speed must not choose it.
+
     Raises:
         ProviderError: no provider, or not the one asked for, runs here.
     """
     found: list[Plan] = []
     reasons = []
     for name in [provider] if provider else backends.engines():
-        precisions = dict.fromkeys(variant["precision"] for variant in opened.variants(name) if precision in ("", variant["precision"]))
+        precisions = dict.fromkeys(one for one in opened.precisions if _is_wanted(opened, name, one, precision))
         answer = backends.availability(name)
         if not precisions or not answer.available:
             reasons.append(f"{name}: {answer.reason}; cure: {answer.cure}" if precisions else f"{name}: {opened.name} has no such variant for it")
@@ -44,6 +46,13 @@ def candidates(opened: Bundle, *, provider: str = "", device: str = "", precisio
     if not found:
         raise ProviderError(f"No provider that was asked for can be tuned here. {'. '.join(reasons)}.")
     return found
+
+
+def _is_wanted(opened: Bundle, provider: str, found: str, asked: str) -> bool:
+    """Whether the variant that would run at a precision may be tuned for."""
+    if asked not in ("", found) or not any(variant["precision"] == found for variant in opened.variants(provider)):
+        return False
+    return bool(asked) or not opened.variant(found, provider).get("gate", {}).get("refused")
 
 
 def _splits(cores: int) -> Iterator[tuple[int, int]]:

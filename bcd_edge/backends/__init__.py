@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_edge import plugins
+from bcd_edge.errors import ProviderError
 
 # The order of `--provider auto` where nothing was tuned: what is fastest wherever it runs at all.
 PREFERENCE: Final = ("tensorrt", "cuda", "openvino", "cpu")
@@ -84,6 +85,16 @@ def availability(name: str) -> Availability:
     """Whether a provider can run here, see `Availability`."""
     answer: Availability = plugins.load(__name__, name).is_available()
     return answer
+
+
+def require(provider: str, answer: Availability) -> None:
+    """Goes on only where a provider can run.
+
+    Raises:
+        ProviderError: it cannot; why, and the cure.
+    """
+    if not answer.available:
+        raise ProviderError(f"The provider {provider} was asked for and {answer.reason}; cure: {answer.cure}")
 
 
 def installed(requirement: str, cure: str) -> Availability:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_edge import machine
-from bcd_edge.backends import Availability, Options, installed
+from bcd_edge.backends import Availability, Options, installed, require
 from bcd_edge.backends import _onnxruntime as shared
 from bcd_edge.errors import ProviderError
 
@@ -29,9 +29,7 @@ def open(model: bytes, options: Options) -> CpuBackend:
         ProviderError: onnxruntime is missing, too old, runs on something else than was asked for, or another device was.
         BundleError: the model is no graph that ONNX Runtime can load.
     """
-    answer = is_available()
-    if not answer.available:
-        raise ProviderError(f"The provider cpu was asked for and {answer.reason}; cure: {answer.cure}")
+    require("cpu", is_available())
     if options.device.upper() not in ("", "CPU"):
         raise ProviderError(f"The provider cpu was asked for on the device {options.device}; it has only CPU.")
     return CpuBackend(shared.session(model, options, "cpu", [(PROVIDER, {})]))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bcd_edge.backends import Availability, Options, _nvidia
+from bcd_edge.backends import Availability, Options, _nvidia, require
 from bcd_edge.backends import _onnxruntime as shared
-from bcd_edge.errors import ProviderError
 
 REQUIRES = (shared.REQUIRES,)
 PROVIDER = "CUDAExecutionProvider"
@@ -22,9 +21,7 @@ def open(model: bytes, options: Options) -> _nvidia.CardBackend:
         ProviderError: it cannot start here, or would leave nodes to the CPU.
         BundleError: the model is no graph that ONNX Runtime can load.
     """
-    answer = is_available()
-    if not answer.available:
-        raise ProviderError(f"The provider cuda was asked for and {answer.reason}; cure: {answer.cure}")
+    require("cuda", is_available())
     index = _nvidia.card(options, "cuda")
     settings = {
         "device_id": str(index),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_edge import caches
-from bcd_edge.backends import Availability, Options, installed
+from bcd_edge.backends import Availability, Options, installed, require
 from bcd_edge.errors import BundleError, ProviderError
 
 REQUIRES = ("openvino>=2025.4",)
@@ -31,9 +31,7 @@ def open(model: bytes, options: Options) -> OpenvinoBackend:
         ProviderError: openvino is missing, too old, does not start, has no such device, or runs on another one.
         BundleError: the model is no graph that OpenVINO can load, or its weights lie outside of it.
     """
-    answer = is_available()
-    if not answer.available:
-        raise ProviderError(f"The provider openvino was asked for and {answer.reason}; cure: {answer.cure}")
+    require("openvino", is_available())
     import openvino
 
     # Weights outside the verified file would be unverified weights. OpenVINO reads them from the current folder, or from

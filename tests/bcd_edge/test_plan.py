@@ -96,6 +96,13 @@ def test_tuning_measures_each_split_and_what_it_kept_is_used(opened: Bundle) -> 
     assert plan.choose(opened, "throughput") == row.plan
 
 
+def test_what_the_gate_refused_is_not_chosen_for_its_speed(opened: Bundle, changed: Callable[..., Path]) -> None:
+    refused = bundle.open(changed(lambda manifest: manifest["variants"][0]["gate"].update(refused=["int8 lost 0.1 AUROC"])))
+    with pytest.raises(ProviderError, match="no such variant"):
+        tune.candidates(refused)
+    assert tune.candidates(refused, precision="int8")
+
+
 def test_nothing_to_tune_says_why(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "availability", lambda name: Availability(False, f"{name} is broken", "mend it"))
     with pytest.raises(ProviderError, match="cpu: cpu is broken; cure: mend it"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ from bcd_edge.cli._options import is_quiet, log_options, model_options
 
 if TYPE_CHECKING:
     from bcd_edge.classifier import Classifier
+    from bcd_edge.errors import InputError
     from bcd_edge.explain import Settings
     from bcd_edge.explain._page import Explained
     from bcd_edge.inputs import Inputs
+    from bcd_edge.records import Record
 
 
 @click.command()
@@ -71,74 +74,62 @@ def command(
     settings = Settings(time_budget_s=seconds(time_budget), **how)
     inputs = Inputs(paths)
     with Classifier.load(bundle_path, provider=provider, device=device, precision=precision, batch=EXPLAINED_BATCH) as classifier:
-        explained, failures = explain_all(classifier, inputs, out, explainer, settings, seeds, quiet=is_quiet(ctx))
-    if explained:
-        click.echo(f"Wrote {out / 'index.html'} with {len(explained)} explanations.")
+        failures = explain_all(classifier, _classified(classifier, inputs), out, explainer, settings, seeds, quiet=is_quiet(ctx))
     if failures:
         raise click.exceptions.Exit(1)
 
 
-def explain_all(
-    classifier: Classifier, inputs: Inputs, out: Path, explainer: str, settings: Settings, seeds: int | None = None, *, quiet: bool = False
-) -> tuple[list[Explained], int]:
-    """Explains every input into `out`; returns what was explained and how many inputs failed."""
+def _classified(classifier: Classifier, inputs: Inputs) -> Iterator[tuple[Record, Path | bytes | InputError]]:
     from bcd_edge.errors import InputError
-    from bcd_edge.explain._page import page
 
-    out.mkdir(parents=True, exist_ok=True)
-    done: list[Explained] = []
-    failures = 0
     for name, source in inputs:
-        try:
-            if isinstance(source, InputError):
-                raise source
-            done.append(_one(classifier, name, source, out, explainer, settings))
-        except InputError as error:
-            failures += 1
-            click.echo(f"{name}: {error}", err=True)
-            continue
-        if not quiet:
-            click.echo(_line(done[-1]))
-        if seeds:
-            _check(classifier, source, explainer, settings, seeds)
-    if done:
-        _write(out / "index.html", page(done).encode())
-    return done, failures
+        yield classifier.failed(name, source) if isinstance(source, InputError) else classifier.classify(source, name=name), source
 
 
-def _one(classifier: Classifier, name: str, source: Path | bytes, out: Path, explainer: str, settings: Settings) -> Explained:
-    """Writes the overlay and the JSON of one image."""
-    import json
+def explain_all(
+    classifier: Classifier,
+    classified: Iterable[tuple[Record, Path | bytes | InputError]],
+    out: Path,
+    explainer: str,
+    settings: Settings,
+    seeds: int | None = None,
+    *,
+    quiet: bool = False,
+    aside: bool = False,
+) -> int:
+    """Explains every image that was classified into `out`, as they come; returns how many could not be.
 
-    import cv2
-
-    from bcd_edge import imaging
-    from bcd_edge.explain import explain
-    from bcd_edge.explain._overlay import draw
-    from bcd_edge.explain._page import Explained
+    What it did is told on standard output, on standard error if `aside`.
+    """
+    from bcd_edge.errors import InputError
+    from bcd_edge.explain._files import Pages, unchanged, write
     from bcd_edge.outputs import printable
 
-    data = source if isinstance(source, bytes) else imaging.read(source)
-    image = imaging.decode(data)
-    record = classifier.classify(data, name=name)
-    explanation = explain(classifier.probabilities, imaging.fit(image, classifier.bundle.input), explainer, settings)
-    overlay = draw(image, explanation, printable(Path(name).name))
-    png = cv2.imencode(".png", overlay[..., ::-1])[1].tobytes()
-    stem = f"{Path(name).stem if name != '-' else 'stdin'}-{str(record.sha256)[:8]}"
-    _write(out / f"{stem}.png", png)
-    _write(out / f"{stem}.json", json.dumps({"record": record.as_dict(), "explanation": explanation.as_dict()}, indent=1).encode())
-    return Explained(record, explanation, png)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Beside, then renamed: a full disk leaves no half file."""
-    beside = path.with_name(f".{path.name}.part")
+    out.mkdir(parents=True, exist_ok=True)
+    pages = Pages(out)
+    failures = 0
     try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+        for record, source in classified:
+            try:
+                if isinstance(source, InputError) or record.status == "failed":
+                    raise InputError(str(record.error))
+                data = unchanged(source, record)
+                one = write(classifier.probabilities, classifier.bundle.input, record, data, out, explainer, settings)
+            except InputError as error:
+                failures += 1
+                click.echo(f"{printable(record.source)}: {error}", err=True)
+                continue
+            pages.add(one)
+            if not quiet:
+                click.echo(_line(one), err=aside)
+            if seeds:
+                _check(classifier, data, explainer, settings, seeds)
+    finally:  # an interruption leaves a page of what was explained until then
+        pages.close()
+    if pages.images and not (quiet and aside):
+        more = f" to {pages.written[-1].name}" if len(pages.written) > 1 else ""
+        click.echo(f"Wrote {pages.written[0]}{more} with {pages.images} explanation{'s' * (pages.images > 1)}.", err=aside)
+    return failures
 
 
 def _line(one: Explained) -> str:
@@ -152,11 +143,11 @@ def _line(one: Explained) -> str:
     )
 
 
-def _check(classifier: Classifier, source: Path | bytes | Any, explainer: str, settings: Settings, seeds: int) -> None:
+def _check(classifier: Classifier, data: bytes, explainer: str, settings: Settings, seeds: int) -> None:
     from bcd_edge import imaging
     from bcd_edge.explain._check import check
 
-    image = imaging.fit(imaging.decode(source), classifier.bundle.input)
+    image = imaging.fit(imaging.decode(data), classifier.bundle.input)
     found = check(classifier.probabilities, image, explainer, settings, seeds)
     click.echo(
         f"  {seeds} seeds: top-{settings.top} Jaccard {found.jaccard:.2f}, rank correlation {found.rank_correlation:.2f}, "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +13,7 @@ from bcd_edge.cli._options import is_quiet, log_options, model_options, speed_op
 
 if TYPE_CHECKING:
     from bcd_edge.classifier import Classifier
+    from bcd_edge.errors import InputError
     from bcd_edge.inputs import Inputs
     from bcd_edge.records import Record
 
@@ -28,10 +31,27 @@ if TYPE_CHECKING:
     show_default=True,
     help="Output format.",
 )
+@click.option("--explain", is_flag=True, help="Explain every image too, after all are classified; needs bcd-edge[explain].")
+@click.option(
+    "--explain-out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("explanations"),
+    show_default=True,
+    help="Folder of the explanations.",
+)
 @speed_options
 @log_options
 @click.pass_context
-def command(ctx: click.Context, /, paths: tuple[str, ...], bundle_path: str | None, format_name: str, **how: Any) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    paths: tuple[str, ...],
+    bundle_path: str | None,
+    format_name: str,
+    explain: bool,
+    explain_out: Path,
+    **how: Any,
+) -> None:
     """Classify images: files, folders, globs, or - for one image on standard input.
 
     Results go to standard output, everything else to standard error.
@@ -44,17 +64,24 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], bundle_path: str | No
       bcd-edge predict slide.png
       bcd-edge predict inbox/ --format csv > results.csv
       cat slide.png | bcd-edge predict -
+      bcd-edge predict inbox/ --explain
     """
     import logging
     import sys
-    from pathlib import Path
 
     from bcd_edge import plugins
     from bcd_edge.classifier import Classifier
+    from bcd_edge.explain._fit import require_package
     from bcd_edge.inputs import Inputs
 
+    if explain:
+        require_package()
+        explain_out.mkdir(parents=True, exist_ok=True)  # what cannot be written is said before an hour of work, not after it
     single = len(paths) == 1 and (paths[0] == "-" or Path(paths[0]).is_file())
     inputs = Inputs(paths)
+    given: deque[Path | bytes | InputError] = deque()
+    pairs = _noted(inputs, given) if explain else inputs
+    to_explain: list[tuple[Record, Path | bytes | InputError]] = []
     failures = 0
     with Classifier.load(bundle_path, purpose="latency" if single else "throughput", **how) as classifier:
         for sentence in classifier.warnings:
@@ -63,20 +90,45 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], bundle_path: str | No
         output = plugins.load("bcd_edge.outputs", format_name).open(sys.stdout)
         shows = not single and not is_quiet(ctx) and sys.stderr.isatty() and (format_name == "table" or not sys.stdout.isatty())
         try:
-            for record in _progress(_records(classifier, inputs, single), inputs) if shows else _records(classifier, inputs, single):
+            records = _records(classifier, pairs, single)
+            for record in _progress(records, inputs) if shows else records:
                 failures += record.status == "failed"
                 output.write(record)
+                if explain:
+                    source = given.popleft()
+                    if record.status == "ok":
+                        to_explain.append((record, source))
         finally:  # an interruption shows what was classified until then
             output.close()
     if inputs.skipped and not is_quiet(ctx):
         click.echo(f"Left out of folders and globs, not images by their names: {inputs.skipped}.", err=True)
     if failures and format_name != "table":
         click.echo(f"{failures} inputs failed; their records say why.", err=True)
+    if to_explain:
+        failures += _explain(to_explain, bundle_path, how["device"], explain_out, quiet=is_quiet(ctx))
     if failures:
         raise click.exceptions.Exit(1)
 
 
-def _records(classifier: Classifier, inputs: Inputs, single: bool) -> Iterator[Record]:
+def _noted(inputs: Inputs, given: deque[Path | bytes | InputError]) -> Iterator[tuple[str, Path | bytes | InputError]]:
+    """The inputs as they are, their sources noted: records come in the same order."""
+    for name, source in inputs:
+        given.append(source)
+        yield name, source
+
+
+def _explain(to_explain: list[tuple[Record, Path | bytes | InputError]], bundle_path: str | None, device: str, out: Path, *, quiet: bool) -> int:
+    """Explains what was classified, on what classified it; returns how many could not be explained."""
+    from bcd_edge.classifier import EXPLAINED_BATCH, Classifier
+    from bcd_edge.cli.explain import explain_all
+    from bcd_edge.explain import Settings
+
+    ran = to_explain[0][0].execution
+    with Classifier.load(bundle_path, provider=ran.provider, device=device, precision=ran.precision, batch=EXPLAINED_BATCH) as classifier:
+        return explain_all(classifier, to_explain, out, "edge", Settings(), quiet=quiet, aside=True)
+
+
+def _records(classifier: Classifier, inputs: Iterable[tuple[str, Path | bytes | InputError]], single: bool) -> Iterator[Record]:
     """A single image without threads, which take time to start; many in a stream."""
     from contextlib import closing
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,12 +37,20 @@ def package(name: str) -> Any:
     Raises:
         ProviderError: it is not installed.
     """
-    import importlib
-
     try:
         return importlib.import_module(f"lime.{name}")
     except ImportError as error:
         raise ProviderError(f"Explaining needs the package lime, which does not import ({error}); cure: {CURE}") from None
+
+
+def require_package() -> None:
+    """Goes on only where the `lime` package is installed; does not import it, which takes a second.
+
+    Raises:
+        ProviderError: it is not.
+    """
+    if importlib.util.find_spec("lime") is None:
+        raise ProviderError(f"Explaining needs the package lime, which is not installed; cure: {CURE}")
 
 
 def kernel(distances: Floats) -> Floats:

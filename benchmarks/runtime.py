@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ from bcd_edge.backends import Options
 from bcd_edge.bundle import Bundle
 from bcd_edge.outputs import csv as csv_output
 from bcd_edge.synthetic import tissue
+from benchmarks.tables import Row, markdown, put, shown
 from benchmarks.turns import medians
 
 # What BreaKHis publishes.
@@ -32,17 +32,6 @@ DISTINCT: Final = 60
 # Each picture so often in the folder of the throughput rows: a folder is long, and its first and last images are not what is measured.
 REPEATS: Final = 5
 TURNS: Final = 5
-START, END = "<!-- runtime -->", "<!-- /runtime -->"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table: what was compared, the ratio to reach, what was measured."""
-
-    work: str
-    wanted: str
-    ratio: str
-    detail: str
 
 
 def compare(seconds: float, out: Path | None) -> None:
@@ -50,28 +39,21 @@ def compare(seconds: float, out: Path | None) -> None:
 
     Args:
         seconds: for each side of a row.
-        out: a Markdown file with `START` and `END`.
+        out: a Markdown file with the marks `runtime`.
     """
     opened = bundle.open()
-    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = _pictures(folder / "distinct")
-        for measure in (
+        measures: tuple[Callable[[], list[Row]], ...] = (
             lambda: _one_image(files[0].read_bytes(), seconds),
             lambda: _benchmark_app(opened, folder, seconds),
             lambda: _stream(opened, folder, files, seconds),
             lambda: _cold_start(files[0]),
             lambda: _memory(folder, files),
-        ):
-            for row in measure():
-                rows.append(row)
-                print(f"{row.work}: {row.ratio} (wanted: {row.wanted}); {row.detail}", flush=True)
-    text = _markdown(opened, rows)
-    print(f"\n{text}")
-    if out:
-        before, _, rest = out.read_text(encoding="utf-8").partition(START)
-        out.write_text(f"{before}{START}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        )
+        rows = shown(row for measure in measures for row in measure())
+    put(markdown(opened.name, rows), out, "runtime")
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -259,9 +241,3 @@ def _links(where: Path, files: list[Path], count: int) -> Iterator[Path]:
 
 def _output(command: list[str]) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def _markdown(opened: Bundle, rows: list[Row]) -> str:
-    head = f"{opened.name}, {machine.cpu_name()}, {machine.cores()} cores, " + ", ".join(f"{k} {v}" for k, v in backends.versions().items())
-    lines = [head + ".", "", "| work | wanted | measured | figures |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {row.work} | {row.wanted} | {row.ratio} | {row.detail} |" for row in rows)])

@@ -1,0 +1,45 @@
+"""What was compared, as a table between two marks of a document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bcd_edge import backends, machine
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table: what was compared, the figure to reach, what was measured, and what is behind it."""
+
+    work: str
+    wanted: str
+    ratio: str
+    detail: str
+
+
+def shown(rows: Iterable[Row]) -> list[Row]:
+    """All rows, each printed as soon as it is there."""
+    found = []
+    for row in rows:
+        found.append(row)
+        print(f"{row.work}: {row.ratio} (wanted: {row.wanted}); {row.detail}", flush=True)
+    return found
+
+
+def markdown(bundle_name: str, rows: Iterable[Row], *more: str) -> str:
+    """The machine and what ran, then the rows. `more` are versions that the runtime does not know of."""
+    versions = [f"{name} {version}" for name, version in backends.versions().items()]
+    head = ", ".join([bundle_name, machine.cpu_name(), f"{machine.cores()} cores", *versions, *more])
+    lines = [head + ".", "", "| work | wanted | measured | figures |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {row.work} | {row.wanted} | {row.ratio} | {row.detail} |" for row in rows)])
+
+
+def put(text: str, out: Path | None, mark: str) -> None:
+    """Prints a text, and puts it between `<!-- mark -->` and `<!-- /mark -->` of a Markdown file, if one is given."""
+    print(f"\n{text}")
+    if out:
+        before, _, rest = out.read_text(encoding="utf-8").partition(f"<!-- {mark} -->")
+        end = f"<!-- /{mark} -->"
+        out.write_text(f"{before}<!-- {mark} -->\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")

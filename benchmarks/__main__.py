@@ -44,5 +44,19 @@ def runtime(seconds: float, out: Path | None) -> None:
     compare(seconds, out)
 
 
+@main.command("explain")
+@click.argument("images", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--bundle", required=True, type=click.Path(path_type=Path, exists=True), help="With the variants fp32 and int8.")
+@click.option(
+    "--checkpoint", required=True, type=click.Path(path_type=Path, exists=True), help="best.pt of the run that the bundle was exported from."
+)
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def explain(images: Path, bundle: Path, checkpoint: Path, out: Path | None) -> None:
+    """Explanations beside the lime package: waiting time, stability over seeds, and what INT8 changes. A minute an image."""
+    from benchmarks.explain import compare
+
+    compare(images, bundle, checkpoint, out)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

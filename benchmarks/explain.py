@@ -1,0 +1,217 @@
+"""Explanations beside the `lime` package: how long one waits, how stable they are, and what INT8 changes."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_edge import Classifier, backends, imaging
+from bcd_edge.classifier import EXPLAINED_BATCH
+from bcd_edge.errors import UsageError
+from bcd_edge.explain import Ask, Explanation, Settings, explain
+from bcd_edge.explain._check import correlation, overlap
+from bcd_edge.explain._fit import package
+from bcd_edge.inputs import Inputs
+from benchmarks.tables import Row, markdown, put, shown
+
+SEEDS: Final = 10
+# What `edge` is tried with; 32 are one block.
+COUNTS: Final = (64, 96, 128, 160, 192, 256)
+# Of the comparison of precisions: more than most explanations need, so that chance does not hide what the precision does.
+SAME_MASKS: Final = 256
+RESAMPLES: Final = 2000
+
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One image explained by both.
+
+    Attributes:
+        package_s: the `lime` package around PyTorch, wall seconds.
+        edge_s: ours, segmentation included.
+        outside: share of `edge_s` that was not spent in the model, 0..1.
+        found: our explanation.
+    """
+
+    package_s: float
+    edge_s: float
+    outside: float
+    found: Explanation
+
+
+def compare(folder: Path, bundle: Path, checkpoint: Path, out: Path | None) -> None:
+    """Measures every row on the images of a folder, prints the table, and puts it between the marks `explain` of `out`.
+
+    Args:
+        folder: images; each is explained at the size of the network input.
+        bundle: with the variants fp32 and int8.
+        checkpoint: of the network that the bundle was exported from, for the package's side.
+        out: a Markdown file.
+
+    Raises:
+        UsageError: there are no images in the folder, or the checkpoint is another network's.
+        BundleError: the bundle has not both variants.
+    """
+    import torch
+
+    with _opened(bundle, "int8") as int8, _opened(bundle, "fp32") as fp32:
+        images = [imaging.fit(imaging.decode(imaging.read(path)), int8.bundle.input) for _, path in Inputs([str(folder)]) if isinstance(path, Path)]
+        if not images:
+            raise UsageError(f"The folder {folder} holds no image; name the folder that does.")
+        network = _network(checkpoint, fp32, images)
+        rows = shown(
+            row
+            for measure in (
+                lambda: _speed(int8, network, images),
+                lambda: _stability(int8.probabilities, images),
+                lambda: _precisions(int8.probabilities, fp32.probabilities, images),
+            )
+            for row in measure()
+        )
+        what = f"{int8.bundle.name}, {len(images)} images, {int8.execution.provider} {int8.execution.precision}, batch {EXPLAINED_BATCH}"
+    put(markdown(what, rows, f"torch {torch.__version__.partition('+')[0]}", "lime 0.2.0.1"), out, "explain")
+
+
+def _opened(bundle: Path, precision: str) -> Classifier:
+    provider = next(name for name in backends.engines() if backends.availability(name).available)
+    return Classifier.load(bundle, provider=provider, precision=precision, batch=EXPLAINED_BATCH)
+
+
+def _network(checkpoint: Path, exported: Classifier, images: list[Image]) -> Any:
+    """The PyTorch network, proven to be the one that was exported."""
+    import torch
+
+    from train import network
+
+    found = network.build(str(checkpoint)).eval()
+    (member,) = exported.bundle.members
+    with torch.inference_mode():
+        logits = found(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255)
+        ours = torch.softmax(logits / member.temperature, 1)[:, 1].double().numpy()
+    if np.abs(ours - exported.probabilities(np.stack(images))).max() > 1e-3:
+        raise UsageError(f"{checkpoint} answers otherwise than the bundle {exported.bundle.path}; give the best.pt that it was exported from.")
+    return found
+
+
+def _speed(classifier: Classifier, network: Any, images: list[Image]) -> Iterator[Row]:
+    """Both sides explain an image before the next one's turn."""
+    _both(classifier, network, images[0], samples=20)  # imports, first calls
+    timed = [_both(classifier, network, image) for image in images]
+    ratios = np.array([one.package_s / one.edge_s for one in timed])
+    outside = np.array([one.outside for one in timed])
+    samples = np.array([one.found.samples for one in timed])
+    settled = sum(one.found.settled for one in timed)
+    yield Row(
+        "`edge` until settled, beside the `lime` package with its defaults around PyTorch eager FP32, wall time",
+        "40 x faster",
+        f"{_interval(ratios)} x",
+        f"median of the images' ratios; {np.median([one.edge_s for one in timed]):.2f} s beside {np.median([one.package_s for one in timed]):.1f} s; "
+        f"{settled} of {len(timed)} settled within {Settings().max_samples} samples, {np.median(samples):.0f} samples in the median",
+    )
+    yield Row("time of `edge` outside the model, segmentation included", "under 15 %", f"{_interval(100 * outside)} %", "median of the images")
+
+
+def _both(classifier: Classifier, network: Any, image: Image, samples: int = 0) -> Timed:
+    """One image by the package, then by `edge`; `samples` of both if not 0."""
+    import torch
+
+    def answers(batch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255
+            found: npt.NDArray[np.float64] = torch.softmax(network(pixels), 1).double().numpy()
+            return found
+
+    module = package("lime_image")
+    before, module.tqdm = module.tqdm, lambda rows: rows  # a bar of a thousand lines in a log
+    try:
+        started = time.perf_counter()
+        module.LimeImageExplainer().explain_instance(image, answers, **({"num_samples": samples} if samples else {}))
+        package_s = time.perf_counter() - started
+    finally:
+        module.tqdm = before
+    started = time.perf_counter()
+    found = explain(classifier.probabilities, image, "edge", Settings(samples=samples))
+    edge_s = time.perf_counter() - started
+    return Timed(package_s, edge_s, 1 - found.model_s / edge_s, found)
+
+
+def _stability(ask: Ask, images: list[Image]) -> Iterator[Row]:
+    """Top-5 Jaccard over pairs of seeds, on the same superpixels for both explainers."""
+    package_scores: list[float] = []
+    scores: dict[int, list[float]] = {count: [] for count in COUNTS}
+    until: list[float] = []
+    needed: list[int] = []
+    for number, image in enumerate(images, 1):
+        remembered = _Remembered(ask)
+        package_scores.append(_jaccard([explain(ask, image, "lime", Settings(seed=seed)) for seed in range(SEEDS)]))
+        for count in COUNTS:
+            scores[count].append(_jaccard([explain(remembered, image, "edge", Settings(seed=seed, samples=count)) for seed in range(SEEDS)]))
+        stopped = [explain(remembered, image, "edge", Settings(seed=seed)) for seed in range(SEEDS)]
+        until.append(_jaccard(stopped))
+        needed += [one.samples for one in stopped]
+        print(f"  stability, image {number} of {len(images)}: package {package_scores[-1]:.2f}, edge until settled {until[-1]:.2f}", flush=True)
+    wanted = float(np.mean(package_scores))
+    enough = next((str(count) for count in COUNTS if np.mean(scores[count]) >= wanted), f"more than {COUNTS[-1]}")
+    each = ", ".join(f"{count}: {np.mean(values):.2f}" for count, values in scores.items())
+    differences = np.array(scores[128]) - np.array(package_scores)
+    yield Row(
+        f"model calls of `edge` for the top-5 Jaccard over {SEEDS} seeds that the package has with 1,000",
+        "at most 128",
+        enough,
+        f"package {_interval(np.array(package_scores), np.mean, 2)}; edge by samples {each}; at 128 minus package "
+        f"{_interval(differences, np.mean, 3)}; until settled {_interval(np.array(until), np.mean, 2)} with {np.mean(needed):.0f} samples",
+    )
+
+
+def _precisions(int8: Ask, fp32: Ask, images: list[Image]) -> Iterator[Row]:
+    """The same image, superpixels and masks, asked of both variants."""
+    settings = Settings(samples=SAME_MASKS)
+    values = []
+    for image in images:
+        exact = explain(fp32, image, "edge", settings)
+        rounded = explain(int8, image, "edge", replace(settings, label=exact.label))
+        values.append(correlation(exact.weights, rounded.weights))
+    found = np.array(values)
+    yield Row(
+        "INT8 explanation beside FP32's of the same image and masks, Spearman correlation of the weights",
+        "0.95 in the median",
+        _interval(found, np.median, 3),
+        f"median of the images, {SAME_MASKS} samples each; least {found.min():.3f}",
+    )
+
+
+class _Remembered:
+    """`Ask` that answers a picture it has seen from memory: the same seed draws the same masks first, however many are asked for."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._known: dict[bytes, float] = {}
+
+    def __call__(self, images_nhwc_u8: Image) -> npt.NDArray[np.float64]:
+        keys = [hashlib.sha256(image.tobytes()).digest() for image in images_nhwc_u8]
+        fresh = [index for index, key in enumerate(keys) if key not in self._known]
+        if fresh:
+            self._known.update(zip((keys[index] for index in fresh), self._ask(images_nhwc_u8[fresh]), strict=True))
+        return np.array([self._known[key] for key in keys])
+
+
+def _jaccard(found: list[Explanation]) -> float:
+    return float(np.mean([overlap(one, other, 5) for one, other in combinations(found, 2)]))
+
+
+def _interval(values: npt.NDArray[np.float64], statistic: Any = np.median, digits: int = 1) -> str:
+    """A statistic over images with its 95 % bootstrap percentile interval."""
+    rng = np.random.default_rng(0)
+    drawn = statistic(values[rng.integers(0, len(values), (RESAMPLES, len(values)))], axis=1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return f"{statistic(values):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

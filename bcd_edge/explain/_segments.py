@@ -13,7 +13,9 @@ Segments = npt.NDArray[np.intp]
 ALGORITHMS = ("slic", "quickshift")
 # The `lime` package's defaults for quickshift (Vedaldi & Soatto, ECCV 2008).
 QUICKSHIFT = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
-SLIC_COMPACTNESS = 10.0
+# Less of either, and SLIC breaks stained tissue into crumbs and then merges them: of 22 real fields of view, 40 wanted
+# superpixels became 3 to 27 with scikit-image's defaults (10, 0), one of them covering 85 % of its image; now 29 to 36, 8 %.
+SLIC = {"compactness": 20.0, "sigma": 1.0}
 
 
 def segment(image_hwc_u8: UInt8Image, algorithm: str, count: int, seed: int) -> Segments:
@@ -35,7 +37,7 @@ def segment(image_hwc_u8: UInt8Image, algorithm: str, count: int, seed: int) -> 
     if algorithm == "quickshift":
         found = segmentation.quickshift(image_hwc_u8, rng=seed, **QUICKSHIFT)
     else:
-        found = segmentation.slic(image_hwc_u8, n_segments=count, compactness=SLIC_COMPACTNESS, start_label=0, enforce_connectivity=True)
+        found = segmentation.slic(image_hwc_u8, n_segments=count, **SLIC, start_label=0, enforce_connectivity=True)
     return np.asarray(np.unique(found, return_inverse=True)[1].reshape(found.shape), np.intp)
 
 

@@ -72,9 +72,9 @@ def compare(folder: Path, bundle: Path, checkpoint: Path, out: Path | None) -> N
         rows = shown(
             row
             for measure in (
-                lambda: _speed(int8, network, images),
                 lambda: _stability(int8.probabilities, images),
                 lambda: _precisions(int8.probabilities, fp32.probabilities, images),
+                lambda: _speed(int8, network, images),
             )
             for row in measure()
         )
@@ -101,6 +101,52 @@ def _network(checkpoint: Path, exported: Classifier, images: list[Image]) -> Any
     if np.abs(ours - exported.probabilities(np.stack(images))).max() > 1e-3:
         raise UsageError(f"{checkpoint} answers otherwise than the bundle {exported.bundle.path}; give the best.pt that it was exported from.")
     return found
+
+
+def _stability(ask: Ask, images: list[Image]) -> Iterator[Row]:
+    """Top-5 Jaccard over pairs of seeds, on the same superpixels for both explainers."""
+    package_scores: list[float] = []
+    scores: dict[int, list[float]] = {count: [] for count in COUNTS}
+    until: list[float] = []
+    needed: list[int] = []
+    for number, image in enumerate(images, 1):
+        remembered = _Remembered(ask)
+        package_scores.append(_jaccard([explain(ask, image, "lime", Settings(seed=seed)) for seed in range(SEEDS)]))
+        for count in COUNTS:
+            scores[count].append(_jaccard([explain(remembered, image, "edge", Settings(seed=seed, samples=count)) for seed in range(SEEDS)]))
+        stopped = [explain(remembered, image, "edge", Settings(seed=seed)) for seed in range(SEEDS)]
+        until.append(_jaccard(stopped))
+        needed += [one.samples for one in stopped]
+        each = ", ".join(f"{count}: {values[-1]:.2f}" for count, values in scores.items())
+        print(f"  image {number} of {len(images)}: package {package_scores[-1]:.2f}, edge {each}, until settled {until[-1]:.2f}", flush=True)
+    wanted = float(np.mean(package_scores))
+    enough = next((str(count) for count in COUNTS if np.mean(scores[count]) >= wanted), f"more than {COUNTS[-1]}")
+    each = ", ".join(f"{count}: {np.mean(values):.2f}" for count, values in scores.items())
+    differences = np.array(scores[128]) - np.array(package_scores)
+    yield Row(
+        f"model calls of `edge` for the top-5 Jaccard over {SEEDS} seeds that the package has with 1,000",
+        "at most 128",
+        enough,
+        f"package {_interval(np.array(package_scores), np.mean, 2)}; edge by samples {each}; at 128 minus package "
+        f"{_interval(differences, np.mean, 3)}; until settled {_interval(np.array(until), np.mean, 2)} with {np.mean(needed):.0f} samples",
+    )
+
+
+def _precisions(int8: Ask, fp32: Ask, images: list[Image]) -> Iterator[Row]:
+    """The same image, superpixels and masks, asked of both variants."""
+    settings = Settings(samples=SAME_MASKS)
+    values = []
+    for image in images:
+        exact = explain(fp32, image, "edge", settings)
+        rounded = explain(int8, image, "edge", replace(settings, label=exact.label))
+        values.append(correlation(exact.weights, rounded.weights))
+    found = np.array(values)
+    yield Row(
+        "INT8 explanation beside FP32's of the same image and masks, Spearman correlation of the weights",
+        "0.95 in the median",
+        _interval(found, np.median, 3),
+        f"median of the images, {SAME_MASKS} samples each; least {found.min():.3f}",
+    )
 
 
 def _speed(classifier: Classifier, network: Any, images: list[Image]) -> Iterator[Row]:
@@ -143,51 +189,6 @@ def _both(classifier: Classifier, network: Any, image: Image, samples: int = 0) 
     found = explain(classifier.probabilities, image, "edge", Settings(samples=samples))
     edge_s = time.perf_counter() - started
     return Timed(package_s, edge_s, 1 - found.model_s / edge_s, found)
-
-
-def _stability(ask: Ask, images: list[Image]) -> Iterator[Row]:
-    """Top-5 Jaccard over pairs of seeds, on the same superpixels for both explainers."""
-    package_scores: list[float] = []
-    scores: dict[int, list[float]] = {count: [] for count in COUNTS}
-    until: list[float] = []
-    needed: list[int] = []
-    for number, image in enumerate(images, 1):
-        remembered = _Remembered(ask)
-        package_scores.append(_jaccard([explain(ask, image, "lime", Settings(seed=seed)) for seed in range(SEEDS)]))
-        for count in COUNTS:
-            scores[count].append(_jaccard([explain(remembered, image, "edge", Settings(seed=seed, samples=count)) for seed in range(SEEDS)]))
-        stopped = [explain(remembered, image, "edge", Settings(seed=seed)) for seed in range(SEEDS)]
-        until.append(_jaccard(stopped))
-        needed += [one.samples for one in stopped]
-        print(f"  stability, image {number} of {len(images)}: package {package_scores[-1]:.2f}, edge until settled {until[-1]:.2f}", flush=True)
-    wanted = float(np.mean(package_scores))
-    enough = next((str(count) for count in COUNTS if np.mean(scores[count]) >= wanted), f"more than {COUNTS[-1]}")
-    each = ", ".join(f"{count}: {np.mean(values):.2f}" for count, values in scores.items())
-    differences = np.array(scores[128]) - np.array(package_scores)
-    yield Row(
-        f"model calls of `edge` for the top-5 Jaccard over {SEEDS} seeds that the package has with 1,000",
-        "at most 128",
-        enough,
-        f"package {_interval(np.array(package_scores), np.mean, 2)}; edge by samples {each}; at 128 minus package "
-        f"{_interval(differences, np.mean, 3)}; until settled {_interval(np.array(until), np.mean, 2)} with {np.mean(needed):.0f} samples",
-    )
-
-
-def _precisions(int8: Ask, fp32: Ask, images: list[Image]) -> Iterator[Row]:
-    """The same image, superpixels and masks, asked of both variants."""
-    settings = Settings(samples=SAME_MASKS)
-    values = []
-    for image in images:
-        exact = explain(fp32, image, "edge", settings)
-        rounded = explain(int8, image, "edge", replace(settings, label=exact.label))
-        values.append(correlation(exact.weights, rounded.weights))
-    found = np.array(values)
-    yield Row(
-        "INT8 explanation beside FP32's of the same image and masks, Spearman correlation of the weights",
-        "0.95 in the median",
-        _interval(found, np.median, 3),
-        f"median of the images, {SAME_MASKS} samples each; least {found.min():.3f}",
-    )
 
 
 class _Remembered:

@@ -89,7 +89,7 @@ class Explanation:
     @property
     def order(self) -> npt.NDArray[np.intp]:
         """Superpixels, the weightiest first."""
-        return np.argsort(-np.abs(self.weights), kind="stable")
+        return weightiest(self.weights)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; superpixels the weightiest first, with their share of the image's area."""
@@ -147,6 +147,11 @@ def explain(ask: Ask, image_hwc_u8: UInt8Image, explainer: str = "edge", setting
     module = plugins.load(__name__, explainer)
     found: Explanation = module.explain(ask, image_hwc_u8, segment(image_hwc_u8, chosen.segmentation, chosen.segments, chosen.seed), chosen)
     return found
+
+
+def weightiest(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Superpixels in the order of the size of their weights, the largest first."""
+    return np.argsort(-np.abs(weights), kind="stable")
 
 
 def likelier(p_malignant: float, wanted: Label | None) -> Label:

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.explain import Ask, Explanation, Settings, explain
+from bcd_edge.explain import Ask, Explanation, Settings, explain, weightiest
 from bcd_edge.explain._segments import faded, perturbed
 from bcd_edge.imaging import UInt8Image
 
@@ -47,7 +47,7 @@ def check(ask: Ask, image_hwc_u8: UInt8Image, explainer: str, settings: Settings
     rng = np.random.default_rng(settings.seed)
     chance = [curves(ask, image_hwc_u8, first, rng.permutation(len(first.weights))) for _ in range(orders)]
     return Check(
-        jaccard=float(np.mean([overlap(one, other, settings.top) for one, other in pairs])) if pairs else 1.0,
+        jaccard=float(np.mean([overlap(one.weights, other.weights, settings.top) for one, other in pairs])) if pairs else 1.0,
         rank_correlation=float(np.mean([correlation(one.weights, other.weights) for one, other in pairs])) if pairs else 1.0,
         deletion=deletion,
         insertion=insertion,
@@ -57,9 +57,9 @@ def check(ask: Ask, image_hwc_u8: UInt8Image, explainer: str, settings: Settings
     )
 
 
-def overlap(one: Explanation, other: Explanation, top: int) -> float:
+def overlap(one: Floats, other: Floats, top: int) -> float:
     """Jaccard index of the top superpixels."""
-    first, second = set(one.order[:top].tolist()), set(other.order[:top].tolist())
+    first, second = (set(weightiest(weights)[:top].tolist()) for weights in (one, other))
     return len(first & second) / len(first | second)
 
 

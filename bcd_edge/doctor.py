@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from bcd_edge import __version__, backends, bundle, caches, machine, plan
+from bcd_edge import __version__, backends, bundle, caches, jetson, machine, plan
 from bcd_edge.errors import BcdEdgeError
 
 # Distributions that install the same module: whichever came last has overwritten the other's files.
@@ -134,7 +134,7 @@ def _machine() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "jetson": machine.jetson(),
+        "jetson": jetson.read(),
         "nvidia": machine.nvidia(),
     }
 

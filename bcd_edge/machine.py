@@ -1,4 +1,4 @@
-"""What this machine is: processor, cores, memory, NVIDIA card, Jetson. Read from the system, never guessed."""
+"""What this machine is: processor, cores, memory, NVIDIA card. Read from the system, never guessed."""
 
 from __future__ import annotations
 
@@ -54,22 +54,6 @@ def cpu_features() -> list[str] | None:
 def cores() -> int:
     """Logical processors that this process may use, which a container or taskset can make fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def jetson() -> str | None:
-    """`Jetson Orin Nano, L4T 36.4.0`, or None on anything else."""
-    try:
-        model = Path("/proc/device-tree/model").read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-    except OSError:
-        return None
-    if "jetson" not in model.lower():
-        return None
-    try:
-        release = Path("/etc/nv_tegra_release").read_text(encoding="utf-8")
-    except OSError:
-        return model
-    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", release)
-    return f"{model}, L4T {found[1]}.{found[2]}" if found else model
 
 
 def nvidia_driver() -> str:

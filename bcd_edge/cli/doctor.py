@@ -10,6 +10,7 @@ from bcd_edge.cli._options import log_options, model_options
 
 if TYPE_CHECKING:
     from bcd_edge.doctor import Report
+    from bcd_edge.jetson import Jetson
 
 
 @click.command()
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 def command(bundle_path: str | None, provider: str, device: str, precision: str | None, as_json: bool) -> None:
     """Say whether bcd-edge can run here, and what to do if not.
 
-    Looks at the processor, memory and disk, NVIDIA cards, every inference engine, packages in each other's way, and the
-    bundle; starts the provider once.
+    Looks at the processor, memory and disk, NVIDIA cards, a Jetson's power mode and clocks, every inference engine,
+    packages in each other's way, and the bundle; starts the provider once.
 
     Exit code: 0 it can run, 1 something must be mended first.
 
@@ -57,7 +58,7 @@ def _show(report: Report) -> None:
         ("", features),
         ("memory", f"{there['memory_gib']} GiB"),
         ("system", f"{there['system']}, Python {there['python']}"),
-        ("Jetson", there["jetson"] or "no"),
+        *_jetson(there["jetson"]),
         ("NVIDIA", "; ".join(there["nvidia"]) or "no card that nvidia-smi tells of"),
         ("packages", ", ".join(f"{name} {version}" for name, version in report.libraries.items())),
     ):
@@ -72,3 +73,15 @@ def _show(report: Report) -> None:
     console.print(table)
     console.print()
     console.print(f"bcd-edge can run here, on {report.chosen}." if report.fine else "Mend what says NO first.", style="bold")
+
+
+def _jetson(found: Jetson | None) -> list[tuple[str, str]]:
+    if not found:
+        return [("Jetson", "no")]
+    clocks = [f"{clock.name} {clock.mhz} MHz ({clock.lowest_mhz} to {clock.highest_mhz}, {clock.governor})" for clock in found.clocks]
+    mode = f"{found.power_mode or 'not told by this system'}; there are {', '.join(found.power_modes) or 'none told'}"
+    return [
+        ("Jetson", f"{found.board or 'board not told'}, JetPack {found.jetpack or 'not told'}, L4T {found.l4t or 'not told'}"),
+        ("power mode", mode),
+        ("clocks", "; ".join(clocks) or "not told by this system"),
+    ]

@@ -53,6 +53,12 @@ class Jetson:
     clocks: list[Clock]
 
 
+def board(root: Path = Path("/")) -> str:
+    """The name that an Arm board gives itself, empty elsewhere; sources as of `read`."""
+    # a container's runtime hides the device tree; what Linux tells of the chip it shows
+    return _text(root / "proc/device-tree/model") or _text(root / "sys/devices/soc0/machine")
+
+
 def read(root: Path = Path("/")) -> Jetson | None:
     """The Jetson whose files are under `root`, or None on anything else; never fails.
 
@@ -60,14 +66,13 @@ def read(root: Path = Path("/")) -> Jetson | None:
     Developer Guide; /proc/device-tree/model: Devicetree Specification; /sys/devices/soc0, cpufreq and devfreq: Linux,
     Documentation/ABI/testing/sysfs-devices-soc, sysfs-devices-system-cpu and sysfs-class-devfreq; /var/lib/dpkg/status: deb-control(5).
     """
-    # a container's runtime hides the device tree; what Linux tells of the chip it shows
-    board = _text(root / "proc/device-tree/model") or _text(root / "sys/devices/soc0/machine")
+    name = board(root)
     release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(root / "etc/nv_tegra_release"))
-    if "jetson" not in board.lower() and not release:
+    if "jetson" not in name.lower() and not release:
         return None
     mode, modes = _power(root)
     return Jetson(
-        board=board,
+        board=name,
         l4t=f"{release[1]}.{release[2]}" if release else "",
         jetpack=_jetpack(root) or (JETPACKS.get(release[1], "") if release else ""),
         power_mode=mode,

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from bcd_edge import jetson
+
 # What makes INT8 and low precision fast, under the names of /proc/cpuinfo on x86 and on Arm.
 FEATURES: Final = {
     "avx2": "AVX2",
@@ -37,7 +39,12 @@ def _cpuinfo() -> str:
 
 
 def cpu_name() -> str:
-    """The processor's model name where the system tells (Linux), its architecture elsewhere."""
+    """The processor's model name where the system tells (Linux), its architecture elsewhere; an Arm board's own name.
+
+    Every Jetson's processor is an `ARMv8 Processor`, and what was compiled or tuned on one must not be taken on another.
+    """
+    if board := jetson.board():
+        return board
     found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()
 

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bcd_edge import jetson
 from bcd_edge.backends import Availability, Options, installed
 from bcd_edge.backends._onnxruntime import REQUIRES, first_line
 from bcd_edge.errors import ProviderError
 
 CURE = 'pip uninstall -y onnxruntime && pip install "bcd-edge[gpu]"'
+JETSON_CURE = "install the onnxruntime-gpu that was built for this JetPack, with TensorRT, and JetPack's CUDA, cuDNN and TensorRT: docs/jetson.md"
 
 
 def availability(execution_provider: str) -> Availability:
@@ -29,13 +31,15 @@ def availability(execution_provider: str) -> Availability:
     cards, reason = cuda_devices()
     if not cards:
         return Availability(False, reason, "install NVIDIA's driver and check that `nvidia-smi` lists the card")
-    answer = installed(REQUIRES, CURE)
+    on_jetson = jetson.read() is not None
+    cure = JETSON_CURE if on_jetson else CURE
+    answer = installed(REQUIRES, cure)
     if not answer.available:
         return answer
     import onnxruntime
 
     if execution_provider not in onnxruntime.get_available_providers():
-        return Availability(False, f"onnxruntime {onnxruntime.__version__} is built without {execution_provider}", CURE)
+        return Availability(False, f"onnxruntime {onnxruntime.__version__} is built without {execution_provider}", cure)
     short = "tensorrt" if "Tensorrt" in execution_provider else "cuda"
     with contextlib.redirect_stdout(io.StringIO()):  # standard output is for results, and what is missing is said below
         if hasattr(onnxruntime, "preload_dlls"):  # finds the CUDA and cuDNN packages of PyPI; since 1.21
@@ -51,9 +55,8 @@ def availability(execution_provider: str) -> Availability:
     except OSError as error:
         missing = str(error).partition(":")[0]
         packages = f"tensorrt-cu{built_for}" if "nvinfer" in missing else f"'onnxruntime-gpu[cuda,cudnn]=={onnxruntime.__version__}'"
-        return Availability(
-            False, f"onnxruntime {onnxruntime.__version__} needs CUDA {built_for} and {missing} is not there", f"pip install {packages}"
-        )
+        reason = f"onnxruntime {onnxruntime.__version__} needs CUDA {built_for} and {missing} is not there"
+        return Availability(False, reason, cure if on_jetson else f"pip install {packages}")
     return Availability(True)
 
 

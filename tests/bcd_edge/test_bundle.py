@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,49 @@ def test_the_embedded_bundle_is_whole() -> None:
     assert bundle.verify(opened) == ([], [])
     card = (bundle.embedded() / "MODEL_CARD.md").read_text()
     assert "must not be used" in card
+
+
+def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Number and value of each field of a Protocol Buffers message, the integers and the bytes; the runtime has no onnx package."""
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    at = 0
+    while at < len(message):
+        key = varint()
+        if key & 7 == 2:
+            size = varint()
+            yield key >> 3, message[at : at + size]
+            at += size
+        else:
+            assert key & 7 == 0
+            yield key >> 3, varint()
+
+
+def test_the_embedded_models_load_in_onnxruntime_1_20() -> None:
+    """ModelProto (onnx.proto): field 1 is ir_version, field 8 an OperatorSetIdProto of domain (1) and version (2).
+
+    ONNX Runtime 1.20 of JetPack 6 knows opset 21 and IR version 10, its TensorRT 10.3 opset 20.
+    """
+    opened = bundle.open()
+    for variant in opened.variants():
+        for entry, model in zip(bundle.files(variant), opened.model(variant["precision"])[1], strict=True):
+            found = list(fields(model))
+            (ir_version,) = [value for number, value in found if number == 1]
+            opsets = [dict(fields(value)) for number, value in found if number == 8 and isinstance(value, bytes)]
+            assert isinstance(ir_version, int)
+            assert ir_version == entry["ir_version"] <= 10
+            assert [opset.get(1, b"") for opset in opsets] == [b""]
+            assert opsets[0][2] == entry["opset"] <= 20
 
 
 def test_a_zip_is_a_bundle_too(changed: Changed, tmp_path: Path) -> None:

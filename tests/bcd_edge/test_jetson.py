@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bcd_edge import jetson
+from bcd_edge import jetson, machine
 from bcd_edge.cli import main
 from bcd_edge.jetson import Clock, Jetson
 
@@ -50,6 +50,14 @@ def test_a_container_that_hides_the_device_tree_still_tells(tmp_path: Path) -> N
     (tree / "sys/devices/soc0/machine").write_text("NVIDIA Jetson Orin Nano\n")
     assert (found := jetson.read(tree))
     assert found.board == "NVIDIA Jetson Orin Nano"
+
+
+def test_boards_are_told_apart_where_their_processors_have_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_cpuinfo", lambda: "model name : ARMv8 Processor rev 1 (v8l)\n")
+    monkeypatch.setattr(jetson, "board", lambda: "NVIDIA Jetson Orin Nano Developer Kit")
+    assert machine.cpu_name() == "NVIDIA Jetson Orin Nano Developer Kit"
+    monkeypatch.setattr(jetson, "board", lambda: "")
+    assert machine.cpu_name() == "ARMv8 Processor rev 1 (v8l)"
 
 
 @pytest.mark.parametrize("board", ["", "Raspberry Pi 5 Model B Rev 1.0\0"])

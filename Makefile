@@ -1,7 +1,7 @@
 # `make demo` classifies sample images with the runtime alone; `make test` installs everything and passes the tests.
 PYTHON ?= python3
 
-.PHONY: demo test wheel-test clean
+.PHONY: demo test wheel-test check-jetson clean
 
 demo: .venv/installed
 	.venv/bin/bcd-edge samples samples
@@ -25,6 +25,11 @@ wheel-test: .venv-test/installed
 	cp -r tests/bcd_edge .venv-wheel/tests
 	cp pyproject.toml .venv-wheel/
 	cd .venv-wheel && bin/python -m pytest -q tests
+
+# What can be proven of the Jetson image without a Jetson and without Docker: docs/jetson.md. BUNDLE=PATH compares its
+# precisions on arm64 too, OUT=docs/jetson.md writes the figures there.
+check-jetson: .venv-test/installed
+	.venv-test/bin/python -m deploy check $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(OUT),--out $(OUT))
 
 .venv/installed: pyproject.toml $(shell find bcd_edge -name '*.py' -o -name '*.json' -o -name '*.onnx' -o -name '*.png')
 	$(PYTHON) -m venv .venv

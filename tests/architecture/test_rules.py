@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("bcd_edge", "train", "export", "benchmarks")
+PACKAGES = ("bcd_edge", "train", "export", "benchmarks", "deploy")
 
 
 def test_no_module_of_the_runtime_loads_torch_or_the_other_stages() -> None:
@@ -20,12 +20,12 @@ import importlib, pkgutil, sys, bcd_edge
 for module in pkgutil.walk_packages(bcd_edge.__path__, "bcd_edge."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-print(sorted({"torch", "torchvision", "onnx", "sklearn", "matplotlib", "train", "export", "benchmarks"} & set(sys.modules)))
+print(sorted({"torch", "torchvision", "onnx", "sklearn", "matplotlib", "train", "export", "benchmarks", "deploy"} & set(sys.modules)))
 """
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("package", ["train", "export", "benchmarks"])
+@pytest.mark.parametrize("package", ["train", "export", "benchmarks", "deploy"])
 def test_help_of_a_stage_does_not_wait_for_torch(package: str) -> None:
     script = f"import sys, {package}.__main__; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "False\n"

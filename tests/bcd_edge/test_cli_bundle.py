@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -127,8 +128,9 @@ def moved(by: float) -> Callable[[dict[str, Any]], None]:
 
 
 def test_a_variant_that_is_off_is_1(golden: Changed) -> None:
-    done = run("selftest", golden(moved(0.06)), "--provider", "cpu", "--json")
-    assert done.exit_code == 1
+    selftest = [sys.executable, "-m", "bcd_edge", "bundle", "selftest", golden(moved(0.06)), "--provider", "cpu", "--json"]
+    done = subprocess.run(selftest, capture_output=True, text=True)
+    assert done.returncode == 1
     (outcome,) = json.loads(done.stdout)
     assert outcome["verdict"] == "off"
     assert outcome["from_exported"] == pytest.approx(0.06)

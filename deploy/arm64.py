@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy.environments import pip, shell, with_extra
+from deploy.environments import beside, pip, shell, with_extra
 
 # glibc of Ubuntu 22.04 and 24.04, on which JetPack 6 and 7 stand, and of the Debian that is emulated
 GLIBC: Final = {"3.10": 35, "3.12": 39, "3.11": 36}
@@ -44,12 +44,12 @@ class Machine:
 
 def download(wheel: Path, python: str, folder: Path, *requirements: str, extra: str = "cpu") -> None:
     """Fetches the wheel's dependencies for arm64 and a Python version; pip fails where one has no wheel for them."""
-    shell(*pip("download", "--dest", folder, *_for_arm64(python), with_extra(wheel, extra), *requirements))
+    shell(*pip("download", "--dest", folder, *_for_arm64(python), *beside(wheel), with_extra(wheel, extra), *requirements))
 
 
 def unpack(wheel: Path, python: str, folder: Path, extra: str) -> None:
     """Installs the wheel for arm64 into a folder of this machine, to weigh it."""
-    shell(*pip("install", "--target", folder, *_for_arm64(python), with_extra(wheel, extra)))
+    shell(*pip("install", "--target", folder, *_for_arm64(python), *beside(wheel), with_extra(wheel, extra)))
 
 
 def _for_arm64(python: str) -> list[str]:

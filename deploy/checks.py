@@ -19,7 +19,7 @@ from bcd_edge import bundle
 from bcd_edge.errors import UsageError
 from bcd_edge.selftest import TOLERANCES
 from deploy import arm64, dockerfile, environments
-from deploy.environments import ROOT, make, pip, shell
+from deploy.environments import ROOT, make, shell
 
 DOCKERFILE: Final = ROOT / "Dockerfile.jetson"
 WHEEL_BYTES: Final = 30_000_000
@@ -44,7 +44,7 @@ class Setting:
 
     Attributes:
         work: an empty folder, thrown away after the check.
-        wheel: of this source.
+        wheel: of this source, beside those that PyPI lacks.
         bundle: with more precisions than the embedded one, or None.
     """
 
@@ -142,7 +142,7 @@ def footprint(setting: Setting) -> Shown:
     for extra in environments.extras():
         there, here = setting.work / "there", setting.work / "here"
         arm64.unpack(setting.wheel, "3.10", there, extra)
-        make(here, sys.executable, environments.with_extra(setting.wheel, extra))
+        make(here, sys.executable, *environments.beside(setting.wheel), environments.with_extra(setting.wheel, extra))
         (packages,) = here.glob("lib/python*/site-packages")
         sizes = [environments.packages_bytes(folder) / 1e6 for folder in (there, packages)]
         rows.append(f"| `bcd-edge{f'[{extra}]' if extra else ''}` | {sizes[0]:.0f} | {sizes[1]:.0f} |")
@@ -213,8 +213,7 @@ def run(only: Sequence[str], bundle_path: Path | None, out: Path | None) -> bool
         raise UsageError(f"There is no check {', '.join(unknown)}; there are {', '.join(CHECKS)}.")
     verdicts = []
     with tempfile.TemporaryDirectory(prefix="deploy-") as work:
-        shell(*pip("wheel", "--no-deps", "--wheel-dir", work, ROOT))
-        (built,) = Path(work).glob("*.whl")
+        built = environments.build(Path(work) / "built")
         for name in only or CHECKS:
             click.echo(f"== {name}: {CHECKS[name].__doc__}")
             verdict, shown = _try(CHECKS[name], Path(work) / name, built, bundle_path)

@@ -45,8 +45,15 @@ def find_python(version: str) -> str | None:
     return None
 
 
+def build(folder: Path) -> Path:
+    """The wheel of this source, and beside it those of the extra `explain`, which PyPI has as source alone (lime, pure Python)."""
+    shell(*pip("wheel", "--no-deps", "--wheel-dir", folder, ROOT, *project()["optional-dependencies"]["explain"]))
+    (own,) = folder.glob("bcd_edge-*.whl")
+    return own
+
+
 def make(folder: Path, python: str, *requirements: str | Path) -> Path:
-    """The interpreter of a new environment with these packages, none of them compiled here."""
+    """The interpreter of a new environment with these packages and options of pip; nothing is compiled here."""
     shell(python, "-m", "venv", folder)
     own = folder / "bin" / "python"
     if requirements:
@@ -73,6 +80,11 @@ def extras() -> list[str]:
 
 def with_extra(wheel: Path, extra: str) -> str:
     return f"{wheel}[{extra}]" if extra else str(wheel)
+
+
+def beside(wheel: Path) -> tuple[str | Path, str | Path]:
+    """Pip's option to look for wheels where `build` put them."""
+    return "--find-links", wheel.parent
 
 
 def packages_bytes(folder: Path) -> int:

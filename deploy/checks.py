@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import click
 from bcd_edge import bundle
 from bcd_edge.errors import UsageError
 from bcd_edge.selftest import TOLERANCES
+from benchmarks.tables import put
 from deploy import arm64, dockerfile, environments
 from deploy.environments import ROOT, make, shell
 
@@ -217,13 +217,14 @@ def run(only: Sequence[str], bundle_path: Path | None, out: Path | None) -> bool
         for name in only or CHECKS:
             click.echo(f"== {name}: {CHECKS[name].__doc__}")
             verdict, shown = _try(CHECKS[name], Path(work) / name, built, bundle_path)
-            click.echo("\n".join(part for part in (f"{verdict}: {shown.says}", shown.table) if part) + "\n")
+            click.echo(f"{verdict}: {shown.says}")
+            if shown.table:
+                put(shown.table, out, name)
+            click.echo()
             verdicts.append((name, verdict, shown))
     click.echo("== summary")
     for name, verdict, shown in verdicts:
         click.echo(f"{verdict:8}{name:11}{shown.says.splitlines()[0] if shown.says else ''}")
-        if out and shown.table:
-            _put(out, name, shown.table)
     return all(verdict != "FAILED" for _, verdict, _ in verdicts)
 
 
@@ -239,13 +240,3 @@ def _try(check: Callable[[Setting], Shown], work: Path, built: Path, bundle_path
         return "FAILED", Shown(f"{' '.join(map(str, error.cmd))[:200]} ended with {error.returncode}\n{str(error.output)[-3000:]}")
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _put(path: Path, name: str, table: str) -> None:
-    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    text = path.read_text(encoding="utf-8")
-    if start not in text or end not in text:
-        raise UsageError(f"{path} has no marks {start} and {end} for the figures; put them where the table belongs.")
-    beside = path.with_suffix(".part")
-    beside.write_text(re.sub(rf"{start}.*?{end}", lambda _: f"{start}\n{table}\n{end}", text, flags=re.DOTALL), encoding="utf-8")
-    beside.replace(path)

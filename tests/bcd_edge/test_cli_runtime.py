@@ -159,6 +159,11 @@ def test_doctor_is_1_when_what_was_asked_for_cannot_run(changed: Callable[..., P
     assert b"wrong SHA-256" in b" ".join(done.stdout.split())
 
 
+@pytest.mark.parametrize(("provider", "code"), [("cpu", 0), ("abacus", 1)])
+def test_doctor_heeds_the_variable_as_a_container_that_asks_for_its_health(provider: str, code: int) -> None:
+    assert run("doctor", env=os.environ | {"BCD_EDGE_PROVIDER": provider}).returncode == code
+
+
 def test_two_engines_in_each_others_way_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"onnxruntime": "1.20.0", "onnxruntime-gpu": "1.20.0", "opencv-python-headless": "4.8"}
     monkeypatch.setattr(doctor, "_version", lambda name: found.get(name, ""))

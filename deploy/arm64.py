@@ -16,7 +16,7 @@ from deploy.environments import beside, pip, shell, with_extra
 # glibc of Ubuntu 22.04 and 24.04, on which JetPack 6 and 7 stand, and of the Debian that is emulated
 GLIBC: Final = {"3.10": 35, "3.12": 39, "3.11": 36}
 SUITE, PYTHON = "bookworm", "3.11"
-# The emulated processor has Arm's dot product, as every Jetson since Xavier; that of `-cpu max` stops Debian's QEMU 7.2.
+# It has Arm's dot product, which INT8 kernels use, as the Cortex-A78AE of an Orin has.
 PROCESSOR: Final = "cortex-a76"
 
 

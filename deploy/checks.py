@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -94,7 +95,7 @@ def resolve(setting: Setting) -> Shown:
             arm64.download(setting.wheel, python, folder, *pins, extra=extra)
             found = sorted(folder.glob("*.whl"))
             versions = [" ".join(one.name.split("-")[:2]) for one in found if one.name.startswith(("numpy", "opencv", "onnxruntime", "openvino-"))]
-            said.append(f"Python {python} [{extra}] {len(found)} wheels ({', '.join(versions)})")
+            said.append(f"Python {python} {extra or 'alone'} {len(found)} wheels ({', '.join(versions)})")
             shutil.rmtree(folder)
     return Shown("; ".join(said))
 
@@ -138,7 +139,8 @@ def oldest(setting: Setting) -> Shown:
 
 def footprint(setting: Setting) -> Shown:
     """What the wheel and its dependencies weigh, installed, for each extra."""
-    rows = ["| installed | arm64, Python 3.10, MB | this machine, MB |", "|---|---:|---:|"]
+    here_is = f"{platform.machine()}, Python {platform.python_version()}"
+    rows = [f"| installed | arm64, Python 3.10, MB | {here_is}, MB |", "|---|---:|---:|"]
     for extra in environments.extras():
         there, here = setting.work / "there", setting.work / "here"
         arm64.unpack(setting.wheel, "3.10", there, extra)
@@ -148,8 +150,7 @@ def footprint(setting: Setting) -> Shown:
         rows.append(f"| `bcd-edge{f'[{extra}]' if extra else ''}` | {sizes[0]:.0f} | {sizes[1]:.0f} |")
         for folder in (there, here):
             shutil.rmtree(folder)
-    version = "{}.{}".format(*sys.version_info)
-    return Shown("measured", "\n".join(rows).replace("this machine", f"x86-64, Python {version}" if sys.platform == "linux" else "this machine"))
+    return Shown("measured", "\n".join(rows))
 
 
 def emulate(setting: Setting) -> Shown:

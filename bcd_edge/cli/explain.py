@@ -67,6 +67,7 @@ def command(
     """
     from bcd_edge import plugins
     from bcd_edge.classifier import EXPLAINED_BATCH, Classifier
+    from bcd_edge.durations import seconds
     from bcd_edge.explain import Settings
     from bcd_edge.inputs import Inputs
 
@@ -157,19 +158,3 @@ def _check(classifier: Classifier, data: bytes, explainer: str, settings: Settin
         f"  deletion {found.deletion:.3f} (random order {found.random_deletion:.3f}; lower is more faithful), "
         f"insertion {found.insertion:.3f} (random {found.random_insertion:.3f}; higher is)"
     )
-
-
-def seconds(text: str) -> float:
-    """`2s`, `500ms`, `1.5` to seconds.
-
-    Raises:
-        UsageError: something else, or a negative time.
-    """
-    import re
-
-    from bcd_edge.errors import UsageError
-
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m)?\s*", text)
-    if not found:
-        raise UsageError(f"{text!r} is no time; write for example 2s or 500ms.")
-    return float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[found[2] or "s"]

@@ -48,6 +48,25 @@ class _UnreadableError(InputError):
         self.sha256 = sha256
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A variant that runs.
+
+    Attributes:
+        variant: its entry in the manifest.
+        backends: one for each member of the bundle.
+        load_s: seconds for reading the files and checking their hashes.
+        compile_s: for opening the engine, compilation included.
+        first_s: for the first inference.
+    """
+
+    variant: dict[str, Any]
+    backends: list[Backend]
+    load_s: float
+    compile_s: float
+    first_s: float
+
+
 class Classifier:
     """A bundle opened on a provider. Use `Classifier.load`; as a context manager it closes the engine at the end.
 
@@ -113,8 +132,8 @@ class Classifier:
         rule = with_threshold(opened.decision, threshold)
         asked = {"provider": provider, "device": device, "precision": precision or "", "batch": batch, "threads": threads, "inferences": inferences}
         chosen = plan.choose(opened, purpose, **asked)  # type: ignore[arg-type]
-        variant, started = start(opened, chosen, cache=cache)
-        return cls(opened, chosen, started, variant, rule, provider)
+        started = start(opened, chosen, cache=cache)
+        return cls(opened, chosen, started.backends, started.variant, rule, provider)
 
     def classify(self, source: Source, *, name: str | None = None) -> Record:
         """Classifies one image.
@@ -204,7 +223,7 @@ class Classifier:
         self.close()
 
 
-def start(opened: Bundle, chosen: Plan, *, cache: bool = True) -> tuple[dict[str, Any], list[Backend]]:
+def start(opened: Bundle, chosen: Plan, *, cache: bool = True) -> Started:
     """Opens the variant that a plan runs on its provider, a backend for each member, and asks each one question.
 
     Raises:
@@ -212,20 +231,25 @@ def start(opened: Bundle, chosen: Plan, *, cache: bool = True) -> tuple[dict[str
         ProviderError: the provider cannot run here.
     """
     module = plugins.load(backends.__name__, chosen.provider)
+    begun = time.perf_counter()
     variant, contents = opened.model(chosen.precision or None, None if chosen.provider == "null" else chosen.provider)
-    started: list[Backend] = []
+    load_s, compile_s, first_s = time.perf_counter() - begun, 0.0, 0.0
+    running: list[Backend] = []
     for content, entry, member in zip(contents, bundle.files(variant), opened.members, strict=True):
         kept = caches.folder(chosen.provider, *_cache_key(chosen, variant, entry)) if cache else None
         options = Options(chosen.device, variant["precision"], chosen.batch, chosen.threads, chosen.inferences, kept)
+        begun = time.perf_counter()
         backend: Backend = module.open(content, options)
+        opened_at = time.perf_counter()
         shape = (backend.batch or 1, member.input.height, member.input.width, 3)
         probe = backend.infer(np.zeros(shape, np.uint8))
+        compile_s, first_s = compile_s + opened_at - begun, first_s + time.perf_counter() - opened_at
         if probe.shape != (shape[0], 2):
             raise BundleError(
                 f"{opened.path}: the {variant['precision']} model answers in shape {probe.shape}, not {(shape[0], 2)}; export the bundle again."
             )
-        started.append(backend)
-    return variant, started
+        running.append(backend)
+    return Started(variant, running, load_s, compile_s, first_s)
 
 
 def _cache_key(chosen: Plan, variant: dict[str, Any], entry: dict[str, Any]) -> list[str]:

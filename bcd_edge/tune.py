@@ -76,7 +76,7 @@ def measure(opened: Bundle, tried: Plan, seconds: float) -> Measured:
     Raises:
         BundleError, ProviderError: it does not run.
     """
-    _, running = classifier.start(opened, tried)
+    running = classifier.start(opened, tried).backends
     batches = [np.zeros((tried.batch, member.input.height, member.input.width, 3), np.uint8) for member in opened.members]
 
     def call() -> None:

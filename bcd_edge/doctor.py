@@ -78,7 +78,7 @@ def examine(path: str | Path | None = None, *, provider: str = "auto", device: s
         checks.append(started)
     except BcdEdgeError as error:
         checks.append(Check("bundle", False, str(error)))
-    return Report(_machine(), _libraries(), _providers(), checks, chosen)
+    return Report(hardware(), libraries(), _providers(), checks, chosen)
 
 
 def _start(opened: bundle.Bundle, provider: str, device: str, precision: str | None) -> tuple[str, Check]:
@@ -125,7 +125,8 @@ def _disk() -> Check:
     return Check("disk", free >= NEEDED_BYTES, f"{free / 2**30:.1f} GiB free at {where}", "make room, or set BCD_EDGE_CACHE to another folder")
 
 
-def _machine() -> dict[str, Any]:
+def hardware() -> dict[str, Any]:
+    """The machine and its system, as plain values."""
     return {
         "cpu": machine.cpu_name(),
         "architecture": platform.machine(),
@@ -139,7 +140,8 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _libraries() -> dict[str, str]:
+def libraries() -> dict[str, str]:
+    """What is installed of the packages that an answer, or its speed, depends on, with versions."""
     return {"bcd-edge": __version__} | {name: version for name in LIBRARIES if (version := _version(name))}
 
 

@@ -1,0 +1,62 @@
+"""An NVIDIA card through NVML, the library that comes with the driver and that nvidia-smi asks; nothing to install."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Final
+
+SM_CLOCK: Final = 1  # NVML_CLOCK_SM
+GPU_SENSOR: Final = 0  # NVML_TEMPERATURE_GPU
+
+
+class _Memory(ctypes.Structure):
+    """nvmlMemory_t."""
+
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+class Card:
+    """One card; every figure is None where the driver does not tell."""
+
+    def __init__(self, library: Any, handle: Any) -> None:
+        self._library, self._handle = library, handle
+
+    def _ask(self, function: str, answer: Any, *arguments: int) -> Any | None:
+        try:
+            code = getattr(self._library, function)(self._handle, *arguments, ctypes.byref(answer))
+        except AttributeError:  # a driver older than the function
+            return None
+        return None if code else answer
+
+    def energy_j(self) -> float | None:
+        """Joules since the driver was loaded; cards since Volta count them."""
+        found = self._ask("nvmlDeviceGetTotalEnergyConsumption", ctypes.c_ulonglong())
+        return None if found is None else found.value / 1000
+
+    def used_mib(self) -> float | None:
+        """Memory in use, whoever uses it."""
+        found = self._ask("nvmlDeviceGetMemoryInfo", _Memory())
+        return None if found is None else found.used / 2**20
+
+    def mhz(self) -> float | None:
+        found = self._ask("nvmlDeviceGetClockInfo", ctypes.c_uint(), SM_CLOCK)
+        return None if found is None else float(found.value)
+
+    def celsius(self) -> float | None:
+        found = self._ask("nvmlDeviceGetTemperature", ctypes.c_uint(), GPU_SENSOR)
+        return None if found is None else float(found.value)
+
+
+def card(index: int = 0, library: Any = None) -> Card | None:
+    """The card of an index, or None without a driver, NVML or card."""
+    if library is None:
+        try:
+            library = ctypes.CDLL("libnvidia-ml.so.1")
+        except OSError:
+            return None
+    handle = ctypes.c_void_p()
+    try:
+        failed = library.nvmlInit_v2() or library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle))
+    except AttributeError:
+        return None
+    return None if failed else Card(library, handle)

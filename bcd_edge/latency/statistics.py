@@ -1,0 +1,213 @@
+"""Figures with their intervals: percentiles by ranks, means and rates by blocks, ratios by resampling blocks, AUROC by ranks.
+
+Latencies that follow each other are alike (caches, clocks, other programs), so none of these takes samples for independent.
+All intervals are of 95 %, and say how well this run knows its own figure; another run on another day can differ by more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special  # scipy.stats takes a second to import
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+LEVELS: Final = (0.025, 0.975)
+BLOCKS: Final = 20
+RESAMPLES: Final = 1000
+FEWEST_GROUPS: Final = 5
+# Samples that a resampled ratio looks at: a longer run is thinned evenly, which changes its percentiles by less than their interval.
+THINNED: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with the ends of its 95 % interval; an end is None where there are too few samples to tell."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def scaled(self, factor: float) -> Estimate:
+        return Estimate(self.value * factor, None if self.low is None else self.low * factor, None if self.high is None else self.high * factor)
+
+    def as_dict(self) -> dict[str, float | None]:
+        return {"value": _rounded(self.value), "low": _rounded(self.low), "high": _rounded(self.high)}
+
+
+def percentile(values: Floats, p: float) -> Estimate:
+    """The smallest value that at least a share p of the values does not exceed, as LoadGen counts it.
+
+    The interval is between two order statistics (David & Nagaraja, Order Statistics, 7.1): the count of values below the
+    true percentile is binomial. Its number of trials is that of independent samples that these are worth.
+
+    Args:
+        values: at least one, in the order they were measured.
+        p: 0.001 to 0.999.
+    """
+    ordered, count = np.sort(values), len(values)
+    value = ordered[max(0, math.ceil(p * count) - 1)]
+    worth = max(1, int(count / inefficiency((values <= value).astype(np.float64))))
+    below, above = (_binomial(level, worth, p) for level in LEVELS)
+    low, high = math.floor(below * count / worth), math.ceil((above + 1) * count / worth)
+    return Estimate(float(value), float(ordered[low - 1]) if low >= 1 else None, float(ordered[high - 1]) if high <= count else None)
+
+
+def _binomial(level: float, trials: int, p: float) -> int:
+    """The smallest count that a binomial variable does not exceed with a probability of at least `level`."""
+    count = math.ceil(float(special.bdtrik(level, trials, p)))
+    fits_below = count > 0 and special.bdtr(count - 1, trials, p) >= level
+    return count - 1 if fits_below else count
+
+
+def inefficiency(values: Floats) -> float:
+    """How many consecutive values are worth an independent one, at least 1: the variance of block means over that of independent ones."""
+    length = math.isqrt(len(values))
+    variance = float(np.var(values))
+    if length < 2 or variance == 0:
+        return 1.0
+    means = values[: len(values) // length * length].reshape(-1, length).mean(axis=1)
+    return max(1.0, length * float(np.var(means, ddof=1)) / variance)
+
+
+def mean(values: Floats) -> Estimate:
+    """The mean, its interval from means of `BLOCKS` consecutive blocks and Student's t (batch means; Law, Simulation Modeling, 9.5)."""
+    return _of_blocks(float(np.mean(values)), np.array([block.mean() for block in np.array_split(values, max(1, min(BLOCKS, len(values) // 2)))]))
+
+
+def rate(ends_s: Floats, images: int, elapsed_s: float) -> Estimate:
+    """Images a second of a run, its interval from equal stretches of time.
+
+    Args:
+        ends_s: when each query was answered, ascending, from the start.
+        images: of a query.
+        elapsed_s: of the whole run.
+    """
+    borders = np.linspace(0, elapsed_s, max(1, min(BLOCKS, len(ends_s) // 2)) + 1)
+    return _of_blocks(images * len(ends_s) / elapsed_s, _gained(borders, ends_s, images) / np.diff(borders))
+
+
+def cost(at_s: Floats, spent: Floats, ends_s: Floats, images: int, elapsed_s: float) -> Estimate:
+    """What an image cost of something that is metered, its interval from equal stretches of time.
+
+    Args:
+        at_s: when the meter was read, ascending, from the start.
+        spent: what it had counted by then.
+        ends_s: as for `rate`; the same holds for what follows.
+        images: of a query.
+        elapsed_s: of the whole run.
+    """
+    blocks = max(1, min(BLOCKS, len(ends_s) // 2, len(at_s) // 4))
+    borders = np.linspace(0, elapsed_s, blocks + 1)
+    used, done = np.diff(np.interp(borders, at_s, spent)), _gained(borders, ends_s, images)
+    return _of_blocks(float(used.sum()) / (images * len(ends_s)), used[done > 0] / done[done > 0])
+
+
+def _gained(borders: Floats, ends_s: Floats, images: int) -> Floats:
+    """Images answered between borders; between two answers the count grows evenly."""
+    counted = np.interp(borders, np.concatenate([[0.0], ends_s]), images * np.arange(len(ends_s) + 1.0))
+    return np.asarray(np.diff(counted), np.float64)
+
+
+def _of_blocks(value: float, blocks: Floats) -> Estimate:
+    if len(blocks) < 2:
+        return Estimate(value, None, None)
+    margin = float(special.stdtrit(len(blocks) - 1, LEVELS[1]) * np.std(blocks, ddof=1) / math.sqrt(len(blocks)))
+    return Estimate(value, max(0.0, value - margin), value + margin)  # times, rates and costs are never negative
+
+
+def drift(values: Floats) -> float:
+    """By which share the median of the second half differs from that of the first; 0 for fewer than two values."""
+    half = len(values) // 2
+    return abs(float(np.median(values[half:]) / np.median(values[:half])) - 1) if half else 0.0
+
+
+def ratio(before: Floats, after: Floats, p: float, seed: int = 0) -> Estimate:
+    """The p-th percentile of `after` over that of `before`, its interval by a circular block bootstrap of both.
+
+    Blocks of the root of the number of samples keep what is alike together (Politis & Romano 1992).
+    """
+    random = np.random.default_rng(seed)
+    drawn = _resampled(after, p, random) / _resampled(before, p, random)
+    low, high = np.quantile(drawn, LEVELS)
+    return Estimate(percentile(after, p).value / percentile(before, p).value, float(low), float(high))
+
+
+def rate_ratio(before_ends_s: Floats, after_ends_s: Floats, seed: int = 0) -> Estimate:
+    """The time of an answer after over before, from when answers came; its interval by resampling equal stretches of time."""
+    random = np.random.default_rng(seed)
+    drawn, whole = [], []
+    for ends in (before_ends_s, after_ends_s):
+        blocks = _gained(np.linspace(0, ends[-1], max(1, min(BLOCKS, len(ends) // 2)) + 1), ends, 1) / ends[-1]
+        drawn.append(random.choice(blocks, (RESAMPLES, len(blocks))).sum(axis=1))
+        whole.append(len(ends) / float(ends[-1]))
+    low, high = np.quantile(drawn[0] / drawn[1], LEVELS)
+    return Estimate(whole[0] / whole[1], float(low), float(high))
+
+
+def _resampled(values: Floats, p: float, random: np.random.Generator) -> Floats:
+    """`RESAMPLES` percentiles of values drawn with replacement in blocks."""
+    values = values[:: math.ceil(len(values) / THINNED)]
+    count = len(values)
+    length, rank = math.ceil(math.sqrt(count)), max(0, math.ceil(p * count) - 1)
+    along = np.arange(length)
+    found = np.empty(RESAMPLES)
+    for index in range(RESAMPLES):
+        chosen = (random.integers(0, count, math.ceil(count / length))[:, None] + along).ravel()[:count] % count
+        found[index] = np.partition(values[chosen], rank)[rank]
+    return found
+
+
+def auroc(malignant: Bools, p_malignant: Floats) -> float:
+    """Area under the ROC curve by ranks (Mann-Whitney), ties counted half; NaN with only one class."""
+    positives = int(malignant.sum())
+    negatives = len(malignant) - positives
+    if not positives or not negatives:
+        return float("nan")
+    _, value, counts = np.unique(p_malignant, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[value]
+    return float((ranks[malignant].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def scores(malignant: Bools, p_malignant: Floats, groups: list[str], threshold: float, seed: int = 0) -> dict[str, Estimate]:
+    """AUROC and accuracy, their intervals from resampling whole groups (patients), whose images are alike.
+
+    With fewer than `FEWEST_GROUPS` groups of a label there is no interval: resamples would be the same few again and again.
+
+    Args:
+        malignant: N labels, both classes among them.
+        p_malignant: N calibrated probabilities, 0..1.
+        groups: N names.
+        threshold: an image at or above it counts as called malignant.
+        seed: of the resampling.
+    """
+    correct = (p_malignant >= threshold) == malignant
+    values = {"auroc": auroc(malignant, p_malignant), "accuracy": float(correct.mean())}
+    _, group = np.unique(groups, return_inverse=True)
+    if min(len(np.unique(group[malignant == label])) for label in (False, True)) < FEWEST_GROUPS:
+        return {name: Estimate(value, None, None) for name, value in values.items()}
+    members = [np.flatnonzero(group == index) for index in range(int(group.max()) + 1)]
+    random = np.random.default_rng(seed)
+    drawn = [np.concatenate([members[index] for index in random.integers(0, len(members), len(members))]) for _ in range(RESAMPLES)]
+    areas = np.array([auroc(malignant[chosen], p_malignant[chosen]) for chosen in drawn])
+    shares = np.array([correct[chosen].mean() for chosen in drawn])
+    return {
+        "auroc": _of_resamples(values["auroc"], areas[~np.isnan(areas)]),
+        "accuracy": _of_resamples(values["accuracy"], shares),
+    }
+
+
+def _of_resamples(value: float, drawn: Floats) -> Estimate:
+    low, high = np.quantile(drawn, LEVELS)
+    return Estimate(value, float(low), float(high))
+
+
+def _rounded(value: Any) -> float | None:
+    """Six significant digits; what has no number has None, because NaN is no JSON."""
+    return None if value is None or math.isnan(value) else float(f"{value:.6g}")

@@ -38,7 +38,7 @@ def precisions(bundle: Path, seconds: float) -> None:
 @click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="For each side of a comparison.")
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
 def runtime(seconds: float, out: Path | None) -> None:
-    """The runtime beside PyTorch, OpenVINO's benchmark_app, a plain loop, and the bound of the machine."""
+    """The runtime beside PyTorch, Ultralytics' predictor, OpenVINO's benchmark_app, a plain loop, and the bound of the machine."""
     from benchmarks.runtime import compare
 
     compare(seconds, out)
@@ -56,6 +56,45 @@ def explain(images: Path, bundle: Path, checkpoint: Path, out: Path | None) -> N
     from benchmarks.explain import compare
 
     compare(images, bundle, checkpoint, out)
+
+
+@main.command("train")
+@click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True, help="For each of loader, step, and both.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def train(seconds: float, device: str, out: Path | None) -> None:
+    """Whether the loader keeps up with the step of training."""
+    from benchmarks.train import compare
+
+    compare(seconds, device, out)
+
+
+@main.command("latency")
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), required=True, help="New folder for what bcd-edge benchmark writes.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the tables into this Markdown file.")
+def latency(bundle: Path, keep: Path, out: Path | None) -> None:
+    """`bcd-edge benchmark` over cpu, openvino, fp32 and int8, and LoadGen's figures beside ours."""
+    from benchmarks.latency import compare
+
+    compare(bundle, keep, out)
+
+
+@main.command("all")
+@click.argument("images", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--bundle", required=True, type=click.Path(path_type=Path, exists=True), help="With the variants fp32 and int8.")
+@click.option(
+    "--checkpoint", required=True, type=click.Path(path_type=Path, exists=True), help="best.pt of the run that the bundle was exported from."
+)
+@click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="For each side of a comparison.")
+@click.option("--device", default="cpu", show_default=True, help="Of training: cpu or cuda.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the tables into this Markdown file.")
+@click.pass_context
+def everything(ctx: click.Context, images: Path, bundle: Path, checkpoint: Path, seconds: float, device: str, out: Path | None) -> None:
+    """`runtime`, `train` and `explain`, one after the other."""
+    ctx.invoke(runtime, seconds=seconds, out=out)
+    ctx.invoke(train, seconds=2 * seconds, device=device, out=out)
+    ctx.invoke(explain, images=images, bundle=bundle, checkpoint=checkpoint, out=out)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from bcd_edge.backends import Options
 from bcd_edge.bundle import Bundle
 from bcd_edge.outputs import csv as csv_output
 from bcd_edge.synthetic import tissue
+from benchmarks import peers
 from benchmarks.tables import Row, markdown, put, shown
 from benchmarks.turns import medians
 
@@ -46,14 +47,14 @@ def compare(seconds: float, out: Path | None) -> None:
         folder = Path(name)
         files = _pictures(folder / "distinct")
         measures: tuple[Callable[[], list[Row]], ...] = (
-            lambda: _one_image(files[0].read_bytes(), seconds),
+            lambda: _one_image(files[0].read_bytes(), folder, seconds),
             lambda: _benchmark_app(opened, folder, seconds),
             lambda: _stream(opened, folder, files, seconds),
             lambda: _cold_start(files[0]),
             lambda: _memory(folder, files),
         )
         rows = shown(row for measure in measures for row in measure())
-    put(markdown(opened.name, rows), out, "runtime")
+    put(markdown(opened.name, rows, *peers.versions()), out, "runtime")
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -66,32 +67,21 @@ def _pictures(folder: Path) -> list[Path]:
     return files
 
 
-def _one_image(png: bytes, seconds: float) -> list[Row]:
-    """File bytes to probability, warm, one after the other."""
-    import torch
-    from PIL import Image
-    from torchvision.models import resnet50
-    from torchvision.transforms import v2
-
-    network = resnet50(num_classes=2).eval()
-    prepare = v2.Compose([v2.Resize((150, 150)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
-
-    def theirs() -> float:
-        with torch.no_grad():
-            logits = network(prepare(Image.open(io.BytesIO(png)).convert("RGB"))[None])
-            return float(torch.softmax(logits, 1)[0, 1])
-
+def _one_image(png: bytes, folder: Path, seconds: float) -> list[Row]:
+    """File bytes to probability, warm, one after the other, all in turns."""
+    things, missing = peers.of(png, folder)
     with Classifier.load() as classifier:
-        found = medians({"ours": lambda: classifier.classify(png), "theirs": theirs}, seconds)
+        found = medians({"ours": lambda: classifier.classify(png)} | things, seconds)
         ran = classifier.execution
-    return [
-        Row(
-            "one 700 x 460 PNG in memory, warm, beside PyTorch eager FP32 with PIL and torchvision",
-            "6 x faster",
-            f"{found['theirs'] / found['ours']:.1f} x",
-            f"{ran.provider} {ran.precision} {found['ours']:.1f} ms, PyTorch {found['theirs']:.1f} ms",
-        )
-    ]
+    rows = []
+    for name, wanted in (("PyTorch eager", "6 x faster"), ("PyTorch compiled", "faster"), ("Ultralytics' predictor", "faster")):
+        work = f"one 700 x 460 PNG in memory, warm, beside {name} with an FP32 ResNet-50"
+        if name in missing:
+            rows.append(Row(work, wanted, "not measured", missing[name]))
+        else:
+            detail = f"{ran.provider} {ran.precision} {found['ours']:.1f} ms, {name} {found[name]:.1f} ms"
+            rows.append(Row(work, wanted, f"{found[name] / found['ours']:.1f} x", detail))
+    return rows
 
 
 def _benchmark_app(opened: Bundle, folder: Path, seconds: float) -> list[Row]:

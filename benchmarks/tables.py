@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from bcd_edge import backends, machine
@@ -29,9 +30,9 @@ def shown(rows: Iterable[Row]) -> list[Row]:
 
 
 def markdown(bundle_name: str, rows: Iterable[Row], *more: str) -> str:
-    """The machine and what ran, then the rows. `more` are versions that the runtime does not know of."""
+    """The machine, the date and what ran, then the rows. `more` are versions that the runtime does not know of."""
     versions = [f"{name} {version}" for name, version in backends.versions().items()]
-    head = ", ".join([bundle_name, machine.cpu_name(), f"{machine.cores()} cores", *versions, *more])
+    head = ", ".join([bundle_name, machine.cpu_name(), f"{machine.cores()} cores", f"{date.today():%Y-%m-%d}", *versions, *more])
     lines = [head + ".", "", "| work | wanted | measured | figures |", "|---|---|---|---|"]
     return "\n".join([*lines, *(f"| {row.work} | {row.wanted} | {row.ratio} | {row.detail} |" for row in rows)])
 

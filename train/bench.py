@@ -25,7 +25,12 @@ ROUNDS = 3
 
 
 def bench(name: str, size: int, batch_size: int, seconds: float, *, device: str, workers: int, compiled: bool) -> None:
-    """Prints images per second of the loader alone, of the step on one batch that is there already, and of both.
+    """Prints what `rates` measures."""
+    _show(rates(name, size, batch_size, seconds, device=device, workers=workers, compiled=compiled), device_named(device))
+
+
+def rates(name: str, size: int, batch_size: int, seconds: float, *, device: str, workers: int, compiled: bool) -> dict[str, float]:
+    """Images per second of the loader alone, of the step on one batch that is there already, and of both.
 
     A B C A B C: each is measured in `ROUNDS` turns and the median is quoted, because a machine's speed drifts.
     """
@@ -40,13 +45,18 @@ def bench(name: str, size: int, batch_size: int, seconds: float, *, device: str,
     measures["loader alone"] = lambda: _touch(next(stream))
     measures["step alone"] = lambda: training.step(iter([ready]))
     measures["both"] = lambda: training.step(stream)
-    rates: dict[str, list[float]] = {what: [] for what in measures}
+    found: dict[str, list[float]] = {what: [] for what in measures}
     for one in measures.values():
         one()  # compiles, allocates, starts workers
     for _ in range(ROUNDS):
         for what, one in measures.items():
-            rates[what].append(batch_size * _per_second(one, seconds / ROUNDS, where))
-    _show({what: float(np.median(values)) for what, values in rates.items()}, where)
+            found[what].append(batch_size * _per_second(one, seconds / ROUNDS, where))
+    return {what: float(np.median(values)) for what, values in found.items()}
+
+
+def added(rate: dict[str, float]) -> float:
+    """Which share of the step the loader adds."""
+    return rate["step alone"] / rate["both"] - 1
 
 
 def _images(size: int) -> Images:
@@ -84,7 +94,7 @@ def _show(rate: dict[str, float], where: torch.device) -> None:
     for what, value in rate.items():
         table.add_row(what, f"{value:,.0f}")
     console.print(table)
-    cost = rate["step alone"] / rate["both"] - 1
+    cost = added(rate)
     verdict = "within" if cost <= LIMIT else "more than"
     console.print(f"The loader adds {cost:+.1%} to the step on {where.type}, {verdict} the {LIMIT:.0%} it may.")
     if cost > LIMIT:

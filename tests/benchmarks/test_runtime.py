@@ -27,4 +27,4 @@ def test_the_table_is_put_between_its_marks(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_documents_table_is_there() -> None:
     text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text(encoding="utf-8")
-    assert text.partition(START)[2].partition(END)[0].count("\n|") == 8
+    assert text.partition(START)[2].partition(END)[0].count("\n|") >= 8

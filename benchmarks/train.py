@@ -1,0 +1,30 @@
+"""Does the loader keep up with the step of training?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from benchmarks.peers import versions
+from benchmarks.tables import Row, markdown, put, shown
+from train.bench import LIMIT, added, rates
+
+NETWORK: Final = "resnet50"
+SIZE: Final = 150
+BATCH: Final = 32
+WORKERS: Final = 2
+
+
+def compare(seconds: float, device: str, out: Path | None) -> None:
+    """Measures the loader, the step, and both in turns; puts the table between the marks `train` of `out`.
+
+    Args:
+        seconds: for each of the three.
+        device: as `python -m train bench` takes it.
+        out: a Markdown file.
+    """
+    found = rates(NETWORK, SIZE, BATCH, seconds, device=device, workers=WORKERS, compiled=False)
+    detail = ", ".join(f"{what} {value:,.0f} images/s" for what, value in found.items())
+    work = f"what the loader adds to a step of {NETWORK} at {SIZE} pixels, batch {BATCH}, {WORKERS} workers, on {device}"
+    rows = shown([Row(work, f"at most {LIMIT:.0%}", f"{added(found):+.1%}", detail)])
+    put(markdown(f"{NETWORK} in training", rows, *versions()), out, "train")

@@ -26,16 +26,20 @@ class CsvOutput:
         self._writer.writeheader()
 
     def write(self, record: Record) -> None:
-        row: dict[str, Any] = record.as_dict()
-        for nested in ("timing_ms", "execution"):
-            row.update({f"{nested}.{key}": value for key, value in (row.pop(nested) or {}).items()})
-        row["reasons"] = "; ".join(record.reasons)
-        row = {key: _writable(value) if isinstance(value, str) else value for key, value in row.items()}
-        self._writer.writerow(row)
+        self._writer.writerow(row(record.as_dict()))
         self._stream.flush()
 
     def close(self) -> None:
         self._stream.flush()
+
+
+def row(record: dict[str, Any]) -> dict[str, Any]:
+    """A record's plain values by column."""
+    cells = dict(record)
+    for nested in ("timing_ms", "execution"):
+        cells |= {f"{nested}.{key}": value for key, value in (cells.pop(nested) or {}).items()}
+    cells["reasons"] = "; ".join(record["reasons"])
+    return {key: _writable(value) if isinstance(value, str) else value for key, value in cells.items()}
 
 
 def _writable(text: str) -> str:

@@ -1,0 +1,365 @@
+"""`bcd-edge watch`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bcd_edge.cli._options import is_quiet, log_options, model_options, speed_options
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from bcd_edge.watch.settings import Requests, Settings, Tally
+
+
+class WatchGroup(click.Group):
+    """`watch INBOX` is a command of its own; where the first word names a command below it, that one runs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[__name__] = list(args)
+        if args and args[0] in self.commands:
+            ctx.args = args
+            return args
+        ctx.allow_interspersed_args = True  # a group's options come first; those of a plain command come anywhere
+        return click.Command.parse_args(self, ctx, args or ["--help"])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if not ctx.args:
+            return click.Command.invoke(self, ctx)
+        name, command, rest = self.resolve_command(ctx, ctx.args)
+        assert command is not None
+        with command.make_context(name, rest, parent=ctx) as inner:
+            return command.invoke(inner)
+
+
+def results_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.argument("results", type=click.Path(path_type=Path, file_okay=False))(function)
+
+
+pseudonyms = click.option("--pseudonymise", is_flag=True, help="Hashes for the names of files and patients.")
+
+
+@click.group(cls=WatchGroup, subcommand_metavar="", options_metavar="[OPTIONS]")
+@click.argument("inbox", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the results, on a disk of this computer.")
+@click.option("--once", is_flag=True, help="End when everything there is answered.")
+@click.option("--after", type=click.Choice(["keep", "move", "delete"]), default="keep", show_default=True, help="What becomes of an answered image.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Take only these.  [default: names that end as an image's]")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Do not take these.")
+@click.option("--poll", is_flag=True, help="Only look through the folder; for network shares.")
+@click.option("--scan", default="10s", show_default=True, metavar="TIME", help="Pause between two looks through the whole folder.")
+@click.option("--settle", default="2s", show_default=True, metavar="TIME", help="A file must hold still for so long.")
+@click.option("--tries", type=click.IntRange(1), default=5, show_default=True, help="Of a file, before it goes to quarantine.")
+@click.option("--retry-after", default="2s", show_default=True, metavar="TIME", help="Pause before the second try; doubles each time.")
+@click.option("--provider-tries", type=click.IntRange(1), default=10, show_default=True, help="Of the provider in a row, before the watcher ends.")
+@click.option("--min-free", default="500MB", show_default=True, metavar="SIZE", help="Take nothing when the disk has less left.")
+@click.option("--patients", metavar="PATTERN", help="breakhis, or a regular expression with (?P<patient>...) and maybe (?P<slide>...).")
+@click.option("--reprocess", is_flag=True, help="Classify again what only another bundle has answered.")
+@click.option("--explain", is_flag=True, help="An overlay for every image, after its answer; needs bcd-edge[explain].")
+@pseudonyms
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics.  [default: no]")
+@click.option("--metrics-address", default="127.0.0.1", show_default=True, help="Where they are served.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
+@model_options
+@speed_options
+@log_options
+@click.pass_context
+def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: str, **asked: Any) -> None:
+    """Classify every image that arrives in a folder, once, and keep on.
+
+    Each gets a JSON record below RESULTS, a row in a CSV of the day, and a place on summary.html. Nothing is lost or
+    answered twice when the computer stops at any moment. See: bcd-edge watch COMMAND --help
+
+    Exit code: 0 stopped when asked, or with --once everything is answered; 1 with --once, some got no answer; 2 usage, or
+    another watcher has RESULTS; 3 bundle refused; 4 provider unavailable or failing on and on; 5 results not written.
+
+    \b
+    Examples:
+      bcd-edge watch inbox/ --out results/
+      bcd-edge watch inbox/ --out results/ --after move --patients breakhis
+      bcd-edge watch //server/scans --out results/ --poll
+      bcd-edge watch status results/
+    """
+    import os
+    from contextlib import nullcontext
+
+    from bcd_edge.explain._fit import require_package
+    from bcd_edge.watch.metrics import served
+    from bcd_edge.watch.session import watch
+    from bcd_edge.watch.settings import Requests, Tally
+
+    settings = _settings(asked)
+    if settings.overlay:
+        require_package()
+    os.umask(0o077)
+    requests, tally = Requests(), Tally()
+    screen = not is_quiet(ctx)
+    with (
+        served(tally, metrics_port, metrics_address) if metrics_port else nullcontext(),
+        _heeded(requests),
+        _shown(tally) if screen else nullcontext(),
+    ):
+        watch(settings, requests, tally, lambda: _reread(ctx))
+    if settings.once and (tally.waiting or tally.setbacks["quarantined"]):
+        click.echo(f"Without an answer: {tally.waiting + tally.setbacks['quarantined']}. See: bcd-edge watch report {settings.results}", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _settings(asked: dict[str, Any]) -> Settings:
+    import importlib.util
+
+    from bcd_edge.cli.explain import seconds
+    from bcd_edge.errors import UsageError
+    from bcd_edge.watch.patients import compile_pattern
+    from bcd_edge.watch.settings import Settings
+
+    inbox = Path(asked["inbox"]).resolve()
+    if asked["once"] and not inbox.is_dir():
+        raise UsageError(f"There is no folder {inbox}; name the one that is to be watched.")
+    model = {name: asked[name] for name in ("provider", "device", "precision", "threshold", "batch", "threads", "inferences")}
+    return Settings(
+        inbox=inbox,
+        results=Path(asked["out"]).resolve(),
+        model={"path": asked["bundle_path"], **model},
+        include=asked["include"],
+        exclude=asked["exclude"],
+        settle_s=seconds(asked["settle"]),
+        scan_s=seconds(asked["scan"]),
+        events=not asked["poll"] and importlib.util.find_spec("watchfiles") is not None,
+        tries=asked["tries"],
+        retry_s=seconds(asked["retry_after"]),
+        provider_tries=asked["provider_tries"],
+        after=asked["after"],
+        patients=compile_pattern(asked["patients"]) if asked["patients"] else None,
+        pseudonymise=asked["pseudonymise"],
+        overlay=asked["explain"],
+        min_free=size(asked["min_free"]),
+        once=asked["once"],
+        reprocess=asked["reprocess"],
+    )
+
+
+def size(text: str) -> int:
+    """`500MB`, `2 GB`, `0` to bytes; 1 kB is 1000.
+
+    Raises:
+        UsageError: something else.
+    """
+    import re
+
+    from bcd_edge.errors import UsageError
+
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", text.lower())
+    if not found:
+        raise UsageError(f"{text!r} is no size; write for example 500MB or 2GB.")
+    return int(float(found[1]) * 1000 ** " kmgt".index(found[2] or " "))
+
+
+def _reread(ctx: click.Context) -> Settings:
+    """The same command line with the configuration file as it is now.
+
+    Raises:
+        UsageError: something in it cannot be honoured.
+    """
+    from bcd_edge.cli import _config
+    from bcd_edge.errors import UsageError
+
+    above = ctx.parent
+    assert above is not None
+    assert isinstance(above.command, click.Group)
+    try:
+        above.default_map = _config.defaults(above.params.get("config"), above.command, above, ctx.info_name)
+        fresh = ctx.command.make_context(ctx.info_name, list(ctx.meta[__name__]), parent=above)
+        return _settings(fresh.params)
+    except click.ClickException as error:
+        raise UsageError(error.format_message()) from None
+
+
+@contextmanager
+def _heeded(requests: Requests) -> Iterator[None]:
+    """SIGTERM and Ctrl-C finish what is in flight, a second one ends at once; SIGHUP reads the configuration again."""
+    import signal
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+        requests.ask(stop=True)
+
+    signals = {signal.SIGTERM: stop, signal.SIGINT: stop}
+    if hasattr(signal, "SIGHUP"):
+        signals[signal.SIGHUP] = lambda number, frame: requests.ask(reload=True)
+    before = {number: signal.signal(number, heed) for number, heed in signals.items()}
+    try:
+        yield
+    finally:
+        for number, heed in before.items():
+            signal.signal(number, heed)
+
+
+@contextmanager
+def _shown(tally: Tally) -> Iterator[None]:
+    """Rate and backlog on the last line of a terminal; log lines go above it."""
+    import logging
+    import sys
+
+    from rich.console import Console
+    from rich.status import Status
+    from rich.text import Text
+
+    class Line:
+        def __rich__(self) -> Text:
+            counts = ", ".join(f"{tally.decisions[name]:,} {name}" for name in ("benign", "malignant", "review"))
+            return Text(f"{tally.state}; {tally.rate:.1f} images/s, {tally.waiting:,} waiting; {counts}")
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    handlers = [handler for handler in logging.getLogger("bcd_edge").handlers if isinstance(handler, logging.StreamHandler)]
+    with Status(Line(), console=Console(file=sys.stderr), refresh_per_second=2):
+        for handler in handlers:
+            handler.setStream(sys.stderr)  # rich's own while it draws
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                handler.setStream(sys.__stderr__)
+
+
+@command.command()
+@results_argument
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def status(results: Path, as_json: bool) -> None:
+    """Say whether a watcher is at work on RESULTS, and how it stands.
+
+    Exit code: 0 at work, and nothing needs a person; 1 not at work, not heard of for two minutes, or files are in quarantine.
+    """
+    import json
+    import time
+
+    from bcd_edge.watch import report
+    from bcd_edge.watch.lock import heartbeat, holder, is_locked
+
+    with _journal(results) as db:
+        counts = report.counts(db)
+    running, said = is_locked(results), heartbeat(results)
+    age = max(0.0, time.time() - (results / "heartbeat.json").stat().st_mtime) if said else None
+    if as_json:
+        click.echo(json.dumps({"running": running, "heartbeat_age_s": age, "heartbeat": said, "counts": counts}, indent=1))
+    else:
+        doing = f"{said.get('state', 'starting')}, {said.get('rate', 0):.1f} images/s" if running else "no watcher is at work"
+        click.echo(f"{doing} ({holder(results)})" if said else doing)
+        if running and age is not None:
+            click.echo(f"last heard of {age:.0f} s ago")
+        click.echo(", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    if not running or age is None or age > 120 or counts["quarantined"]:
+        raise click.exceptions.Exit(1)
+
+
+@command.command()
+@results_argument
+@click.option("--day", metavar="YYYY-MM-DD", help="Images of this day.  [default: the latest 20]")
+@pseudonyms
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON: days, patients, images, and what got no answer.")
+def report(results: Path, day: str | None, pseudonymise: bool, as_json: bool) -> None:
+    """Tell what was answered, patient by patient, and what got no answer."""
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from bcd_edge.watch import report as told
+    from bcd_edge.watch.results import naming
+
+    with _journal(results) as db:
+        shown = naming(db, pseudonymise=pseudonymise)
+        parts: dict[str, list[dict[str, Any]]] = {
+            "days": [asdict(one) for one in told.days(db)],
+            "patients": [asdict(one) | {"name": shown(one.name)} for one in told.patients(db)],
+            "images": [
+                asdict(one) | {"path": shown(one.path), "same_as": one.same_as and shown(one.same_as), "patient": one.patient and shown(one.patient)}
+                for one in told.names(db, -1 if day or as_json else 20, day)
+            ],
+            "troubles": [asdict(one) | {"path": shown(one.path)} for one in told.troubles(db)],
+        }
+    if as_json:
+        click.echo(json.dumps(parts, indent=1))
+        return
+    console = Console(markup=False, highlight=False)
+    for title, rows in parts.items():
+        if rows:
+            console.print(_table(title, rows))
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    heads = {
+        "days": ("day", "benign", "malignant", "review", "linked"),
+        "patients": ("name", "decision", "p_malignant", "images", "slides", "malignant", "review"),
+        "images": ("path", "decision", "p_malignant", "answered"),
+        "troubles": ("path", "state", "tries", "reason"),
+    }[title]
+    table = Table(*heads, box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    for row in rows:
+        cells = {head: f"{value:.3f}" if isinstance(value := row[head], float) else str(value) for head in heads}
+        if "answered" in cells:
+            cells["answered"] = cells["answered"][:19].replace("T", " ")
+        table.add_row(*cells.values())
+    return table
+
+
+@command.command()
+@results_argument
+@click.argument("globs", nargs=-1, metavar="[GLOB]...")
+def retry(results: Path, globs: tuple[str, ...]) -> None:
+    """Have files that are in quarantine tried again, all of them or those that match; also while a watcher is at work."""
+    from bcd_edge.watch.report import retry as again
+
+    with _journal(results) as db:
+        count = again(db, globs)
+    click.echo(f"{count} to be tried again" + (" as soon as a watcher is at work." if count else "."))
+
+
+@command.command()
+@results_argument
+def verify(results: Path) -> None:
+    """Check that everything that is done has its files, and that they are what was written.
+
+    Exit code: 0 it is so, 1 something is missing or was changed.
+    """
+    from bcd_edge.outputs import printable
+    from bcd_edge.watch.lock import is_locked
+    from bcd_edge.watch.verify import verify as check
+
+    with _journal(results) as db:
+        verdict = check(db, results, running=is_locked(results))
+    for sentence in verdict.problems:
+        click.echo(printable(sentence), err=True)
+    for name in verdict.strays:
+        click.echo(f"written just before a stop, and not in the journal: {name}")
+    if verdict.problems:
+        click.echo(f"{len(verdict.problems)} problems among {verdict.done:,} images.", err=True)
+        raise click.exceptions.Exit(1)
+    click.echo(f"fine: {verdict.done:,} images done, {verdict.moved:,} inputs moved")
+
+
+@contextmanager
+def _journal(results: Path) -> Iterator[sqlite3.Connection]:
+    """The journal of a folder of results, for reading beside a watcher.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from contextlib import closing
+
+    from bcd_edge.errors import UsageError
+    from bcd_edge.watch.journal import NAME, connect
+
+    if not (results / NAME).is_file():
+        raise UsageError(f"{results} is no folder of results: it has no {NAME}; give the folder that was --out of bcd-edge watch.")
+    with closing(connect(results / NAME)) as db:
+        yield db

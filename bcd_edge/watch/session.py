@@ -1,0 +1,113 @@
+"""A watcher from start to end: the lock, what is opened and closed in which order, and the configuration read again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import closing
+
+from bcd_edge.classifier import Classifier
+from bcd_edge.errors import BcdEdgeError, UsageError
+from bcd_edge.watch.batch import Batch
+from bcd_edge.watch.folder import Folder
+from bcd_edge.watch.journal import NAME, Journal
+from bcd_edge.watch.lock import locked
+from bcd_edge.watch.results import Results, naming
+from bcd_edge.watch.service import Watcher
+from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
+from bcd_edge.watch.upkeep import Upkeep
+
+log = logging.getLogger(__name__)
+
+
+def watch(settings: Settings, requests: Requests, tally: Tally, reread: Callable[[], Settings], clock: Clock | None = None) -> None:
+    """Watches until it is asked to stop, or with `once` until everything is answered.
+
+    Args:
+        settings: how.
+        requests: asked by signals.
+        tally: filled while it goes on.
+        reread: gives the settings anew, when that is asked.
+        clock: another one, for a test.
+
+    Raises:
+        BcdEdgeError: it could not start, or had to give up; what was answered is written down.
+    """
+    clock = clock or Clock()
+    make_results(settings)
+    started = clock.text()
+    with locked(settings.results):
+        classifier = _load(settings)
+        while True:
+            with classifier:
+                classifier = _run(settings, classifier, requests, tally, clock, started)
+            if requests.stop or not requests.reload:
+                return
+            settings, classifier = _again(settings, reread)
+            requests.reloaded()
+
+
+def make_results(settings: Settings) -> None:
+    """The folder of results, for this user alone.
+
+    Raises:
+        UsageError: it and the inbox lie in each other.
+    """
+    inbox, results = settings.inbox, settings.results
+    if inbox.is_relative_to(results) or results.is_relative_to(inbox):
+        raise UsageError(f"The results {results} and the inbox {inbox} must not lie in each other; give another --out.")
+    if not results.exists():
+        results.mkdir(mode=0o700, parents=True)
+    elif os.name == "posix" and results.stat().st_mode & 0o077:
+        log.warning("%s can be entered by other users of this computer; to keep them out: chmod 700 %s", results, results)
+
+
+def _load(settings: Settings) -> Classifier:
+    classifier = Classifier.load(**settings.model, purpose="throughput")
+    for sentence in classifier.warnings:
+        log.warning(sentence)
+    return classifier
+
+
+def _again(old: Settings, reread: Callable[[], Settings]) -> tuple[Settings, Classifier]:
+    """New settings and what classifies with them; the old ones where something is wrong with the new."""
+    try:
+        new = reread()
+        if new.results != old.results:
+            raise UsageError(f"--out cannot be changed from {old.results} while it is watched into; start again.")
+        make_results(new)
+        classifier = _load(new)
+    except BcdEdgeError as error:
+        log.error("The configuration is not changed: %s", error)
+        return old, _load(old)
+    log.warning("The configuration was read again.")
+    return new, classifier
+
+
+def _run(settings: Settings, classifier: Classifier, requests: Requests, tally: Tally, clock: Clock, started: str) -> Classifier:
+    """One run; returns what classified last, which may have been started anew."""
+    with (
+        closing(Journal(settings.results / NAME, classifier.bundle.sha256)) as journal,
+        Folder(settings.inbox, include=settings.include, exclude=settings.exclude, scan_s=settings.scan_s, events=settings.events) as folder,
+    ):
+        shown = naming(journal.connection, pseudonymise=settings.pseudonymise)
+        journal.begin(classifier.bundle.name, classifier.rule, clock.now(), settings.settle_s, clock.text())
+        if settings.reprocess and (count := journal.reprocess(clock.now())):
+            log.warning("%d files that only another bundle has answered are classified again.", count)
+        with closing(Results(settings.results, shown if settings.pseudonymise else None)) as results:
+            results.mend(journal)
+            upkeep = Upkeep(settings, journal, folder, tally, clock, shown, started)
+            batch = Batch(settings, journal, results, upkeep, requests, tally, clock, shown)
+            watcher = Watcher(settings, classifier, journal, batch, folder, upkeep, requests, tally, clock, shown)
+            ran = classifier.execution
+            log.info("Watching %s: %s %s on %s, results in %s.", settings.inbox, ran.bundle, ran.precision, ran.provider, settings.results)
+            state = "stopped"
+            try:
+                watcher.run()
+            except BcdEdgeError as error:
+                state = f"ended: {error}"
+                raise
+            finally:
+                upkeep.finish(state)
+            return watcher.classifier

@@ -78,3 +78,9 @@ class Record:
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, the keys in the documented order."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Record:
+        """What `as_dict` made, also after it went through JSON."""
+        timing = plain["timing_ms"] and Timing(**plain["timing_ms"])
+        return cls(**plain | {"reasons": tuple(plain["reasons"]), "timing_ms": timing, "execution": Execution(**plain["execution"])})

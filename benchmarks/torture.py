@@ -82,7 +82,7 @@ def accounts(results: Path, wanted: set[str], *, only: bool = True) -> str:
     """
     with closing(sqlite3.connect(results / "journal.sqlite3")) as journal:
         rows = Counter(row[0] for row in journal.execute("SELECT sha256 FROM images WHERE state = 'done'"))
-    records = [json.loads(file.read_text(encoding="utf-8")) for file in (results / "records").rglob("*.*")]
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in (results / "records").rglob("*.json")]
     listed = [row for file in (results / "daily").iterdir() for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())]
     answers = {
         "rows": rows,

@@ -42,14 +42,28 @@ def write(ask: Ask, size: Input, record: Record, data: bytes, out: Path, explain
         InputError: the bytes are not those that the record speaks of, or are no image.
         OSError: a file could not be written; there is no half one.
     """
+    one = explained(ask, size, record, data, explainer, settings)
+    stem = f"{os.fsencode(Path(_name(record)).stem)[:LONGEST_STEM].decode(errors='ignore')}-{str(record.sha256)[:8]}"
+    beside_and_renamed(out / f"{stem}.png", one.png)
+    beside_and_renamed(out / f"{stem}.json", numbers(one))
+    return one
+
+
+def explained(ask: Ask, size: Input, record: Record, data: bytes, explainer: str, settings: Settings) -> Explained:
+    """Explains one classified image and draws its overlay; see `write`."""
     image = imaging.decode(data)
     found = explain(ask, imaging.fit(image, size), explainer, settings)
-    name = "stdin" if record.source == "-" else Path(record.source).name
-    overlay = cv2.imencode(".png", draw(image, found, printable(name))[..., ::-1])[1].tobytes()
-    stem = f"{os.fsencode(Path(name).stem)[:LONGEST_STEM].decode(errors='ignore')}-{str(record.sha256)[:8]}"
-    beside_and_renamed(out / f"{stem}.png", overlay)
-    beside_and_renamed(out / f"{stem}.json", json.dumps({"record": record.as_dict(), "explanation": found.as_dict()}, indent=1).encode())
+    overlay = cv2.imencode(".png", draw(image, found, printable(_name(record)))[..., ::-1])[1].tobytes()
     return Explained(record, found, overlay)
+
+
+def numbers(one: Explained) -> bytes:
+    """A record and its explanation as JSON."""
+    return json.dumps({"record": one.record.as_dict(), "explanation": one.explanation.as_dict()}, indent=1).encode()
+
+
+def _name(record: Record) -> str:
+    return "stdin" if record.source == "-" else Path(record.source).name
 
 
 def unchanged(source: Path | bytes, record: Record) -> bytes:

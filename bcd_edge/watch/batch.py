@@ -25,6 +25,7 @@ BATCH_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
 # Inputs that could not be moved or deleted are tried again after so long.
 PUT_AWAY_AGAIN_S: Final = 60.0
+FAILURES_A_TURN: Final = 3
 
 
 class Batch:
@@ -47,6 +48,8 @@ class Batch:
         self._setbacks: list[Setback] = []
         self._began = 0.0
         self._put_away_at = 0.0
+        self._beyond = 0
+        self._stuck = ""
 
     def add(self, answer: Answer) -> None:
         """An answer that is to be written down."""
@@ -88,17 +91,24 @@ class Batch:
         if only_if_due and self.clock.now() < self._put_away_at:
             return
         self._put_away_at = self.clock.now() + PUT_AWAY_AGAIN_S
-        while unsettled := self.journal.unsettled(BATCH):
+        failures = 0
+        while failures < FAILURES_A_TURN and (unsettled := self.journal.unsettled(self._beyond, BATCH)):
             done: list[tuple[int, str | None]] = []
             for one in unsettled:
                 try:
-                    done.append((one.rowid, moves.put_away(one, self.settings.inbox, self.results.root)))
+                    done.append((one.rowid, moves.put_away(one, self.settings.inbox, self.settings.results)))
                 except OSError as error:
-                    log.warning("%s is answered, but could not be put away (%s); trying again.", self.shown(one.look.path), error.strerror)
-                    break
+                    failures += 1
+                    self._say_stuck(one.look.path, str(error.strerror))
+            self._beyond = unsettled[-1].rowid
             self.persist(partial(self.journal.settle, done))
-            if len(done) < len(unsettled):
-                break
+        if failures < FAILURES_A_TURN:
+            self._beyond = 0  # the next turn tries everything that is left
+
+    def _say_stuck(self, path: str, why: str) -> None:
+        if why != self._stuck:
+            log.warning("%s is answered, but could not be put away (%s); it is tried again every minute.", self.shown(path), why)
+            self._stuck = why
 
     def persist(self, work: Callable[[], Result]) -> Result:
         """Does what writes to the disk, as often as it takes; everything else waits meanwhile, and nothing is lost.

@@ -74,3 +74,13 @@ class Unsettled:
     sha256: str
     after: str
     target: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An answered image without its overlay: where it lies in the inbox, or below the results as `target`."""
+
+    sha256: str
+    path: str
+    target: str | None
+    record: dict[str, Any]

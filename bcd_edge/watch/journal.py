@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from bcd_edge.bundle import Decision
 from bcd_edge.errors import OutputError
-from bcd_edge.watch.entries import Answer, File, Setback, Unsettled
+from bcd_edge.watch.entries import Answer, File, Setback, Unsettled, Wanted
 from bcd_edge.watch.folder import Look
 
 NAME: Final = "journal.sqlite3"
@@ -49,7 +49,7 @@ MIGRATIONS: Final = (
     CREATE INDEX names_path ON names (path);
     CREATE INDEX names_day ON names (day);
     CREATE INDEX names_patient ON names (patient) WHERE patient IS NOT NULL;
-    CREATE INDEX names_unsettled ON names (answered_at) WHERE settled = 0;
+    CREATE INDEX names_unsettled ON names (settled) WHERE settled = 0;
     CREATE TABLE days (day TEXT PRIMARY KEY, bytes INTEGER, benign INTEGER, malignant INTEGER, review INTEGER, linked INTEGER);
     """,
 )
@@ -217,9 +217,13 @@ class Journal:
             for setback in setbacks:
                 _note_setback(db, setback, self.bundle_sha256, at)
 
-    def unsettled(self, limit: int) -> list[Unsettled]:
-        """Answered inputs that are to be moved or deleted, the oldest first."""
-        rows = self._db.execute("SELECT rowid, * FROM names WHERE settled = 0 ORDER BY answered_at LIMIT ?", (limit,)).fetchall()
+    def unsettled(self, beyond: int, limit: int) -> list[Unsettled]:
+        """Answered inputs that are to be moved or deleted, by rowid `beyond` one; none is deleted before its overlay is drawn."""
+        rows = self._db.execute(
+            """SELECT names.rowid, names.* FROM names JOIN images USING (sha256, bundle_sha256)
+               WHERE settled = 0 AND names.rowid > ? AND (after = 'move' OR overlay IS NOT 'wanted') ORDER BY names.rowid LIMIT ?""",
+            (beyond, limit),
+        ).fetchall()
         return [
             Unsettled(
                 row["rowid"],
@@ -243,14 +247,22 @@ class Journal:
         states = "'seen', 'failed', 'quarantined'" if retries else "'seen', 'failed'"
         return int(self._db.execute(f"SELECT COUNT(*) FROM files WHERE due IS NOT NULL AND state IN ({states})").fetchone()[0])
 
-    def overlays(self, limit: int) -> list[tuple[str, dict[str, Any], str]]:
-        """Content hash, record and path of images of this bundle whose overlay is still to be drawn."""
-        rows = self._db.execute(
-            """SELECT images.sha256, images.record, names.path FROM images JOIN names USING (sha256, bundle_sha256)
-               WHERE overlay = 'wanted' AND bundle_sha256 = ? GROUP BY images.sha256 ORDER BY ended_at LIMIT ?""",
-            (self.bundle_sha256, limit),
-        )
-        return [(row["sha256"], json.loads(row["record"]), os.fsdecode(row["path"])) for row in rows]
+    def overlay_wanted(self) -> Wanted | None:
+        """The image of this bundle that has waited longest for its overlay."""
+        row = self._db.execute(
+            """SELECT images.sha256, path, CASE settled WHEN 1 THEN target END AS place, record
+               FROM images JOIN names USING (sha256, bundle_sha256)
+               WHERE overlay = 'wanted' AND bundle_sha256 = ? ORDER BY ended_at, place IS NULL LIMIT 1""",
+            (self.bundle_sha256,),
+        ).fetchone()
+        if row is None:
+            return None
+        return Wanted(row["sha256"], os.fsdecode(row["path"]), os.fsdecode(row["place"]) if row["place"] else None, json.loads(row["record"]))
+
+    def want_no_overlays(self) -> None:
+        """Those that an earlier run did not come to are not wanted any more."""
+        with self._transaction() as db:
+            db.execute("UPDATE images SET overlay = NULL WHERE overlay = 'wanted'")
 
     def note_overlay(self, sha256: str, path: str) -> None:
         """Where an overlay lies, below the results; or a sentence why there is none."""

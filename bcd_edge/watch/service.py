@@ -20,6 +20,7 @@ from bcd_edge.watch.entries import Answer, File, Setback
 from bcd_edge.watch.folder import Folder
 from bcd_edge.watch.intake import Content, read
 from bcd_edge.watch.journal import Journal
+from bcd_edge.watch.overlays import Overlays
 from bcd_edge.watch.results import result_bytes
 from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
 from bcd_edge.watch.upkeep import Upkeep
@@ -47,6 +48,7 @@ class Watcher:
         classifier: Classifier,
         journal: Journal,
         batch: Batch,
+        overlays: Overlays,
         folder: Folder,
         upkeep: Upkeep,
         requests: Requests,
@@ -54,7 +56,7 @@ class Watcher:
         clock: Clock,
         shown: Callable[[str], str],
     ) -> None:
-        self.settings, self.classifier, self.journal, self.batch, self.folder = settings, classifier, journal, batch, folder
+        self.settings, self.classifier, self.journal, self.batch, self.overlays, self.folder = settings, classifier, journal, batch, overlays, folder
         self.upkeep, self.requests, self.tally, self.clock, self.shown = upkeep, requests, tally, clock, shown
         self._readers = ThreadPoolExecutor(READERS, "bcd-edge read")
         self._in_hand: dict[str, tuple[File, str]] = {}  # path to what was taken, and when
@@ -72,15 +74,18 @@ class Watcher:
         try:
             while not self.requests.anything:
                 self._keep_up()
+                explaining = False
                 if self.upkeep.low:
                     self.upkeep.say("the disk is nearly full: waiting for room")
                 elif self.journal.is_due(self.clock.now()):
+                    self.overlays.busy()
                     self.upkeep.say("classifying")
                     self._round()
                     continue
                 else:
-                    self.upkeep.say(self.folder.problem or "waiting for images")
-                if self.settings.once and self._is_drained():
+                    explaining = self.overlays.advance()
+                    self.upkeep.say("explaining" if explaining else self.folder.problem or "waiting for images")
+                if self.settings.once and not explaining and self._is_drained():
                     break
                 self.requests.pause(min(IDLE_S, self.settings.settle_s / 4))
         finally:

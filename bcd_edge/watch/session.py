@@ -13,6 +13,7 @@ from bcd_edge.watch.batch import Batch
 from bcd_edge.watch.folder import Folder
 from bcd_edge.watch.journal import NAME, Journal
 from bcd_edge.watch.lock import locked
+from bcd_edge.watch.overlays import Overlays
 from bcd_edge.watch.results import Results, naming
 from bcd_edge.watch.service import Watcher
 from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
@@ -99,7 +100,8 @@ def _run(settings: Settings, classifier: Classifier, requests: Requests, tally: 
             results.mend(journal)
             upkeep = Upkeep(settings, journal, folder, tally, clock, shown, started)
             batch = Batch(settings, journal, results, upkeep, requests, tally, clock, shown)
-            watcher = Watcher(settings, classifier, journal, batch, folder, upkeep, requests, tally, clock, shown)
+            overlays = Overlays(settings, journal, clock, shown, batch.put_away)
+            watcher = Watcher(settings, classifier, journal, batch, overlays, folder, upkeep, requests, tally, clock, shown)
             ran = classifier.execution
             log.info("Watching %s: %s %s on %s, results in %s.", settings.inbox, ran.bundle, ran.precision, ran.provider, settings.results)
             state = "stopped"
@@ -109,5 +111,6 @@ def _run(settings: Settings, classifier: Classifier, requests: Requests, tally: 
                 state = f"ended: {error}"
                 raise
             finally:
+                overlays.close()
                 upkeep.finish(state)
             return watcher.classifier

@@ -76,7 +76,7 @@ def _latest(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
     rows = []
     for one in report.names(db, LATEST):
         links = _link(result_path(one.sha256, one.bundle_sha256), "record")
-        if one.overlay and one.overlay.startswith("overlays/"):
+        if one.overlay and one.overlay.startswith("records/"):
             links += " " + _link(one.overlay, "overlay")
         same = f"same as {shown(one.same_as)}" if one.same_as else ""
         rows.append((_word(one.decision), f"{one.p_malignant:.3f}", shown(one.path), same, one.answered, _Html(links)))

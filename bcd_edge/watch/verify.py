@@ -39,7 +39,8 @@ def verify(db: sqlite3.Connection, results: Path, *, running: bool) -> Verdict:
     """
     db.execute("BEGIN")  # one moment's rows, whatever is added meanwhile
     try:
-        strays = set() if running else {path.relative_to(results).as_posix() for path in (results / "records").rglob("*.json")}
+        there = () if running else (path.relative_to(results).as_posix() for path in (results / "records").rglob("*.json"))
+        strays = {path for path in there if not path.endswith(".explanation.json")}
         problems = [f"The journal is damaged: {row[0]}." for row in db.execute("PRAGMA quick_check") if row[0] != "ok"]
         done = 0
         for row in db.execute("SELECT sha256, bundle_sha256, result_sha256, overlay FROM images WHERE state = 'done'"):
@@ -47,7 +48,7 @@ def verify(db: sqlite3.Connection, results: Path, *, running: bool) -> Verdict:
             path = result_path(row[0], row[1])
             strays.discard(path)
             problems += _compare(results, path, row[2])
-            if row[3] and row[3].startswith("overlays/") and not (results / row[3]).is_file():
+            if row[3] and row[3].startswith("records/") and not (results / row[3]).is_file():
                 problems.append(f"{row[3]} is missing.")
         problems += _rows(db, results, running=running)
         targets = db.execute("SELECT DISTINCT target, sha256 FROM names WHERE settled = 1 AND target IS NOT NULL").fetchall()

@@ -97,5 +97,16 @@ def everything(ctx: click.Context, images: Path, bundle: Path, checkpoint: Path,
     ctx.invoke(explain, images=images, bundle=bundle, checkpoint=checkpoint, out=out)
 
 
+@main.command("watch")
+@click.option("--full", is_flag=True, help="The promised sizes; half an hour and 2 GB of the temporary folder. Otherwise small ones.")
+@click.option("--seed", type=click.IntRange(0), default=8, show_default=True, help="Of pictures, moments and behaviours.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def watch(full: bool, seed: int, out: Path | None) -> None:
+    """A watched folder through crashes, bad writers, full disks and more, and what watching costs."""
+    from benchmarks.watch import measure
+
+    measure(out, seed, full=full)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

@@ -29,6 +29,9 @@ from benchmarks.tables import Row
 
 QUICK: Final = ("--provider", "null", "--settle", "300ms", "--scan", "500ms", "--retry-after", "300ms", "--min-free", "0")
 PATIENCE_S: Final = 120.0
+# How long a watcher lives before it is killed: from before it has started to well after.
+LIFE_S: Final = (0.5, 4.0)
+BURSTS: Final = 20
 # prctl(2) and capability.h: without these two, root may not read what its mode forbids either.
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
 
@@ -106,20 +109,15 @@ def crashes(count: int, kills: int, seed: int) -> Row:
     with tempfile.TemporaryDirectory() as name:
         inbox, results = Path(name, "inbox"), Path(name, "results")
         inbox.mkdir()
-        wanted, busy, at = set(), 0, 0
-        for turn in range(kills + 1):
-            for index in range(at, count * (turn + 1) // (kills + 1)):
-                data = picture(seed, index)
-                wanted.add(hashlib.sha256(data).hexdigest())
-                (inbox / f"{index:06}.png").write_bytes(data)
-            at = count * (turn + 1) // (kills + 1)
-            if turn < kills:
-                before = answered(results)
-                with watching(inbox, results, "--after", "move") as process:
-                    time.sleep(draw.uniform(0.5, 3.0))
-                    process.kill()
-                    process.wait()
-                busy += before < answered(results) < at
+        wanted: set[str] = set()
+        busy = 0
+        for turn in range(kills):
+            before, upto = answered(results), count * (turn + 1) // kills
+            with watching(inbox, results, "--after", "move") as process:
+                _bursts(inbox, seed, wanted, upto, draw.uniform(*LIFE_S))
+                process.kill()
+                process.wait()
+            busy += before < answered(results) < upto
         run = [sys.executable, "-m", "bcd_edge", "watch", str(inbox), "--out", str(results), *QUICK, "--after", "move", "--once"]
         subprocess.run(run, check=True)
         accounts(results, wanted)
@@ -130,8 +128,19 @@ def crashes(count: int, kills: int, seed: int) -> Row:
         f"{count:,} images in bursts, `kill -9` at {kills} random moments with restart, inputs moved",
         "each one done row and one result; 0 lost, 0 doubled, 0 torn",
         f"{len(wanted):,} done; 0 lost, 0 doubled, 0 torn",
-        f"seed {seed}; {busy} kills fell between the first and the last answer of a run",
+        f"seed {seed}; {busy} kills fell between the first answer of a run and its last",
     )
+
+
+def _bursts(inbox: Path, seed: int, wanted: set[str], upto: int, seconds: float) -> None:
+    """Adds pictures until there are so many, spread over a time; `wanted` holds the hashes of all."""
+    first = len(wanted)
+    for burst in range(BURSTS):
+        for index in range(len(wanted), first + (upto - first) * (burst + 1) // BURSTS):
+            data = picture(seed, index)
+            wanted.add(hashlib.sha256(data).hexdigest())
+            (inbox / f"{index:06}.png").write_bytes(data)
+        time.sleep(seconds / BURSTS)
 
 
 def writers(count: int, seed: int, threads: int = 8) -> Row:
@@ -228,7 +237,7 @@ def _deleted(path: Path, data: bytes, _: bytes, draw: random.Random) -> None:
 def unreadable_files(seed: int) -> Row:
     """Files without permission to read, given later."""
     with _folders() as (inbox, results):
-        wanted = _drop(inbox, seed, 20)
+        wanted = drop(inbox, seed, 20)
         for file in list(inbox.iterdir())[::2]:
             file.chmod(0)
         with watching(inbox, results, "--tries", "2", preexec_fn=_without_privileges if os.geteuid() == 0 else None):
@@ -244,15 +253,15 @@ def unreadable_files(seed: int) -> Row:
 def vanishing_inbox(seed: int) -> Row:
     """The inbox taken away, and brought back with more in it."""
     with _folders() as (inbox, results):
-        wanted = _drop(inbox, seed, 10)
+        wanted = drop(inbox, seed, 10)
         with watching(inbox, results):
             until(lambda: answered(results) == 10, "the first files")
             inbox.rename(inbox.with_name("away"))
             until(lambda: "cannot be read" in results.with_suffix(".log").read_text(), "a word about the inbox")
-            wanted |= _drop(inbox.with_name("away"), seed, 20)
+            wanted |= drop(inbox.with_name("away"), seed, 20)
             inbox.with_name("away").rename(inbox)
             until(lambda: answered(results) == 20, "what came with the inbox")
-            wanted |= _drop(inbox, seed, 30)
+            wanted |= drop(inbox, seed, 30)
             until(lambda: answered(results) == 30, "what came after")
         accounts(results, wanted)
     return _recovered("vanishing inbox", "10 files before, 10 with it, 10 after")
@@ -265,13 +274,13 @@ def full_disk(seed: int, *, min_free: int) -> Row:
         if not mounted:
             return Row(work, "recovers without a restart, nothing lost", "not measured", "mounting a tmpfs needs root")
         with watching(inbox, results / "out", "--min-free", str(min_free)):
-            wanted = _drop(inbox, seed, 10)
+            wanted = drop(inbox, seed, 10)
             until(lambda: answered(results / "out") == 10, "the first files")
             ballast = results / "ballast"
             _fill(ballast, least=min_free // 2)
             if min_free:
                 until(lambda: "less than --min-free" in (results / "out.log").read_text(errors="replace"), "a word about the disk")
-            wanted |= _drop(inbox, seed, 60)
+            wanted |= drop(inbox, seed, 60)
             if not min_free:  # the log has no room either
                 time.sleep(3.0)
             time.sleep(1.0)
@@ -293,7 +302,7 @@ def _fill(path: Path, least: int) -> None:
                 return
 
 
-def _drop(inbox: Path, seed: int, upto: int) -> set[str]:
+def drop(inbox: Path, seed: int, upto: int) -> set[str]:
     """Adds pictures until there are so many; returns the hashes of all of them."""
     hashes = set()
     for index in range(upto):

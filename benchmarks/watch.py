@@ -1,0 +1,216 @@
+"""What watching a folder costs, and the table of docs/reliability.md."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+
+from bcd_edge import Classifier, bundle
+from bcd_edge.outputs import csv as csv_output
+from bcd_edge.synthetic import tissue
+from bcd_edge.watch.entries import Answer
+from bcd_edge.watch.folder import Look
+from bcd_edge.watch.journal import Journal
+from bcd_edge.watch.session import watch
+from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
+from benchmarks import torture
+from benchmarks.tables import Row, markdown, put, shown
+
+BATCH: Final = 64
+DISTINCT: Final = 60
+
+
+def measure(out: Path | None, seed: int, *, full: bool) -> None:
+    """Runs everything, prints the table, and puts it between the marks `watch` of `out`.
+
+    Args:
+        out: a Markdown file.
+        seed: of pictures, moments and behaviours.
+        full: the sizes that are promised; otherwise a twentieth or less.
+    """
+    rows: tuple[Callable[[], Row], ...] = (
+        lambda: torture.crashes(10_000 if full else 200, 30 if full else 4, seed),
+        lambda: torture.writers(2_000 if full else 96, seed, 32 if full else 16),
+        lambda: torture.full_disk(seed, min_free=0),
+        lambda: torture.full_disk(seed, min_free=1_000_000),
+        lambda: torture.unreadable_files(seed),
+        lambda: torture.vanishing_inbox(seed),
+        lambda: clock_jump(seed, 200),
+        lambda: overhead(100_000 if full else 2_000),
+        lambda: memory(100_000 if full else 1_000, seed),
+        lambda: throughput(1_200 if full else 24, turns=5 if full else 1),
+    )
+    found = shown(row() for row in rows)
+    put(f"Seed {seed}. " + markdown(bundle.open().name, found), out, "watch")
+
+
+def clock_jump(seed: int, count: int) -> Row:
+    """The wall clock goes back a day in the middle of a run."""
+    asked = 0
+
+    def wall() -> datetime:
+        nonlocal asked
+        asked += 1
+        return datetime.fromisoformat("2026-03-02T00:10:00" if asked < 3 * count // 4 else "2026-03-01T00:10:00")
+
+    with tempfile.TemporaryDirectory() as name:
+        inbox, results = _folders(name)
+        wanted = torture.drop(inbox, seed, count)
+        _once(inbox, results, clock=Clock(wall=wall), tally=Tally())
+        torture.accounts(results, wanted)
+        days = sorted(file.stem for file in (results / "daily").iterdir())
+    return Row(
+        "clock jumping back by a day in the middle of a run",
+        "recovers without a restart, nothing lost",
+        "nothing lost, nothing doubled",
+        f"{count} files, in the CSVs of {' and '.join(days)}",
+    )
+
+
+def overhead(rows: int) -> Row:
+    """What the journal costs an image, from the first look to the flushed answer, in batches as the watcher writes them."""
+    with tempfile.TemporaryDirectory() as name, closing(Journal(Path(name, "journal.sqlite3"), "b" * 64)) as journal:
+        times = []
+        for start in range(0, rows, BATCH):
+            began = time.perf_counter()
+            _journalled(journal, start)
+            times.append(1000 * (time.perf_counter() - began) / BATCH)
+        last = times[-max(1, len(times) // 10) :]
+        return Row(
+            f"journal overhead at {rows:,} rows",
+            "under 1 ms an image",
+            f"{sum(last) / len(last):.2f} ms",
+            f"mean of the last tenth, batches of {BATCH}, flushed; first tenth {sum(times[: len(last)]) / len(last):.2f} ms, "
+            f"journal {Path(name, 'journal.sqlite3').stat().st_size / 1e6:.0f} MB",
+        )
+
+
+def _journalled(journal: Journal, start: int) -> None:
+    looks = [Look(f"inbox/{index:06}.png", 1000 + index, index, index) for index in range(start, start + BATCH)]
+    journal.saw(looks, 0.0, 0.0, _AT)
+    files = journal.due(0.0, BATCH, suspect=False)
+    journal.take(files, _AT)
+    answers = []
+    for file in files:
+        sha256 = hashlib.sha256(file.path.encode()).hexdigest()
+        assert journal.answered(sha256, by_any=True) is None
+        answer = Answer(file, sha256, _RECORD | {"sha256": sha256, "source": file.path}, "c" * 64, None, "keep", None, False)
+        assert not journal.is_named(answer)
+        answers.append(answer)
+    journal.finish(answers, [], "2026-01-01", 1000 * (start + BATCH), _AT)
+
+
+_AT: Final = "2026-01-01T12:00:00.000+00:00"
+_RECORD: Final[dict[str, Any]] = {
+    **{"source": "", "sha256": "", "status": "ok", "error": None, "label": "benign", "p_malignant": 0.1, "decision": "benign"},
+    "reasons": ["p_malignant 0.100 is below 0.159, where the review band begins"],
+    "timing_ms": {"decode": 6.4, "fit": 1.2, "infer": 2.6, "total": 10.2},
+    "execution": {
+        **{"provider": "cpu", "device": "a processor", "precision": "int8", "bundle": "resnet50-breast 2", "bundle_sha256": "b" * 64},
+        **{"version": "0.1.0", "requested": "auto"},
+    },
+    "watch": {"patient": None, "slide": None, "seen": _AT, "taken": _AT, "answered": _AT},
+}
+
+
+def memory(count: int, seed: int) -> Row:
+    """Resident memory of a watcher after a tenth of the files and after all."""
+    with tempfile.TemporaryDirectory() as name:
+        inbox, results = _folders(name)
+        for index in range(count):
+            folder = inbox / f"{index // 1000:03}"
+            folder.mkdir(exist_ok=True)
+            pixels = np.random.default_rng((seed, index)).integers(0, 256, (8, 8, 3), np.uint8)
+            (folder / f"{index:06}.bmp").write_bytes(cv2.imencode(".bmp", pixels)[1].tobytes())
+        command = [sys.executable, "-m", "bcd_edge", "watch", str(inbox), "--out", str(results), *torture.QUICK, "--once", "--quiet"]
+        process = subprocess.Popen(command)
+        tenth, last = 0.0, 0.0
+        while process.poll() is None:
+            found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8"))
+            last = int(found[1]) / 1024 if found else last
+            if not tenth and torture.answered(results) >= count // 10:
+                tenth = last
+            time.sleep(0.1)
+        assert process.returncode == 0
+        assert torture.answered(results) == count
+    detail = f"null provider; {tenth:.0f} MiB after a tenth, {last:.0f} MiB at the end"
+    return Row(f"memory over {count:,} files", "flat", f"{last - tenth:+.0f} MiB", detail)
+
+
+def throughput(count: int, turns: int) -> Row:
+    """Images a second from the first taken to the last answered, beside what `predict` does with the same files; in turns."""
+    with tempfile.TemporaryDirectory() as name, Classifier.load(purpose="throughput") as classifier:
+        inbox = Path(name, "inbox")
+        inbox.mkdir()
+        files = _tissues(inbox, count)
+        ours, theirs = [], []
+        for turn in range(turns + 1):
+            began = time.perf_counter()
+            with Path(name, "predictions.csv").open("w", encoding="utf-8") as stream:
+                output = csv_output.open(stream)
+                for record in classifier.classify_many(files):
+                    output.write(record)
+                output.close()
+            predicting = time.perf_counter() - began
+            results = Path(name, f"results-{turn}")
+            _once(inbox, results, provider="auto", tally=Tally())
+            if turn:  # the first finds cold caches
+                theirs.append(count / predicting)
+                ours.append(count / _seconds(results))
+        ran = classifier.execution
+    rates = [float(np.median(values)) for values in (ours, theirs)]
+    return Row(
+        f"throughput: {count:,} PNGs of 700 x 460, beside `bcd-edge predict`",
+        "at least 90 % of it",
+        f"{100 * rates[0] / rates[1]:.0f} %",
+        f"{ran.provider} {ran.precision}: {rates[0]:.0f} images/s, predict {rates[1]:.0f}; medians of {turns} turns",
+    )
+
+
+def _seconds(results: Path) -> float:
+    with closing(sqlite3.connect(results / "journal.sqlite3")) as journal:
+        first, last = journal.execute("SELECT MIN(taken_at), MAX(ended_at) FROM images").fetchone()
+    return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
+
+
+def _tissues(folder: Path, count: int) -> list[Path]:
+    """Generated tissue; the same pictures come again with a comment that makes their bytes others."""
+    files = []
+    pictures = [cv2.imencode(".png", tissue(seed)[..., ::-1])[1].tobytes() for seed in range(min(count, DISTINCT))]
+    for index in range(count):
+        files.append(folder / f"{index:05}.png")
+        files[-1].write_bytes(_commented(pictures[index % len(pictures)], f"{index}"))
+    return files
+
+
+def _commented(png: bytes, text: str) -> bytes:
+    """With a tEXt chunk before the end (PNG specification, 11.3.4.3)."""
+    import zlib
+
+    chunk = b"tEXtComment\0" + text.encode()
+    return png[:-12] + (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[-12:]
+
+
+def _folders(name: str) -> tuple[Path, Path]:
+    Path(name, "inbox").mkdir()
+    return Path(name, "inbox"), Path(name, "results")
+
+
+def _once(inbox: Path, results: Path, *, tally: Tally, provider: str = "null", clock: Clock | None = None) -> None:
+    logging.getLogger("bcd_edge").setLevel(logging.ERROR)
+    settings = Settings(inbox, results, {"provider": provider}, settle_s=0.1, events=False, once=True)
+    watch(settings, Requests(), tally, lambda: settings, clock)

@@ -21,7 +21,7 @@ wheel-test: .venv-test/installed
 	rm -rf dist .venv-wheel
 	.venv-test/bin/python -m build --wheel --outdir dist .
 	$(PYTHON) -m venv .venv-wheel
-	.venv-wheel/bin/pip install --quiet "$$(ls dist/*.whl)[cpu]" pytest hypothesis
+	.venv-wheel/bin/pip install --quiet "$$(ls dist/*.whl)[cpu,watch]" pytest hypothesis
 	cp -r tests/bcd_edge .venv-wheel/tests
 	cp pyproject.toml .venv-wheel/
 	cd .venv-wheel && bin/python -m pytest -q tests

@@ -166,7 +166,7 @@ class Folder:
             try:
                 known = os.stat(self.inbox).st_ino
                 arguments = {"watch_filter": None, "debounce": 200, "rust_timeout": 1000, "yield_on_timeout": True, "ignore_permission_denied": True}
-                for changes in watch(self.inbox, stop_event=self._stop, raise_interrupt=False, **arguments):  # type: ignore[arg-type]
+                for changes in watch(self.inbox, stop_event=self._stop, raise_interrupt=False, **arguments):
                     for path in {changed for _, changed in changes}:
                         self._hear(path)
                     if os.stat(self.inbox).st_ino != known:  # another folder of this name: listen to that one

@@ -1,0 +1,107 @@
+"""An inbox, results, and a watcher with the provider null, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from bcd_edge.watch.session import watch
+from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
+from bcd_edge.watch.verify import Verdict, verify
+
+QUICK = ("--provider", "null", "--settle", "50ms", "--scan", "200ms", "--retry-after", "20ms", "--tries", "3", "--min-free", "0")
+
+
+@dataclass
+class Place:
+    """An inbox and results, and what can be done with them."""
+
+    inbox: Path
+    results: Path
+
+    def drop(self, *names: str, seed: int | None = None) -> None:
+        """Writes a picture for each name; its content is that of the name, or of `seed`."""
+        for name in names:
+            pixels = np.random.default_rng(list(os.fsencode(name)) if seed is None else seed).integers(0, 256, (12, 12, 3), np.uint8)
+            path = self.inbox / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+
+    def settings(self, **how: Any) -> Settings:
+        quick = Settings(self.inbox, self.results, {"provider": "null"}, settle_s=0.05, retry_s=0.02, tries=3, events=False, once=True)
+        return replace(quick, **how)
+
+    def run(self, clock: Clock | None = None, **how: Any) -> Tally:
+        """Watches until everything is answered."""
+        settings, tally = self.settings(**how), Tally()
+        watch(settings, Requests(), tally, lambda: settings, clock)
+        return tally
+
+    def command(self, *options: str) -> list[str]:
+        return [sys.executable, "-m", "bcd_edge", "watch", str(self.inbox), "--out", str(self.results), *QUICK, *options]
+
+    def tell(self, name: str, *options: str) -> subprocess.CompletedProcess[str]:
+        """A command below `watch`."""
+        done = subprocess.run([sys.executable, "-m", "bcd_edge", "watch", name, str(self.results), *options], capture_output=True, text=True)
+        assert "Traceback" not in done.stderr
+        return done
+
+    def query(self, sql: str, *values: object) -> list[Any]:
+        """Rows of the journal; single columns without their tuples."""
+        with closing(sqlite3.connect(self.results / "journal.sqlite3", timeout=30)) as db:
+            rows = db.execute(sql, values).fetchall()
+        return [row[0] if len(row) == 1 else row for row in rows]
+
+    def done(self) -> int:
+        if not (self.results / "journal.sqlite3").exists():
+            return 0
+        try:
+            return int(self.query("SELECT COUNT(*) FROM images WHERE state = 'done'")[0])
+        except sqlite3.OperationalError:  # being made
+            return 0
+
+    def rows(self) -> list[dict[str, str]]:
+        """Of all days' CSVs."""
+        texts = [path.read_text(encoding="utf-8") for path in sorted((self.results / "daily").iterdir())]
+        return [row for text in texts for row in csv.DictReader(text.splitlines())]
+
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((self.results / "records").rglob("*.json"))]
+
+    def verdict(self) -> Verdict:
+        with closing(sqlite3.connect(self.results / "journal.sqlite3")) as db:
+            db.isolation_level = None
+            return verify(db, self.results, running=False)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    (tmp_path / "inbox").mkdir()
+    return Place(tmp_path / "inbox", tmp_path / "results")
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object], str], None]:
+    """Waits for a condition, with words for what it is."""
+    import time
+
+    def wait(condition: Callable[[], object], what: str) -> None:
+        ends = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < ends, f"waited in vain for: {what}"
+            time.sleep(0.02)
+
+    return wait

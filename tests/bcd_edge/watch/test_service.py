@@ -1,0 +1,336 @@
+"""The loop, in this process: one answer for each content, whatever names, times and states it arrives with."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bcd_edge.classifier import Classifier
+from bcd_edge.errors import OutputError, ProviderError, UsageError
+from bcd_edge.watch import results as results_module
+from bcd_edge.watch.batch import Batch
+from bcd_edge.watch.intake import Content, read
+from bcd_edge.watch.patients import compile_pattern
+from bcd_edge.watch.settings import Clock
+
+
+def test_every_content_has_one_row_one_result_and_one_line(place: Any) -> None:
+    place.drop("a.png", "b.png", "below/a.png", "below/c.PNG")
+    tally = place.run()
+    assert tally.answered == 4
+    assert place.query("SELECT COUNT(*) FROM images WHERE state = 'done'") == [4]
+    assert sorted(record["source"] for record in place.records()) == ["a.png", "b.png", "below/a.png", "below/c.PNG"]
+    assert sorted(row["source"] for row in place.rows()) == ["a.png", "b.png", "below/a.png", "below/c.PNG"]
+    assert place.verdict().problems == ()
+    assert stat.S_IMODE(place.results.stat().st_mode) == 0o700
+    assert place.run().answered == 0
+    assert len(place.rows()) == 4
+
+
+def test_the_record_is_that_of_predict_with_the_watchers_own_under_one_key(place: Any) -> None:
+    place.drop("a.png")
+    place.run()
+    (record,) = place.records()
+    with Classifier.load(provider="null") as classifier:
+        plain = classifier.classify(place.inbox / "a.png", name="a.png").as_dict()
+    assert list(record) == [*plain, "watch"]
+    told = record.pop("watch")
+    assert list(told) == ["patient", "slide", "seen", "taken", "answered"]
+    for one in (record, plain):
+        one.pop("timing_ms")
+        one["execution"].pop("requested")
+        one["reasons"] = list(one["reasons"])
+    assert record == plain
+
+
+def test_the_same_content_under_a_new_name_is_linked_and_not_classified(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.drop("a.png", seed=1)
+    place.run()
+    monkeypatch.setattr(Classifier, "_infer", lambda *_: pytest.fail("classified again"))
+    place.drop("b.png", "below/c.png", seed=1)
+    assert place.run().linked == 2
+    assert place.query("SELECT COUNT(*) FROM images") == [1]
+    assert {row["source"]: row["watch.same_as"] for row in place.rows()} == {"a.png": "", "b.png": "a.png", "below/c.png": "a.png"}
+    assert len({row["decision"] for row in place.rows()}) == 1
+    assert place.verdict().problems == ()
+
+
+def test_two_names_of_one_content_that_arrive_together_are_classified_once(place: Any) -> None:
+    place.drop(*(f"{index}.png" for index in range(40)), seed=1)
+    tally = place.run()
+    assert (sum(tally.decisions.values()), tally.linked) == (1, 39)
+    assert len(place.records()) == 1
+
+
+def test_new_content_under_an_old_name_is_a_new_row(place: Any) -> None:
+    place.drop("a.png", seed=1)
+    place.run()
+    times = (place.inbox / "a.png").stat()
+    place.drop("a.png", seed=2)
+    os.utime(place.inbox / "a.png", ns=(times.st_atime_ns, times.st_mtime_ns))  # as `cp -p` would
+    place.run()
+    assert place.query("SELECT COUNT(*) FROM images WHERE state = 'done'") == [2]
+    assert [row["source"] for row in place.rows()] == ["a.png", "a.png"]
+    assert len({row["sha256"] for row in place.rows()}) == 2
+
+
+def test_what_does_not_decode_goes_to_quarantine_and_comes_back_when_it_is_whole(place: Any) -> None:
+    place.drop("a.png", "b.png")
+    whole = (place.inbox / "a.png").read_bytes()
+    (place.inbox / "a.png").write_bytes(whole[:-20])
+    tally = place.run()
+    assert tally.setbacks["quarantined"] == 1
+    assert tally.setbacks["failed"] == 2
+    assert place.query("SELECT state, tries FROM files WHERE path = ?", b"a.png") == [("quarantined", 3)]
+    assert "a.png" in {path.name for path in place.inbox.iterdir()}
+    assert place.run().setbacks["quarantined"] == 0  # and is not tried again for ever
+    (place.inbox / "a.png").write_bytes(whole)
+    assert place.run().answered == 1
+    assert place.verdict().problems == ()
+
+
+def test_a_quarantined_content_under_another_name_is_not_decoded_again(place: Any) -> None:
+    (place.inbox / "a.png").write_bytes(b"no image")
+    place.run()
+    (place.inbox / "b.png").write_bytes(b"no image")
+    tally = place.run()
+    assert (tally.setbacks["quarantined"], tally.setbacks["failed"]) == (1, 0)
+
+
+def test_retry_tries_what_is_in_quarantine(place: Any) -> None:
+    (place.inbox / "a.png").write_bytes(b"no image")
+    (place.inbox / "b.png").write_bytes(b"nor this")
+    place.run()
+    assert place.tell("retry", "a*").stdout == "1 to be tried again as soon as a watcher is at work.\n"
+    assert place.run().setbacks["quarantined"] == 1
+    assert place.tell("retry").stdout.startswith("2 to be")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        os.fsdecode(b"\xff\xfe.png"),
+        "x" * 250 + ".png",
+        "new\nline.png",
+        "=cmd|'x'.png",
+        "a.b/c d/\u6771.png",
+    ],
+)
+def test_names_that_are_odd(place: Any, name: str) -> None:
+    place.drop(name)
+    assert place.run(after="move").answered == 1
+    assert place.verdict().problems == ()
+    assert place.verdict().moved == 1
+    assert place.tell("report").returncode == 0
+    place.drop(name)
+    assert place.run(after="move").linked == 1
+
+
+def test_what_is_no_image_by_its_name_or_kind_is_left_alone(place: Any) -> None:
+    place.drop("a.png", ".hidden.png", "~lock.png", "b.png.part", "c.tmp", "d.png~", ".git/e.png", "notes.txt")
+    (place.inbox / "link.png").symlink_to(place.inbox / "a.png")
+    (place.inbox / "folder.png").mkdir()
+    (place.inbox / "loop").symlink_to(place.inbox)
+    os.mkfifo(place.inbox / "pipe.png")
+    assert place.run().answered == 1
+
+
+def test_globs(place: Any) -> None:
+    place.drop("a.png", "b.PNG", "x.dat", "old/c.png", "old/x.dat")
+    assert place.run(include=("*.dat", "A.*"), exclude=("old/*",)).answered == 2
+
+
+def test_moving_keeps_the_folders_and_loses_nothing(place: Any) -> None:
+    place.drop("a.png", "below/a.png", "below/a-2.png")
+    contents = {path.read_bytes() for path in place.inbox.rglob("*.png")}
+    place.run(after="move")
+    place.drop("a.png")
+    place.run(after="move")
+    assert not list(place.inbox.rglob("*.png"))
+    moved = [path.relative_to(place.results / "processed").parts[1:] for path in (place.results / "processed").rglob("*.png")]
+    assert sorted(len(parts) for parts in moved) == [1, 1, 2, 2]
+    assert {path.read_bytes() for path in (place.results / "processed").rglob("*.png")} == contents
+
+
+def test_deleting_is_only_on_request(place: Any) -> None:
+    place.drop("a.png")
+    place.run()
+    assert (place.inbox / "a.png").exists()
+    place.drop("b.png")
+    place.run(after="delete")
+    assert [path.name for path in place.inbox.iterdir()] == ["a.png"]  # what was answered with `keep` stays
+
+
+def test_a_new_bundle_answers_again_only_when_asked(place: Any, changed: Callable[..., Path]) -> None:
+    place.drop("a.png", "b.png")
+    place.run(after="move")
+    other = {"provider": "null", "path": changed(lambda manifest: manifest.update(version="99"))}
+    assert place.run(model=other).answered == 0
+    place.drop("c.png")
+    assert place.run(model=other, reprocess=True).answered == 3
+    assert place.query("SELECT COUNT(*) FROM images WHERE state = 'done'") == [5]
+    assert place.run(model=other, reprocess=True).answered == 0
+    assert place.verdict().problems == ()
+
+
+def test_patients(place: Any) -> None:
+    for index, name in enumerate(("SOB_M_DC-14-2523-40-001", "SOB_M_DC-14-2523AB-100-002", "SOB_B_A-14-22549G-40-001", "other")):
+        place.drop(f"{name}.png", seed=index)
+    place.run(patients=compile_pattern("breakhis"))
+    told = place.tell("report", "--json").stdout
+    import json
+
+    patients = {one["name"]: one for one in json.loads(told)["patients"]}
+    assert {name: (one["images"], one["slides"], one["p_malignant"], one["decision"]) for name, one in patients.items()} == {
+        "2523": (2, 1, 0.5, "review"),
+        "22549": (1, 1, 0.5, "review"),
+    }
+    assert [row["watch.patient"] for row in place.rows() if row["source"].startswith("SOB_M")] == ["2523", "2523"]
+    assert "22549" in (place.results / "summary.html").read_text()
+
+
+def test_pseudonyms_leave_no_name_in_logs_table_page_or_report(place: Any, caplog: pytest.LogCaptureFixture) -> None:
+    import logging
+
+    logging.getLogger("bcd_edge").propagate = True
+    caplog.set_level(logging.DEBUG, "bcd_edge.watch")
+    place.drop("SOB_M_DC-14-2523-40-001.png", "Doe-Jane.png")
+    (place.inbox / "Doe-John.png").write_bytes(b"")
+    place.run(pseudonymise=True, patients=compile_pattern("breakhis"))
+    told = caplog.text + "".join(path.read_text() for path in [*(place.results / "daily").iterdir(), place.results / "summary.html"])
+    told += place.tell("report", "--pseudonymise", "--json").stdout
+    assert "malignant" in told
+    for secret in ("Doe", "SOB", "2523"):
+        assert secret not in told
+    assert {record["source"] for record in place.records()} == {"SOB_M_DC-14-2523-40-001.png", "Doe-Jane.png"}
+
+
+def test_a_clock_that_jumps_back_changes_only_what_is_written_down(place: Any) -> None:
+    place.drop(*(f"{index}.png" for index in range(200)))
+    asked = 0
+
+    def wall() -> datetime:
+        nonlocal asked
+        asked += 1
+        return datetime(2026, 3, 2 if asked < 150 else 1, 0, 10)
+
+    place.run(clock=Clock(wall=wall))
+    assert place.done() == 200
+    assert len(place.rows()) == 200
+    assert [path.name for path in sorted((place.results / "daily").iterdir())] == ["2026-03-01.csv", "2026-03-02.csv"]
+    assert place.verdict().problems == ()
+
+
+def test_what_changes_or_goes_while_it_is_read_is_not_believed(place: Any) -> None:
+    from bcd_edge.watch.entries import File
+    from bcd_edge.watch.folder import look
+
+    place.drop("a.png")
+    seen = look(place.inbox, "a.png")
+    assert seen is not None
+    file = File(seen, 0, False, "", None)
+    assert read(file, place.inbox, place.results, None).state == "read"
+    place.drop("a.png", seed=3)
+    changed: Content = read(file, place.inbox, place.results, None)
+    assert changed.state == "changed"
+    assert changed.now == look(place.inbox, "a.png")
+    (place.inbox / "a.png").unlink()
+    assert read(file, place.inbox, place.results, None).state == "gone"
+
+
+def test_a_csv_that_was_cut_lengthened_or_deleted_is_mended(place: Any) -> None:
+    place.drop("a.png", "b.png", "c.png")
+    place.run()
+    place.drop("d.png", seed=1)
+    place.drop("e.png", seed=1)
+    place.run()
+    (path,) = (place.results / "daily").iterdir()
+    whole = path.read_bytes()
+    for damaged in (whole + b"torn,row", whole[:-30], None):
+        path.unlink()
+        if damaged is not None:
+            path.write_bytes(damaged)
+        place.run()
+        assert path.read_bytes() == whole
+    (place.results / "daily" / "2001-01-01.csv").write_bytes(b"torn")  # of a day whose first transaction never came
+    place.run()
+    assert [found.name for found in (place.results / "daily").iterdir()] == [path.name]
+
+
+def test_a_provider_that_fails_is_started_anew_and_nothing_is_lost(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.drop(*(f"{index}.png" for index in range(30)))
+    real, failures = Classifier._infer, iter([True, False, True, True, False])
+
+    def failing(self: Classifier, images: Any) -> Any:
+        if next(failures, False):
+            raise ProviderError("the engine is gone")
+        return real(self, images)
+
+    monkeypatch.setattr(Classifier, "_infer", failing)
+    tally = place.run()
+    assert place.done() == 30
+    assert tally.provider_failures >= 1
+    assert place.verdict().problems == ()
+
+
+def test_a_provider_that_fails_on_and_on_ends_the_watcher_and_the_next_one_answers(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.drop(*(f"{index}.png" for index in range(10)))
+
+    def failing(self: Classifier, images: Any) -> Any:
+        raise ProviderError("the engine is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "_infer", failing)
+        with pytest.raises(ProviderError, match="4 times in a row, nothing is lost"):
+            place.run(provider_tries=4)
+    assert place.done() == 0
+    assert place.run().answered == 10
+
+
+def test_one_image_that_breaks_the_provider_goes_to_quarantine_and_the_others_are_answered(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.drop(*(f"{index}.png" for index in range(12)))
+    real = Classifier._infer
+
+    def failing(self: Classifier, images: Any) -> Any:
+        if any(image.name == "5.png" for image in images):
+            raise ProviderError("not a number")
+        return real(self, images)
+
+    monkeypatch.setattr(Classifier, "_infer", failing)
+    place.run(provider_tries=20)
+    assert place.done() == 11
+    ((path, reason),) = place.query("SELECT path, reason FROM files WHERE state = 'quarantined'")
+    assert path == b"5.png"
+    assert "failed with it alone" in reason
+
+
+def test_results_that_cannot_be_written_are_tried_again(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.drop("a.png")
+    real, failures = results_module.Results.append, iter([True, True])
+
+    def append(*arguments: Any) -> Any:
+        if next(failures, False):
+            raise OSError(28, "No space left on device")
+        return real(*arguments)
+
+    monkeypatch.setattr(results_module.Results, "append", append)
+    assert place.run().answered == 1
+    assert place.verdict().problems == ()
+    place.drop("b.png")
+    monkeypatch.setattr(Batch, "_write", lambda self: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OutputError, match="nothing is lost"):
+        place.run()
+    monkeypatch.undo()
+    assert place.run().answered == 1
+
+
+def test_inbox_and_results_must_not_lie_in_each_other(place: Any) -> None:
+    for results in (place.inbox, place.inbox / "results", place.inbox.parent):
+        with pytest.raises(UsageError, match="must not lie in each other"):
+            place.run(results=results)

@@ -117,7 +117,7 @@ class Journal:
         """
         with self._transaction() as db:
             row = (self.bundle_sha256, name, rule.threshold, rule.review_low, rule.review_high, at)
-            db.execute("INSERT OR REPLACE INTO bundles VALUES (?, ?, ?, ?, ?, ?)", row)
+            db.execute("INSERT OR REPLACE INTO bundles (sha256, name, threshold, review_low, review_high, used_at) VALUES (?, ?, ?, ?, ?, ?)", row)
             db.execute("UPDATE files SET state = 'seen', tries = tries + suspect, suspect = 1, due = ? WHERE state = 'taken'", (now,))
             db.execute("UPDATE files SET due = ? WHERE due IS NOT NULL", (now + settle_s,))
 
@@ -209,7 +209,7 @@ class Journal:
                 counted = [sum(one.result_sha256 is not None and one.record["decision"] == name for one in answers) for name in _DECISIONS]
                 linked = sum(one.result_sha256 is None for one in answers)
                 db.execute(
-                    """INSERT INTO days VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (day) DO UPDATE SET bytes = excluded.bytes,
+                    """INSERT INTO days (day, bytes, benign, malignant, review, linked) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (day) DO UPDATE SET bytes = excluded.bytes,
                        benign = benign + excluded.benign, malignant = malignant + excluded.malignant, review = review + excluded.review,
                        linked = linked + excluded.linked""",
                     (day, csv_bytes, *counted, linked),
@@ -287,7 +287,8 @@ def _insert_answer(db: sqlite3.Connection, one: Answer, day: str) -> None:
     bundle, told = record["execution"]["bundle_sha256"], record["watch"]
     if one.result_sha256 is not None:
         db.execute(
-            "INSERT OR REPLACE INTO images VALUES (?, ?, 'done', ?, ?, ?, ?, ?, ?, ?, ?)",
+            """INSERT OR REPLACE INTO images (state, sha256, bundle_sha256, record, result_sha256, p_malignant, decision,
+               seen_at, taken_at, ended_at, overlay) VALUES ('done', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
             (
                 *(one.sha256, bundle, json.dumps(record), one.result_sha256, record["p_malignant"], record["decision"]),
                 *(told["seen"], told["taken"], told["answered"], "wanted" if one.overlay else None),
@@ -296,7 +297,8 @@ def _insert_answer(db: sqlite3.Connection, one: Answer, day: str) -> None:
     same_as = os.fsencode(one.same_as) if one.same_as else None
     target = os.fsencode(one.target) if one.target else None
     db.execute(
-        """INSERT INTO names VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET after = excluded.after,
+        """INSERT INTO names (sha256, bundle_sha256, path, day, same_as, patient, slide, answered_at, after, target, settled,
+           size, mtime_ns, ctime_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET after = excluded.after,
            target = COALESCE(excluded.target, target), settled = excluded.settled,
            size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns""",
         (
@@ -316,7 +318,8 @@ def _note_setback(db: sqlite3.Connection, one: Setback, bundle_sha256: str, at: 
     if one.record is not None and one.sha256 is not None:
         told = one.record["watch"]
         db.execute(
-            "INSERT OR REPLACE INTO images VALUES (?, ?, 'quarantined', ?, NULL, NULL, NULL, ?, ?, ?, NULL)",
+            """INSERT OR REPLACE INTO images (state, sha256, bundle_sha256, record, seen_at, taken_at, ended_at)
+               VALUES ('quarantined', ?, ?, ?, ?, ?, ?)""",
             (one.sha256, bundle_sha256, json.dumps(one.record), told["seen"], told["taken"], told["answered"]),
         )
     db.execute(

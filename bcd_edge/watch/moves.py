@@ -47,15 +47,10 @@ def put_away(one: Unsettled, inbox: Path, results: Path) -> str | None:
     if target and os.path.lexists(target):
         aside.unlink(missing_ok=True)
         return one.target
-    if os.path.lexists(aside):  # ended in the middle of it; the next look finds it
-        _put_back(aside, source)
+    if not _set_aside(source, aside, one):
         return None
-    before = _status(source)
-    if before is None or (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (one.look.size, one.look.mtime_ns, one.look.ctime_ns):
-        return None
-    source.rename(aside)
     try:
-        if _is_same(_status(aside), before) and (target is None or _move(aside, target, one.sha256, results)):
+        if target is None or _move(aside, target, one.sha256, results):
             aside.unlink(missing_ok=True)
             return one.target
     except OSError:
@@ -63,6 +58,21 @@ def put_away(one: Unsettled, inbox: Path, results: Path) -> str | None:
         raise
     _put_back(aside, source)
     return None
+
+
+def _set_aside(source: Path, aside: Path, one: Unsettled) -> bool:
+    """Renames the file that was answered; whether it is that one."""
+    if os.path.lexists(aside):  # ended in the middle of it
+        same = hashlib.sha256(aside.read_bytes()).hexdigest() == one.sha256
+    else:
+        before = _status(source)
+        if before is None or (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (one.look.size, one.look.mtime_ns, one.look.ctime_ns):
+            return False
+        source.rename(aside)
+        same = _is_same(_status(aside), before)
+    if not same:
+        _put_back(aside, source)
+    return same
 
 
 def _status(path: Path) -> os.stat_result | None:

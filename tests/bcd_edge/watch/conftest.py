@@ -32,13 +32,17 @@ class Place:
     inbox: Path
     results: Path
 
+    def picture(self, seed: str | int) -> bytes:
+        """A PNG of random pixels, the same for the same seed."""
+        pixels = np.random.default_rng(list(os.fsencode(str(seed)))).integers(0, 256, (12, 12, 3), np.uint8)
+        return bytes(cv2.imencode(".png", pixels)[1].tobytes())
+
     def drop(self, *names: str, seed: int | None = None) -> None:
         """Writes a picture for each name; its content is that of the name, or of `seed`."""
         for name in names:
-            pixels = np.random.default_rng(list(os.fsencode(name)) if seed is None else seed).integers(0, 256, (12, 12, 3), np.uint8)
             path = self.inbox / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+            path.write_bytes(self.picture(name if seed is None else seed))
 
     def settings(self, **how: Any) -> Settings:
         quick = Settings(self.inbox, self.results, {"provider": "null"}, settle_s=0.05, retry_s=0.02, tries=3, events=False, once=True)

@@ -1,0 +1,115 @@
+"""Killed with SIGKILL at every step that touches the disk, then started again: one answer each, nothing torn, inputs moved once."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+# Module, class or nothing, function, whether it is killed before or after it, and at which call.
+STEPS = [
+    ("journal", "Journal", "saw", "after", 1),
+    ("journal", "Journal", "take", "after", 1),
+    ("files", "", "_write", "after", 5),
+    ("results", "Results", "write", "before", 1),
+    ("results", "Results", "write", "after", 1),
+    ("results", "Results", "append", "after", 1),
+    ("journal", "Journal", "finish", "before", 1),
+    ("journal", "Journal", "finish", "after", 1),
+    ("moves", "", "_status", "after", 2),
+    ("moves", "", "_move", "before", 2),
+    ("moves", "", "_move", "after", 2),
+    ("journal", "Journal", "settle", "before", 1),
+    ("journal", "Journal", "settle", "after", 1),
+]
+
+SCRIPT = """
+import importlib, itertools, os, signal, sys
+module, owner, name, when, call = sys.argv[1:6]
+found = importlib.import_module("bcd_edge.watch." + module)
+place = getattr(found, owner) if owner else found
+real, calls = getattr(place, name), itertools.count(1)
+def killed(*arguments, **options):
+    now = next(calls) == int(call)
+    if when == "before" and now:
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = real(*arguments, **options)
+    if when == "after" and now:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(place, name, killed)
+from bcd_edge.cli import main
+main(sys.argv[6:])
+"""
+
+
+def accounts(place: Any, wanted: set[str]) -> None:
+    """From outside: rows, results, lines and moved inputs are exactly those that are wanted, each once."""
+    assert Counter(place.query("SELECT sha256 FROM images WHERE state = 'done'")) == Counter(wanted)
+    assert Counter(record["sha256"] for record in place.records()) == Counter(wanted)
+    assert Counter(row["sha256"] for row in place.rows()) == Counter(wanted)
+    moved = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (place.results / "processed").rglob("*.png")]
+    assert Counter(moved) == Counter(wanted)
+    assert not list(place.inbox.iterdir())
+    assert not list((place.results / "tmp").iterdir())
+    verdict = place.verdict()
+    assert (verdict.problems, verdict.strays) == ((), ())
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: "-".join(map(str, step)))
+def test_killed_at_a_step(place: Any, step: tuple[str, str, str, str, int]) -> None:
+    place.drop(*(f"{index}.png" for index in range(20)))
+    wanted = {hashlib.sha256(path.read_bytes()).hexdigest() for path in place.inbox.iterdir()}
+    command = [sys.executable, "-c", SCRIPT, *map(str, step), *place.command("--once", "--after", "move")[3:]]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    place.run(after="move")
+    accounts(place, wanted)
+
+
+def test_killed_at_random_moments_while_images_arrive(place: Any) -> None:
+    seed = 5
+    draw = random.Random(seed)
+    wanted = set()
+    for turn in range(4):
+        process = subprocess.Popen(place.command("--after", "move"), stderr=subprocess.DEVNULL)
+        ends = time.monotonic() + draw.uniform(0.5, 3.0)
+        index = 0
+        while time.monotonic() < ends:
+            data = place.picture(f"{turn}-{index}")
+            wanted.add(hashlib.sha256(data).hexdigest())
+            (place.inbox / f"{turn}-{index}.png").write_bytes(data)
+            index += 1
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+    print(f"seed {seed}, {len(wanted)} images")
+    place.run(after="move")
+    accounts(place, wanted)
+
+
+def test_what_ends_the_program_again_and_again_goes_to_quarantine(place: Any) -> None:
+    place.drop(*(f"{index}.png" for index in range(8)))
+    script = """
+import os, sys
+from bcd_edge.classifier import Classifier
+real = Classifier._infer
+Classifier._infer = lambda self, images: os._exit(9) if any(image.name == "5.png" for image in images) else real(self, images)
+from bcd_edge.cli import main
+main(sys.argv[1:])
+"""
+    codes = []
+    while not codes or codes[-1] == 9:
+        codes.append(subprocess.run([sys.executable, "-c", script, *place.command("--once")[3:]], capture_output=True).returncode)
+        assert len(codes) < 8
+    assert codes[-1] == 1
+    assert place.done() == 7
+    ((path, reason),) = place.query("SELECT path, reason FROM files WHERE state = 'quarantined'")
+    assert path == b"5.png"
+    assert "ended 3 times" in reason

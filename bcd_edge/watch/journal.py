@@ -209,7 +209,8 @@ class Journal:
                 counted = [sum(one.result_sha256 is not None and one.record["decision"] == name for one in answers) for name in _DECISIONS]
                 linked = sum(one.result_sha256 is None for one in answers)
                 db.execute(
-                    """INSERT INTO days (day, bytes, benign, malignant, review, linked) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (day) DO UPDATE SET bytes = excluded.bytes,
+                    """INSERT INTO days (day, bytes, benign, malignant, review, linked) VALUES (?, ?, ?, ?, ?, ?)
+                       ON CONFLICT (day) DO UPDATE SET bytes = excluded.bytes,
                        benign = benign + excluded.benign, malignant = malignant + excluded.malignant, review = review + excluded.review,
                        linked = linked + excluded.linked""",
                     (day, csv_bytes, *counted, linked),

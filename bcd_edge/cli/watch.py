@@ -229,7 +229,7 @@ def _shown(tally: Tally) -> Iterator[None]:
                 handler.setStream(sys.__stderr__)
 
 
-@command.command()
+@command.command(short_help="Is a watcher at work, and how does it stand?")
 @results_argument
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def status(results: Path, as_json: bool) -> None:
@@ -259,11 +259,11 @@ def status(results: Path, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@command.command()
+@command.command(short_help="What was answered, by patient, and what was not.")
 @results_argument
 @click.option("--day", metavar="YYYY-MM-DD", help="Images of this day.  [default: the latest 20]")
 @pseudonyms
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON: days, patients, images, and what got no answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON: days, patients, images, and what is without an answer.")
 def report(results: Path, day: str | None, pseudonymise: bool, as_json: bool) -> None:
     """Tell what was answered, patient by patient, and what got no answer."""
     import json
@@ -283,7 +283,7 @@ def report(results: Path, day: str | None, pseudonymise: bool, as_json: bool) ->
                 asdict(one) | {"path": shown(one.path), "same_as": one.same_as and shown(one.same_as), "patient": one.patient and shown(one.patient)}
                 for one in told.names(db, -1 if day or as_json else 20, day)
             ],
-            "troubles": [asdict(one) | {"path": shown(one.path)} for one in told.troubles(db)],
+            "without an answer": [asdict(one) | {"path": shown(one.path)} for one in told.troubles(db)],
         }
     if as_json:
         click.echo(json.dumps(parts, indent=1))
@@ -301,7 +301,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Any:
         "days": ("day", "benign", "malignant", "review", "linked"),
         "patients": ("name", "decision", "p_malignant", "images", "slides", "malignant", "review"),
         "images": ("path", "decision", "p_malignant", "answered"),
-        "troubles": ("path", "state", "tries", "reason"),
+        "without an answer": ("path", "state", "tries", "reason"),
     }[title]
     table = Table(*heads, box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
     for row in rows:
@@ -312,7 +312,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Any:
     return table
 
 
-@command.command()
+@command.command(short_help="Try again what is in quarantine.")
 @results_argument
 @click.argument("globs", nargs=-1, metavar="[GLOB]...")
 def retry(results: Path, globs: tuple[str, ...]) -> None:
@@ -324,7 +324,7 @@ def retry(results: Path, globs: tuple[str, ...]) -> None:
     click.echo(f"{count} to be tried again" + (" as soon as a watcher is at work." if count else "."))
 
 
-@command.command()
+@command.command(short_help="Are all results there, and as they were written?")
 @results_argument
 def verify(results: Path) -> None:
     """Check that everything that is done has its files, and that they are what was written.

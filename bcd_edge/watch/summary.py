@@ -23,8 +23,8 @@ _PAGE = Template("""<!doctype html>
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1a1a1a; background: #fff; }
 h2 { font-size: 1.15rem; margin: 2rem 0 .3rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; overflow-wrap: anywhere; }
-th { font-weight: 600; white-space: nowrap; } td.n, th.n { text-align: right; white-space: nowrap; }
+th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; white-space: nowrap; }
+th { font-weight: 600; } .n { text-align: right; } .w { white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
 .malignant, .quarantined { color: #a11; font-weight: 600; } .review, .failed { color: #7a5200; font-weight: 600; } .benign { color: #1a6b2f; }
 footer { color: #555; border-top: 1px solid #ccc; margin-top: 2rem; padding-top: 1rem; }
 </style></head><body>
@@ -59,7 +59,7 @@ def page(db: sqlite3.Connection, shown: Callable[[str], str], *, state: str, tim
 
 
 def _troubles(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
-    rows = [(_word(one.state), shown(one.path), one.reason, one.since) for one in report.troubles(db, LATEST)]
+    rows = [(_word(one.state), shown(one.path), one.reason, _moment(one.since)) for one in report.troubles(db, LATEST)]
     return _section("Without an answer", ("state", "file", "reason", "since"), rows)
 
 
@@ -78,9 +78,9 @@ def _latest(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
         links = _link(result_path(one.sha256, one.bundle_sha256), "record")
         if one.overlay and one.overlay.startswith("records/"):
             links += " " + _link(one.overlay, "overlay")
-        same = f"same as {shown(one.same_as)}" if one.same_as else ""
-        rows.append((_word(one.decision), f"{one.p_malignant:.3f}", shown(one.path), same, one.answered, _Html(links)))
-    return _section("Latest", ("decision", "p(malignant)", "file", "", "answered", ""), rows)
+        name = shown(one.path) + (f" (the same as {shown(one.same_as)})" if one.same_as else "")
+        rows.append((_word(one.decision), f"{one.p_malignant:.3f}", name, _moment(one.answered), _Html(links)))
+    return _section("Latest", ("decision", "p(malignant)", "file", "answered", ""), rows)
 
 
 def _days(db: sqlite3.Connection) -> str:
@@ -100,15 +100,19 @@ def _link(path: str, text: str) -> str:
     return f'<a href="{escape(path)}">{escape(text)}</a>'
 
 
+def _moment(text: str) -> str:
+    """To the second, without the offset from UTC."""
+    return text[:19].replace("T", " ")
+
+
 def _section(title: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], numbers: int = 0) -> str:
     """A table, whose last columns are `numbers`; nothing where there are no rows."""
     first = len(heads) - numbers
-    lines = [
-        "<tr>" + "".join(f"<td{' class=n' if index >= first else ''}>{_cell(cell)}</td>" for index, cell in enumerate(row)) + "</tr>" for row in rows
-    ]
+    kinds = [" class=n" if index >= first else " class=w" if name in ("file", "reason") else "" for index, name in enumerate(heads)]
+    lines = ["<tr>" + "".join(f"<td{kind}>{_cell(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>" for row in rows]
     if not lines:
         return ""
-    head = "".join(f"<th{' class=n' if index >= first else ''}>{escape(name)}</th>" for index, name in enumerate(heads))
+    head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, heads, strict=True))
     return f'<h2>{escape(title)}</h2>\n<div class="scroll"><table><tr>{head}</tr>\n{chr(10).join(lines)}\n</table></div>'
 
 

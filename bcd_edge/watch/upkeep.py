@@ -114,6 +114,6 @@ class Upkeep:
         if now == self._said_page:
             return
         with contextlib.suppress(OSError, sqlite3.OperationalError):
-            text = summary.page(self.journal.connection, self.shown, state=self.tally.state, time=self.clock.text())
+            text = summary.page(self.journal.connection, self.shown, state=self.tally.state, time=f"{self.clock.wall():%Y-%m-%d %H:%M:%S}")
             files.write(self.settings.results, "summary.html", text.encode())
             self._said_page = now

@@ -105,8 +105,12 @@ def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: st
         _shown(tally) if screen else nullcontext(),
     ):
         watch(settings, requests, tally, lambda: _reread(ctx))
-    if settings.once and (tally.waiting or tally.setbacks["quarantined"]):
-        click.echo(f"Without an answer: {tally.waiting + tally.setbacks['quarantined']}. See: bcd-edge watch report {settings.results}", err=True)
+    without = tally.waiting + tally.setbacks["quarantined"]
+    if settings.once and not is_quiet(ctx):
+        counts = ", ".join(f"{tally.decisions[name]:,} {name}" for name in ("benign", "malignant", "review"))
+        click.echo(f"Answered: {counts}; {tally.linked:,} known before. See: bcd-edge watch report {settings.results}", err=True)
+    if settings.once and without:
+        click.echo(f"Without an answer: {without:,}; the report says why.", err=True)
         raise click.exceptions.Exit(1)
 
 

@@ -53,9 +53,11 @@ def make_results(settings: Settings) -> None:
     """The folder of results, for this user alone.
 
     Raises:
-        UsageError: it and the inbox lie in each other.
+        UsageError: it and the inbox lie in each other, or the inbox is a folder of results.
     """
     inbox, results = settings.inbox, settings.results
+    if (inbox / NAME).exists():
+        raise UsageError(f"{inbox} holds the results of a watcher, not images; name the inbox, or write: bcd-edge watch status {inbox}")
     if inbox.is_relative_to(results) or results.is_relative_to(inbox):
         raise UsageError(f"The results {results} and the inbox {inbox} must not lie in each other; give another --out.")
     if not results.exists():

@@ -334,3 +334,10 @@ def test_inbox_and_results_must_not_lie_in_each_other(place: Any) -> None:
     for results in (place.inbox, place.inbox / "results", place.inbox.parent):
         with pytest.raises(UsageError, match="must not lie in each other"):
             place.run(results=results)
+
+
+def test_results_are_no_inbox(place: Any) -> None:
+    place.drop("a.png")
+    place.run()
+    with pytest.raises(UsageError, match="holds the results of a watcher"):
+        place.run(inbox=place.results, results=place.inbox.with_name("more"))

@@ -50,6 +50,8 @@ PNG_EXIF: Final = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 (cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)  # moved in OpenCV 5
 # `_header` refuses such a picture itself, with a sentence.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# And what Pillow says of damaged tags; whether the image is whole is decided here.
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 
 
 def read(source: str | Path) -> bytes:

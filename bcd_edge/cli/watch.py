@@ -88,14 +88,11 @@ def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: st
     import os
     from contextlib import nullcontext
 
-    from bcd_edge.explain._fit import require_package
     from bcd_edge.watch.metrics import served
     from bcd_edge.watch.session import watch
     from bcd_edge.watch.settings import Requests, Tally
 
     settings = _settings(asked)
-    if settings.overlay:
-        require_package()
     os.umask(0o077)
     requests, tally = Requests(), Tally()
     screen = not is_quiet(ctx)
@@ -119,12 +116,15 @@ def _settings(asked: dict[str, Any]) -> Settings:
 
     from bcd_edge.cli.explain import seconds
     from bcd_edge.errors import UsageError
+    from bcd_edge.explain._fit import require_package
     from bcd_edge.watch.patients import compile_pattern
     from bcd_edge.watch.settings import Settings
 
     inbox = Path(asked["inbox"]).resolve()
     if asked["once"] and not inbox.is_dir():
         raise UsageError(f"There is no folder {inbox}; name the one that is to be watched.")
+    if asked["explain"]:
+        require_package()
     model = {name: asked[name] for name in ("provider", "device", "precision", "threshold", "batch", "threads", "inferences")}
     return Settings(
         inbox=inbox,
@@ -254,8 +254,8 @@ def status(results: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"running": running, "heartbeat_age_s": age, "heartbeat": said, "counts": counts}, indent=1))
     else:
-        doing = f"{said.get('state', 'starting')}, {said.get('rate', 0):.1f} images/s" if running else "no watcher is at work"
-        click.echo(f"{doing} ({holder(results)})" if said else doing)
+        doing = f"{said.get('state', 'starting')}, {said.get('rate', 0):.1f} images/s: " if running else "no watcher is at work; the last was "
+        click.echo(doing + holder(results))
         if running and age is not None:
             click.echo(f"last heard of {age:.0f} s ago")
         click.echo(", ".join(f"{count:,} {name}" for name, count in counts.items()))

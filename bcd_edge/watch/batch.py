@@ -131,5 +131,5 @@ class Batch:
                 log.warning("Results cannot be written (%s); trying again in %g s.", said, wait)
                 self.upkeep.say(f"results cannot be written ({said})")
                 self.upkeep.beat()
-                self.requests.pause(wait)
+                self.requests.rest(wait)
                 wait = min(2 * wait, LONGEST_PAUSE_S)

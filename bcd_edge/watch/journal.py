@@ -243,10 +243,13 @@ class Journal:
                 "UPDATE names SET settled = 1, target = ? WHERE rowid = ?", [(os.fsencode(at) if at else None, rowid) for rowid, at in done]
             )
 
-    def waiting(self, *, retries: bool = True) -> int:
-        """Files that will be taken, `retries` of quarantined ones that could not be read among them."""
-        states = "'seen', 'failed', 'quarantined'" if retries else "'seen', 'failed'"
-        return int(self._db.execute(f"SELECT COUNT(*) FROM files WHERE due IS NOT NULL AND state IN ({states})").fetchone()[0])
+    def waiting(self) -> int:
+        """Files that will be taken, those in quarantine that could not be read among them; from an index alone, and often asked."""
+        return int(self._db.execute("SELECT COUNT(*) FROM files WHERE due IS NOT NULL").fetchone()[0])
+
+    def unanswered(self) -> int:
+        """Files that will be taken and are not in quarantine."""
+        return int(self._db.execute("SELECT COUNT(*) FROM files WHERE due IS NOT NULL AND state IN ('seen', 'failed')").fetchone()[0])
 
     def overlay_wanted(self) -> Wanted | None:
         """The image of this bundle that has waited longest for its overlay."""

@@ -76,6 +76,7 @@ class Watcher:
                 self._keep_up()
                 explaining = False
                 if self.upkeep.low:
+                    self.overlays.busy()
                     self.upkeep.say("the disk is nearly full: waiting for room")
                 elif self.journal.is_due(self.clock.now()):
                     self.overlays.busy()
@@ -90,10 +91,11 @@ class Watcher:
                 self.requests.pause(min(IDLE_S, self.settings.settle_s / 4))
         finally:
             self._readers.shutdown(wait=False, cancel_futures=True)
+            self.classifier.close()
 
     def _is_drained(self) -> bool:
         walked = self.folder.walks > 0 or self.folder.problem is not None
-        return walked and self.folder.looks.empty() and (self.upkeep.low or not self.journal.waiting(retries=False))
+        return walked and self.folder.looks.empty() and (self.upkeep.low or not self.journal.unanswered())
 
     def _keep_up(self) -> None:
         """Hears of what the folder saw, writes answers down, and does what is due beside."""

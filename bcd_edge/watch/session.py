@@ -41,8 +41,7 @@ def watch(settings: Settings, requests: Requests, tally: Tally, reread: Callable
     with locked(settings.results):
         classifier = _load(settings)
         while True:
-            with classifier:
-                classifier = _run(settings, classifier, requests, tally, clock, started)
+            _run(settings, classifier, requests, tally, clock, started)
             if requests.stop or not requests.reload:
                 return
             settings, classifier = _again(settings, reread)
@@ -88,8 +87,8 @@ def _again(old: Settings, reread: Callable[[], Settings]) -> tuple[Settings, Cla
     return new, classifier
 
 
-def _run(settings: Settings, classifier: Classifier, requests: Requests, tally: Tally, clock: Clock, started: str) -> Classifier:
-    """One run; returns what classified last, which may have been started anew."""
+def _run(settings: Settings, classifier: Classifier, requests: Requests, tally: Tally, clock: Clock, started: str) -> None:
+    """One run; the classifier, which may have been started anew meanwhile, is closed at its end."""
     with (
         closing(Journal(settings.results / NAME, classifier.bundle.sha256)) as journal,
         Folder(settings.inbox, include=settings.include, exclude=settings.exclude, scan_s=settings.scan_s, events=settings.events) as folder,
@@ -115,4 +114,3 @@ def _run(settings: Settings, classifier: Classifier, requests: Requests, tally: 
             finally:
                 overlays.close()
                 upkeep.finish(state)
-            return watcher.classifier

@@ -67,12 +67,15 @@ class Requests:
         self.stop = False
         self.reload = False
         self._asked = threading.Event()
+        self._stopped = threading.Event()
 
     def ask(self, *, stop: bool = False, reload: bool = False) -> None:
         """May be called from a signal's handler."""
         self.stop |= stop
         self.reload |= reload
         self._asked.set()
+        if self.stop:
+            self._stopped.set()
 
     def reloaded(self) -> None:
         """The configuration was read again."""
@@ -87,6 +90,10 @@ class Requests:
     def pause(self, seconds: float) -> None:
         """Waits, until something is asked."""
         self._asked.wait(seconds)
+
+    def rest(self, seconds: float) -> None:
+        """Waits, until a stop is asked."""
+        self._stopped.wait(seconds)
 
 
 @dataclass(frozen=True, slots=True)

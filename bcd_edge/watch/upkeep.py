@@ -89,6 +89,8 @@ class Upkeep:
         """The last word."""
         self.say(state)
         self._glance(self.clock.now())
+        with contextlib.suppress(sqlite3.OperationalError):
+            self.tally.waiting = self.journal.unanswered()
         self.beat()
         self.write_page()
 

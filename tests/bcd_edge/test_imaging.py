@@ -247,3 +247,13 @@ def test_fit_sees_the_edges() -> None:
     image = np.zeros((300, 500, 3), np.uint8)
     image[:, -20:] = 255
     assert imaging.fit(image, Input(150, 150))[:, -1].min() == 255
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_no_part_of_a_file_passes_for_the_whole(kind: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+    whole = encode(Image.fromarray(pixels), kind.split()[-1], **({"progressive": True} if "progressive" in kind else LOSSLESS.get(kind, {})))
+    imaging.decode(whole)
+    for length in range(len(whole)):
+        with pytest.raises(InputError):
+            imaging.decode(whole[:length])

@@ -273,10 +273,14 @@ def full_disk(seed: int, *, min_free: int) -> Row:
     with _folders() as (inbox, results), _tmpfs(results) as mounted:
         if not mounted:
             return Row(work, "recovers without a restart, nothing lost", "not measured", "mounting a tmpfs needs root")
-        with watching(inbox, results / "out", "--min-free", str(min_free)):
+        ballast = results / "ballast"
+        _fill(ballast, least=8192)  # it is full when the watcher starts, too
+        with watching(inbox, results / "out", "--min-free", str(min_free)) as process:
             wanted = drop(inbox, seed, 10)
+            time.sleep(3.0)
+            assert process.poll() is None, "it ended on a full disk"
+            ballast.unlink()
             until(lambda: answered(results / "out") == 10, "the first files")
-            ballast = results / "ballast"
             _fill(ballast, least=min_free // 2)
             if min_free:
                 until(lambda: "less than --min-free" in (results / "out.log").read_text(errors="replace"), "a word about the disk")

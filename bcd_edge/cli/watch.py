@@ -105,9 +105,9 @@ def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: st
     without = tally.waiting + tally.setbacks["quarantined"]
     if settings.once and not is_quiet(ctx):
         counts = ", ".join(f"{tally.decisions[name]:,} {name}" for name in ("benign", "malignant", "review"))
-        click.echo(f"Answered: {counts}; {tally.linked:,} known before. See: bcd-edge watch report {settings.results}", err=True)
+        click.echo(f"Answered: {counts}; {tally.linked:,} known before. See: bcd-edge watch report {settings.results}")
     if settings.once and without:
-        click.echo(f"Without an answer: {without:,}; the report says why.", err=True)
+        click.echo(f"Without an answer: {without:,}; the report says why.")
         raise click.exceptions.Exit(1)
 
 

@@ -6,6 +6,7 @@ shares, so the folder of results must be on a disk of this computer.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -60,6 +61,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
     Raises:
         OutputError: it is damaged, or was written by a later version.
+        OSError: the disk is full.
     """
     try:
         found = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE_S)
@@ -67,6 +69,8 @@ def connect(path: Path) -> sqlite3.Connection:
         found.row_factory = sqlite3.Row
         _migrate(found, path)
     except sqlite3.DatabaseError as error:
+        if any(word in str(error) for word in ("full", "I/O")):
+            raise OSError(errno.ENOSPC, str(error)) from None
         raise OutputError(f"The journal {path} cannot be used ({error}); move the folder of results away, or restore the journal.") from None
     return found
 

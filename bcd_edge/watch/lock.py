@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from bcd_edge.errors import UsageError
+from bcd_edge.errors import OutputError, UsageError
 
 LOCK: Final = "watch.lock"
 HEARTBEAT: Final = "heartbeat.json"
@@ -27,7 +27,9 @@ def locked(results: Path) -> Iterator[None]:
     with closing(sqlite3.connect(results / LOCK, isolation_level=None, timeout=PATIENCE_S)) as connection:
         try:
             connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise OutputError(f"The lock {results / LOCK} cannot be taken ({error}); make room, or give another --out.") from None
             raise UsageError(f"{results} has a watcher already ({holder(results)}); stop that one, or give another --out.") from None
         yield
 

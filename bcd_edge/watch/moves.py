@@ -42,7 +42,7 @@ def put_away(one: Unsettled, inbox: Path, results: Path) -> str | None:
         OSError: it could not be done; the input lies where it did.
     """
     source = inbox / one.look.path
-    aside = source.with_name(f".{one.sha256[:16]}.bcd-edge")
+    aside = source.with_name(f".{one.sha256[:16]}-{one.rowid}.bcd-edge")
     target = results / one.target if one.after == "move" and one.target else None
     if target and os.path.lexists(target):
         aside.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_edge.classifier import EXPLAINED_BATCH, Classifier
-from bcd_edge.errors import InputError, ProviderError
+from bcd_edge.errors import ProviderError
 from bcd_edge.explain import Settings as Explaining
 from bcd_edge.explain._files import explained, numbers, unchanged
 from bcd_edge.records import Execution, Record
 from bcd_edge.watch import files
+from bcd_edge.watch.batch import Batch
 from bcd_edge.watch.entries import Wanted
 from bcd_edge.watch.journal import Journal
 from bcd_edge.watch.results import result_path
@@ -35,10 +37,10 @@ class _StoppedError(Exception):
 
 
 class Overlays:
-    """Draws one at a time; `busy` and `advance` say whether images wait. `explained` is called after each: now its input may be deleted."""
+    """Draws one at a time; `busy` and `advance` say whether images wait."""
 
-    def __init__(self, settings: Settings, journal: Journal, clock: Clock, shown: Callable[[str], str], explained: Callable[[], None]) -> None:
-        self.settings, self.journal, self.clock, self.shown, self._explained = settings, journal, clock, shown, explained
+    def __init__(self, settings: Settings, journal: Journal, batch: Batch, clock: Clock, shown: Callable[[str], str]) -> None:
+        self.settings, self.journal, self.batch, self.clock, self.shown = settings, journal, batch, clock, shown
         if not settings.overlay:
             journal.want_no_overlays()
         self._free = threading.Event()
@@ -72,16 +74,17 @@ class Overlays:
 
     def _note(self, wanted: Wanted, job: Future[str]) -> None:
         try:
-            self.journal.note_overlay(wanted.sha256, job.result())
+            noted = job.result()
             log.info("%s: explained", self.shown(wanted.path))
-            self._explained()
-        except InputError as error:
-            said = str(error).replace(str(self._source(wanted)), "The file")
-            self.journal.note_overlay(wanted.sha256, said)
-            log.warning("%s could not be explained: %s", self.shown(wanted.path), said)
         except (ProviderError, OSError) as error:
             self._again_at = self.clock.now() + PAUSE_S
             log.warning("%s could not be explained (%s); trying again in %g s.", self.shown(wanted.path), error, PAUSE_S)
+            return
+        except Exception as error:  # of this image alone, whatever it is: explaining must not end the answering
+            noted = str(error).replace(str(self._source(wanted)), "The file")
+            log.warning("%s could not be explained: %s", self.shown(wanted.path), noted)
+        self.batch.persist(partial(self.journal.note_overlay, wanted.sha256, noted))
+        self.batch.put_away()
 
     def _source(self, wanted: Wanted) -> Path:
         return self.settings.results / wanted.target if wanted.target else self.settings.inbox / wanted.path

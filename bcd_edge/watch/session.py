@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from typing import Final
 
 from bcd_edge.classifier import Classifier
-from bcd_edge.errors import BcdEdgeError, UsageError
+from bcd_edge.errors import BcdEdgeError, OutputError, UsageError
 from bcd_edge.watch.batch import Batch
 from bcd_edge.watch.folder import Folder
 from bcd_edge.watch.journal import NAME, Journal
@@ -20,6 +22,8 @@ from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
 from bcd_edge.watch.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
+
+START_AGAIN_S: Final = 5.0
 
 
 def watch(settings: Settings, requests: Requests, tally: Tally, reread: Callable[[], Settings], clock: Clock | None = None) -> None:
@@ -41,11 +45,33 @@ def watch(settings: Settings, requests: Requests, tally: Tally, reread: Callable
     with locked(settings.results):
         classifier = _load(settings)
         while True:
-            _run(settings, classifier, requests, tally, clock, started)
+            try:
+                _run(settings, classifier, requests, tally, clock, started)
+            except (OSError, sqlite3.OperationalError) as error:
+                classifier = _started_again(settings, classifier, requests, error)
+                continue
             if requests.stop or not requests.reload:
                 return
             settings, classifier = _again(settings, reread)
             requests.reloaded()
+
+
+def _started_again(settings: Settings, classifier: Classifier, requests: Requests, error: OSError | sqlite3.OperationalError) -> Classifier:
+    """After a disk that was full before anything could be taken: rests, and gives what classifies in the next run.
+
+    Raises:
+        OutputError: the watcher is to stop, or runs `once`.
+    """
+    if isinstance(error, OutputError):
+        raise error
+    said = getattr(error, "strerror", None) or error
+    if not settings.once:
+        log.warning("Results cannot be written (%s); starting again in %g s.", said, START_AGAIN_S)
+        requests.rest(START_AGAIN_S)
+    if settings.once or requests.stop:
+        raise OutputError(f"Results could not be written ({said}); make room, and start again: nothing is lost.") from None
+    classifier.close()
+    return _load(settings)
 
 
 def make_results(settings: Settings) -> None:
@@ -101,7 +127,7 @@ def _run(settings: Settings, classifier: Classifier, requests: Requests, tally: 
             results.mend(journal)
             upkeep = Upkeep(settings, journal, folder, tally, clock, shown, started)
             batch = Batch(settings, journal, results, upkeep, requests, tally, clock, shown)
-            overlays = Overlays(settings, journal, clock, shown, batch.put_away)
+            overlays = Overlays(settings, journal, batch, clock, shown)
             watcher = Watcher(settings, classifier, journal, batch, overlays, folder, upkeep, requests, tally, clock, shown)
             ran = classifier.execution
             log.info("Watching %s: %s %s on %s, results in %s.", settings.inbox, ran.bundle, ran.precision, ran.provider, settings.results)

@@ -38,7 +38,7 @@ def test_once_ends_with_0_and_with_1_where_something_has_no_answer(place: Any) -
     done = subprocess.run(place.command("--once"), capture_output=True, text=True)
     assert done.returncode == 1
     assert "b.png: This is not an image" in done.stderr
-    assert "Without an answer: 1; the report says why." in done.stderr
+    assert "Without an answer: 1; the report says why." in done.stdout
 
 
 def test_sigterm_finishes_what_is_in_flight_and_ends_with_0(place: Any, until: Until, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ class TestMoves:
         assert {path.name: path.read_bytes() for path in place.inbox.iterdir()} == {"a.png": place.picture(2)}
 
     def test_ended_in_the_middle_with_a_new_file_of_that_name(self, place: Any, one: Unsettled) -> None:
-        (place.inbox / "a.png").rename(place.inbox / f".{one.sha256[:16]}.bcd-edge")
+        (place.inbox / "a.png").rename(place.inbox / f".{one.sha256[:16]}-{one.rowid}.bcd-edge")
         place.drop("a.png", seed=2)
         assert moves.put_away(one, place.inbox, place.results) == one.target
         assert (place.results / str(one.target)).read_bytes() == place.picture(1)

@@ -72,8 +72,8 @@ class Results:
 
     def append(self, journal: Journal, day: str, answers: Iterable[Answer]) -> int:
         """Adds a row for each answer to a day's CSV, flushed; returns its length. Not in the journal yet, so not true yet."""
+        path = self._mend(journal, day, journal.day_bytes(day))
         known = journal.day_bytes(day)
-        path = self._mend(journal, day, known)
         added = "".join(self._row(one.record, one.file.path, one.same_as) for one in answers)
         with path.open("r+b" if path.exists() else "wb") as file:
             file.seek(known)

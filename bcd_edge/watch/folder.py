@@ -164,9 +164,12 @@ class Folder:
         said = False
         while not self._stop.is_set():
             try:
-                known = os.stat(self.inbox).st_ino
+                known, listening = os.stat(self.inbox).st_ino, False
                 arguments = {"watch_filter": None, "debounce": 200, "rust_timeout": 1000, "yield_on_timeout": True, "ignore_permission_denied": True}
                 for changes in watch(self.inbox, stop_event=self._stop, raise_interrupt=False, **arguments):
+                    if not listening:  # what came between the last walk and the first moment of listening
+                        self._tell(self._below(""))
+                        listening = True
                     for path in {changed for _, changed in changes}:
                         self._hear(path)
                     if os.stat(self.inbox).st_ino != known:  # another folder of this name: listen to that one

@@ -22,7 +22,16 @@ from bcd_edge.imaging import UInt8Image
 from bcd_edge.plan import Plan, Purpose
 from bcd_edge.records import Execution, Record, Timing
 
-Source = str | Path | bytes | UInt8Image
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """The bytes of an image file whose SHA-256 is known already."""
+
+    data: bytes
+    sha256: str
+
+
+Source = str | Path | bytes | Hashed | UInt8Image
 
 PATIENCE_S: Final = 30.0
 # Images of one call for an explanation, where the engine takes any number.
@@ -139,7 +148,7 @@ class Classifier:
         """Classifies one image.
 
         Args:
-            source: a path, the bytes of an image file, or pixels as uint8 RGB, H x W x 3.
+            source: a path, the bytes of an image file (also `Hashed`), or pixels as uint8 RGB, H x W x 3.
             name: what to call the image in the record; the path if not given.
 
         Returns:
@@ -260,7 +269,7 @@ def _cache_key(chosen: Plan, variant: dict[str, Any], entry: dict[str, Any]) -> 
 
 
 def _name(source: Source) -> str:
-    return str(source) if isinstance(source, str | Path) else "<bytes>" if isinstance(source, bytes) else "<array>"
+    return str(source) if isinstance(source, str | Path) else "<bytes>" if isinstance(source, bytes | Hashed) else "<array>"
 
 
 def _prepare(item: tuple[str, Source | InputError], members: Sequence[bundle.Member]) -> _Prepared:
@@ -275,8 +284,11 @@ def _prepare(item: tuple[str, Source | InputError], members: Sequence[bundle.Mem
             image = _pixels(source)
             sha256 = hashlib.sha256(image.tobytes()).hexdigest()
         else:
-            data = source if isinstance(source, bytes) else imaging.read(source)
-            sha256 = hashlib.sha256(data).hexdigest()
+            if isinstance(source, Hashed):
+                data, sha256 = source.data, source.sha256
+            else:
+                data = source if isinstance(source, bytes) else imaging.read(source)
+                sha256 = hashlib.sha256(data).hexdigest()
             image = imaging.decode(data)
         decoded = time.perf_counter()
         inputs = [imaging.fit(image, member.input) for member in members]

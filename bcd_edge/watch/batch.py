@@ -12,7 +12,7 @@ from bcd_edge.errors import OutputError
 from bcd_edge.watch import moves
 from bcd_edge.watch.entries import Answer, Setback
 from bcd_edge.watch.journal import Journal
-from bcd_edge.watch.results import Results, result_bytes, result_path
+from bcd_edge.watch.results import Results, result_path
 from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
 from bcd_edge.watch.upkeep import Upkeep
 
@@ -51,9 +51,11 @@ class Batch:
         self._beyond = 0
         self._stuck = ""
 
-    def add(self, answer: Answer) -> None:
-        """An answer that is to be written down."""
+    def add(self, answer: Answer, result: bytes | None = None) -> None:
+        """An answer that is to be written down; its result, if it is a new one, begins to be written at once."""
         self._answers.append(answer)
+        if result is not None:
+            self.results.begin(result_path(answer.sha256, answer.record["execution"]["bundle_sha256"]), result)
 
     def note(self, setback: Setback) -> None:
         """A file that got no answer."""
@@ -79,8 +81,7 @@ class Batch:
         return written
 
     def _write(self) -> None:
-        new = [one for one in self._answers if one.result_sha256 is not None]
-        self.results.write([(result_path(one.sha256, one.record["execution"]["bundle_sha256"]), result_bytes(one.record)) for one in new])
+        self.results.complete()
         day = self.clock.day()
         rows = [one for one in self._answers if not self.journal.is_named(one)]
         length = self.results.append(self.journal, day, rows) if rows else self.journal.day_bytes(day)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -18,18 +17,13 @@ def write(root: Path, path: str, content: bytes) -> None:
     Raises:
         OSError: there is no half file under its name.
     """
-    _write(root, path, content)
-    flush_folders(root, [path])
+    put(root, path, content)
+    for folder in folders(root, [path]):
+        flush_folder(folder)
 
 
-def write_all(root: Path, files: Sequence[tuple[str, bytes]], threads: Executor) -> None:
-    """Like `write` for many, at the same time: a file system flushes several at once nearly as fast as one."""
-    for future in [threads.submit(_write, root, path, content) for path, content in files]:
-        future.result()
-    flush_folders(root, [path for path, _ in files])
-
-
-def _write(root: Path, path: str, content: bytes) -> None:
+def put(root: Path, path: str, content: bytes) -> None:
+    """Like `write`, but for the flushing of folders."""
     beside = root / TEMPORARY / path.replace("/", "_")
     try:
         with beside.open("wb") as file:
@@ -47,17 +41,14 @@ def _write(root: Path, path: str, content: bytes) -> None:
         raise
 
 
-def flush_folders(root: Path, paths: Iterable[str]) -> None:
-    """Flushes the folders that hold these files, and those above them up to `root`: a rename is on the disk then."""
-    if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call, and needs none
-        return
-    for folder in sorted({parent for path in paths for parent in (root / path).parents if parent.is_relative_to(root)}):
-        flush_folder(folder)
+def folders(root: Path, paths: Iterable[str]) -> list[Path]:
+    """The folders that hold these files, and those above them up to `root`: when they are flushed, a renaming is on the disk."""
+    return sorted({parent for path in paths for parent in (root / path).parents if parent.is_relative_to(root)})
 
 
 def flush_folder(folder: Path) -> None:
-    """Flushes one folder's names, where the system can."""
-    if not hasattr(os, "O_DIRECTORY"):
+    """Flushes one folder's names."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call, and needs none
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -106,7 +106,8 @@ def _move(aside: Path, target: Path, sha256: str, results: Path) -> bool:
             raise
         if not _copy(aside, target, sha256, results):
             return False
-    files.flush_folders(results, [target.relative_to(results).as_posix()])
+    for folder in files.folders(results, [target.relative_to(results).as_posix()]):
+        files.flush_folder(folder)
     return True
 
 

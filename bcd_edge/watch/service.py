@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from bcd_edge.classifier import Classifier
+from bcd_edge.classifier import Classifier, Hashed
 from bcd_edge.errors import ProviderError
 from bcd_edge.records import Record
 from bcd_edge.watch import moves, patients
@@ -119,14 +119,14 @@ class Watcher:
         except ProviderError as error:
             self._provider_failed(error)
 
-    def _alone(self, file: File) -> Iterator[tuple[str, bytes]]:
+    def _alone(self, file: File) -> Iterator[tuple[str, Hashed]]:
         """What was in hand when this program ended by force: once more, but not for ever."""
         if file.tries < self.settings.tries:
             yield from self._taken([file])
         else:
             self._failed(Content(file, "read"), f"The program ended {file.tries} times with it in hand.", last=True)
 
-    def _due(self) -> Iterator[tuple[str, bytes]]:
+    def _due(self) -> Iterator[tuple[str, Hashed]]:
         """Name and bytes of everything that is due and not answered before; ends where it must be begun anew."""
         while not self.requests.anything and not self.upkeep.low:
             now = self.clock.now()
@@ -149,7 +149,7 @@ class Watcher:
             fitting.append(file)
         return fitting
 
-    def _taken(self, files: list[File]) -> Iterator[tuple[str, bytes]]:
+    def _taken(self, files: list[File]) -> Iterator[tuple[str, Hashed]]:
         at = self.clock.text()
         self.batch.persist(lambda: self.journal.take(files, at))
         self._in_hand |= {file.path: (file, at) for file in files}
@@ -160,7 +160,7 @@ class Watcher:
             if self._is_new(content):
                 self._hashes.add(content.sha256)
                 self._in_flight.append(content)
-                yield content.file.path, content.data
+                yield content.file.path, Hashed(content.data, content.sha256)
 
     def _is_new(self, content: Content) -> bool:
         """Whether bytes were read that must be classified; what becomes of a file otherwise is noted."""
@@ -201,8 +201,9 @@ class Watcher:
             return
         self._failures = 0
         plain = record.as_dict() | {"watch": self._told(content.file)}
-        result = hashlib.sha256(result_bytes(plain)).hexdigest()
-        self.batch.add(Answer(content.file, content.sha256, plain, result, None, *self._after(content), self.settings.overlay))
+        result = result_bytes(plain)
+        hashed = hashlib.sha256(result).hexdigest()
+        self.batch.add(Answer(content.file, content.sha256, plain, hashed, None, *self._after(content), self.settings.overlay), result)
         self.tally.decisions[str(record.decision)] += 1
         fields = {"file": self.shown(content.file.path), "sha256": content.sha256, "decision": record.decision, "p_malignant": record.p_malignant}
         log.info("%s: %s, p %.3f", fields["file"], record.decision, record.p_malignant, extra={"fields": fields})

@@ -17,9 +17,9 @@ import pytest
 STEPS = [
     ("journal", "Journal", "saw", "after", 1),
     ("journal", "Journal", "take", "after", 1),
-    ("files", "", "_write", "after", 5),
-    ("results", "Results", "write", "before", 1),
-    ("results", "Results", "write", "after", 1),
+    ("files", "", "put", "after", 5),
+    ("results", "Results", "complete", "before", 1),
+    ("results", "Results", "complete", "after", 1),
     ("results", "Results", "append", "after", 1),
     ("journal", "Journal", "finish", "before", 1),
     ("journal", "Journal", "finish", "after", 1),

@@ -53,21 +53,25 @@ class Batch:
 
     def add(self, answer: Answer, result: bytes | None = None) -> None:
         """An answer that is to be written down; its result, if it is a new one, begins to be written at once."""
+        self._count_from_now()
         self._answers.append(answer)
         if result is not None:
             self.results.begin(result_path(answer.sha256, answer.record["execution"]["bundle_sha256"]), result)
 
     def note(self, setback: Setback) -> None:
         """A file that got no answer."""
+        self._count_from_now()
         self._setbacks.append(setback)
         self.tally.setbacks[setback.state] += 1
+
+    def _count_from_now(self) -> None:
+        if not self._answers and not self._setbacks:
+            self._began = self.clock.now()
 
     def is_due(self) -> bool:
         """Whether there is enough to be written down, or something has waited long enough."""
         waiting = len(self._answers) + len(self._setbacks)
-        if waiting == 0:
-            self._began = self.clock.now()
-        return waiting >= BATCH or self.clock.now() - self._began >= BATCH_S
+        return waiting >= BATCH or (waiting > 0 and self.clock.now() - self._began >= BATCH_S)
 
     def flush(self) -> list[Answer | Setback]:
         """Writes everything down, see `bcd_edge.watch` for the order; returns it."""

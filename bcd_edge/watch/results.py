@@ -21,7 +21,8 @@ from bcd_edge.watch.entries import Answer
 from bcd_edge.watch.journal import Journal
 
 WATCHED: Final = ("patient", "slide", "seen", "taken", "answered", "same_as")
-HEADER: Final = ",".join([*COLUMNS, *(f"watch.{name}" for name in WATCHED)]) + "\n"
+HEADS: Final = [*COLUMNS, *(f"watch.{name}" for name in WATCHED)]
+HEADER: Final = ",".join(HEADS) + "\n"
 DAY: Final = re.compile(r"\d{4}-\d\d-\d\d\.csv")
 # Flushes at the same time: beyond this they were not faster on the disks tried.
 WRITERS: Final = 8
@@ -33,8 +34,8 @@ def result_path(sha256: str, bundle_sha256: str) -> str:
 
 
 def result_bytes(record: dict[str, Any]) -> bytes:
-    """The record as a JSON document; ASCII, because a file's name need not be Unicode."""
-    return (json.dumps(record, indent=1) + "\n").encode()
+    """The record as a JSON document, as a line of `predict --format jsonl`; ASCII, because a file's name need not be Unicode."""
+    return (json.dumps(record) + "\n").encode()
 
 
 def naming(db: sqlite3.Connection, *, pseudonymise: bool) -> Callable[[str], str]:
@@ -138,5 +139,5 @@ class Results:
         plain = {key: value for key, value in record.items() if key != "watch"} | {"source": self._shown(path)}
         cells = row(plain | {f"watch.{name}": told[name] for name in WATCHED})
         text = io.StringIO()
-        csv.DictWriter(text, HEADER.rstrip().split(","), lineterminator="\n").writerow(cells)
+        csv.writer(text, lineterminator="\n").writerow([cells.get(head) for head in HEADS])
         return text.getvalue()

@@ -341,3 +341,15 @@ def test_results_are_no_inbox(place: Any) -> None:
     place.run()
     with pytest.raises(UsageError, match="holds the results of a watcher"):
         place.run(inbox=place.results, results=place.inbox.with_name("more"))
+
+
+def test_answers_are_written_in_batches(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bcd_edge.watch import batch
+
+    sizes: list[int] = []
+    real = batch.Journal.finish
+    monkeypatch.setattr(batch, "BATCH_S", 60.0)
+    monkeypatch.setattr(batch.Journal, "finish", lambda self, answers, *rest: sizes.append(len(answers)) or real(self, answers, *rest))
+    place.drop(*(f"{index}.png" for index in range(200)))
+    place.run()
+    assert sizes == [64, 64, 64, 8]

@@ -26,7 +26,7 @@ from benchmarks.tables import Row, markdown, put, shown
 
 SEEDS: Final = 10
 # What `edge` is tried with; 32 are one block.
-COUNTS: Final = (64, 96, 128, 160, 192, 256)
+COUNTS: Final = (64, 128, 192, 256, 384, 512)
 # Of the comparison of precisions: more than most explanations need, so that chance does not hide what the precision does.
 SAME_MASKS: Final = 256
 RESAMPLES: Final = 2000

@@ -86,15 +86,30 @@ def shrinkage(shown: npt.NDArray[np.bool_]) -> float:
     return variance / (variance + RIDGE)
 
 
-def jackknife(shown: npt.NDArray[np.bool_], p: Floats, blocks: npt.NDArray[np.intp]) -> Floats:
-    """Weights without one block each, B x S (Efron & Stein, Ann. Statist. 1981).
+def jackknife(shown: npt.NDArray[np.bool_], p: Floats, blocks: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Weights S of all rows, and B x S without one block each (Efron & Stein, Ann. Statist. 1981).
+
+    The ridge of `fit` in closed form: what is left out is subtracted from the weighted sums of squares, where the package
+    would read every row again for every block.
 
     Args:
         shown: N x S.
         p: N.
         blocks: N: the block of each row, 0..B-1; the whole image, -1, stays in all.
     """
-    return np.stack([fit(shown[blocks != block], p[blocks != block]).weights for block in range(blocks.max() + 1)])
+    rows = np.column_stack([np.ones(len(shown)), shown, p])
+    weighted = rows * kernel(distances(shown))[:, np.newaxis]
+    sums = np.stack([weighted[blocks == block].T @ rows[blocks == block] for block in range(-1, blocks.max() + 1)])
+    whole = sums.sum(axis=0)
+    found = _ridge(np.concatenate([whole[np.newaxis], whole - sums[1:]]))
+    return found[0], found[1:]
+
+
+def _ridge(sums: Floats) -> Floats:
+    """Weights of S columns from the weighted sums of squares of (1, columns, p), ... x (S + 2) x (S + 2)."""
+    around_mean = sums[..., 1:, 1:] - sums[..., 1:, :1] * sums[..., :1, 1:] / sums[..., :1, :1]
+    count = around_mean.shape[-1] - 1
+    return np.asarray(np.linalg.solve(around_mean[..., :count, :count] + RIDGE * np.eye(count), around_mean[..., :count, count:])[..., 0])
 
 
 def standard_error(replicates: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 Masks are rows of a randomised Hadamard matrix, each with its complement. Columns are balanced and orthogonal, and in the
 difference of a pair everything cancels in which an even number of superpixels interact (Plackett & Burman, Biometrika
-1946; the fold-over of Box & Wilson, J. R. Stat. Soc. B 1951). They come in blocks: after each, the fit, its jackknife
+1946; the fold-over of Box & Wilson, J. R. Stat. Soc. B 1951). They come in blocks: after each, the fit's jackknife
 over blocks, and an end when the top superpixels are settled or the budget is spent.
 """
 
@@ -51,8 +51,7 @@ def explain(ask: Ask, image_hwc_u8: UInt8Image, segments: Segments, settings: Se
         blocks.append(np.full(len(chosen), number))
         if number + 1 >= LEAST_BLOCKS and not settings.samples:
             every, answers, parts = np.concatenate(shown), np.concatenate(p), np.concatenate(blocks)
-            found, replicates = fit(every, answers), jackknife(every, answers, parts)
-            if settled(found.weights, replicates, settings.top, settings.confidence):
+            if settled(*jackknife(every, answers, parts), settings.top, settings.confidence):
                 sure, reason = True, f"order and sign of the top {min(settings.top, count)} superpixels are settled"
                 break
     every, answers, parts = np.concatenate(shown), np.concatenate(p), np.concatenate(blocks)
@@ -60,7 +59,7 @@ def explain(ask: Ask, image_hwc_u8: UInt8Image, segments: Segments, settings: Se
         found = fit(every, answers)
         weights, r2 = found.weights, found.r2
     if parts.max() >= 1:
-        replicates = jackknife(every, answers, parts)
+        _, replicates = jackknife(every, answers, parts)
         errors = standard_error(replicates)
         if parts.max() + 1 >= LEAST_BLOCKS:
             sure = settled(weights, replicates, settings.top, settings.confidence)

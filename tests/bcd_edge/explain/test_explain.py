@@ -240,3 +240,16 @@ def test_without_the_package_the_cure_is_said(image: np.ndarray, segments: np.nd
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ProviderError, match="pip install"):
         edge.explain(lambda images: np.full(len(images), 0.5), image, segments, Settings())
+
+
+@needs_lime
+@pytest.mark.parametrize("seed", range(3))
+def test_the_jackknife_is_the_packages_fit_without_a_block(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shown = np.concatenate([np.ones((1, 12), bool), rng.integers(0, 2, (120, 12)).astype(bool)])
+    p = rng.random(121)
+    blocks = np.concatenate([[-1], np.repeat(np.arange(5), 24)])
+    weights, replicates = _fit.jackknife(shown, p, blocks)
+    assert np.allclose(weights, _fit.fit(shown, p).weights, atol=1e-9)
+    for block, without in enumerate(replicates):
+        assert np.allclose(without, _fit.fit(shown[blocks != block], p[blocks != block]).weights, atol=1e-9)

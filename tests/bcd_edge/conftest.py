@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from PIL import Image
 from bcd_edge import bundle
 from bcd_edge.classifier import Classifier
 from bcd_edge.synthetic import tissue
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would every command that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,6 +12,8 @@ from typing import Final
 
 import platformdirs
 
+from bcd_edge import whole
+
 SEAL: Final = "sha256.json"
 
 
@@ -50,10 +52,7 @@ def trusted(entry: Path | None) -> Path | None:
 def seal(entry: Path) -> None:
     """Notes the checksum of every file of an entry. A disk that is full keeps nothing: the next run builds again."""
     try:
-        text = json.dumps(_sums(entry), indent=1)
-        beside = entry / f".{os.getpid()}.part"
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(entry / SEAL)
+        whole.write(entry / SEAL, json.dumps(_sums(entry), indent=1).encode())
     except OSError:
         shutil.rmtree(entry, ignore_errors=True)
 

@@ -19,6 +19,8 @@ The written policy of `decode`:
 from __future__ import annotations
 
 import io
+import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,16 +62,19 @@ def read(source: str | Path) -> bytes:
     Raises:
         InputError: it does not exist, may not be read, is no regular file, is empty, or is larger than 512 MiB.
     """
-    path = Path(source)
+    path = os.fspath(source)
     try:
-        if not path.is_file():
-            what = "is a folder or a device, not a file" if path.exists() else "does not exist"
-            raise InputError(f"{path} {what}; give the path of an image.")
-        if path.stat().st_size > MAX_BYTES:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is a folder or a device, not a file; give the path of an image.")
+        if status.st_size > MAX_BYTES:
             raise InputError(f"{path} is larger than 512 MiB; cut the slide into fields of view and give those.")
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read()
     except InputError:
         raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path} does not exist; give the path of an image.") from None
     except PermissionError:
         raise InputError(f"{path} may not be read; give this user permission to read it.") from None
     except (OSError, ValueError) as error:

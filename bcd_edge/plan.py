@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from bcd_edge import backends, caches, machine, plugins
+from bcd_edge import backends, caches, machine, plugins, whole
 from bcd_edge.bundle import Bundle
 from bcd_edge.errors import ProviderError
 
@@ -115,9 +114,7 @@ def remember(opened: Bundle, rows: Sequence[Measured]) -> Path:
     new = {row.plan: row for row in [*recall(opened), *rows]}
     path = _path(opened)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}.part")
-    beside.write_text(json.dumps({"machine": _machine(), "rows": [asdict(row) for row in new.values()]}, indent=1), encoding="utf-8")
-    beside.replace(path)
+    whole.write(path, json.dumps({"machine": _machine(), "rows": [asdict(row) for row in new.values()]}, indent=1).encode())
     return path
 
 

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib import metadata
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -81,7 +82,7 @@ def compare(folder: Path, bundle: Path, checkpoint: Path, out: Path | None) -> N
             for row in measure()
         )
         what = f"{int8.bundle.name}, {len(images)} images, {int8.execution.provider} {int8.execution.precision}, batch {EXPLAINED_BATCH}"
-    put(markdown(what, rows, f"torch {torch.__version__.partition('+')[0]}", "lime 0.2.0.1"), out, "explain")
+    put(markdown(what, rows, f"torch {torch.__version__.partition('+')[0]}", f"lime {metadata.version('lime')}"), out, "explain")
 
 
 def _opened(bundle: Path, precision: str) -> Classifier:

@@ -159,13 +159,14 @@ def _measure(opened: Bundle, asked: Asked, settings: Settings, folder: Path, *, 
     import contextlib
     import math
 
+    from bcd_edge import whole
     from bcd_edge.errors import UsageError
     from bcd_edge.latency import _nvml, lines, report, results, sweep
 
     if (folder / results.RUN).exists():
         raise UsageError(f"{folder} holds a benchmark already; name another folder with --out.")
     tasks = sweep.tasks(sweep.plans(opened, asked), settings)
-    card = _nvml.card(int(asked.device) if asked.device.isdigit() else 0)
+    card = _nvml.card(int(asked.device) if asked.device.isdecimal() else 0)
     run = sweep.document(opened, settings, card)
     folder.mkdir(parents=True, exist_ok=True)
     count = sum(map(len, tasks.values()))
@@ -182,16 +183,16 @@ def _measure(opened: Bundle, asked: Asked, settings: Settings, folder: Path, *, 
                 click.echo(f"{found.plan.provider} {found.plan.precision} batch {found.plan.batch}: {error}", err=True)
                 continue
             run["rows"].append(found)
-            results.write(folder / results.RUN, results.dump(run))
+            whole.write(folder / results.RUN, results.dump(run).encode())
             if last != (last := results.named(found)):
                 click.echo("\n".join(lines.plan_lines(found)))
             click.echo("\n".join(lines.row_lines(found)))
         run["finished"] = True
     finally:
         if run["rows"]:
-            results.write(folder / results.RUN, results.dump(run))
-            results.write(folder / results.TABLE, results.table(run["rows"]))
-            results.write(folder / results.PAGE, report.page(run))
+            whole.write(folder / results.RUN, results.dump(run).encode())
+            whole.write(folder / results.TABLE, results.table(run["rows"]).encode())
+            whole.write(folder / results.PAGE, report.page(run).encode())
         else:
             with contextlib.suppress(OSError):  # it held something before
                 folder.rmdir()

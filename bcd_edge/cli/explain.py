@@ -81,10 +81,16 @@ def command(
 
 
 def _classified(classifier: Classifier, inputs: Inputs) -> Iterator[tuple[Record, Path | bytes | InputError]]:
+    """Each input with its bytes, read once."""
+    from bcd_edge import imaging
     from bcd_edge.errors import InputError
 
     for name, source in inputs:
-        yield classifier.failed(name, source) if isinstance(source, InputError) else classifier.classify(source, name=name), source
+        try:
+            data = imaging.read(source) if isinstance(source, Path) else source
+        except InputError as error:
+            data = error
+        yield classifier.failed(name, data) if isinstance(data, InputError) else classifier.classify(data, name=name), data
 
 
 def explain_all(

@@ -11,7 +11,7 @@ from typing import Final
 
 import cv2
 
-from bcd_edge import imaging
+from bcd_edge import imaging, whole
 from bcd_edge.bundle import Input
 from bcd_edge.errors import InputError
 from bcd_edge.explain import Ask, Settings, explain
@@ -39,13 +39,13 @@ def write(ask: Ask, size: Input, record: Record, data: bytes, out: Path, explain
         settings: how.
 
     Raises:
-        InputError: the bytes are not those that the record speaks of, or are no image.
+        InputError: the bytes are no image.
         OSError: a file could not be written; there is no half one.
     """
     one = explained(ask, size, record, data, explainer, settings)
     stem = f"{os.fsencode(Path(_name(record)).stem)[:LONGEST_STEM].decode(errors='ignore')}-{str(record.sha256)[:8]}"
-    beside_and_renamed(out / f"{stem}.png", one.png)
-    beside_and_renamed(out / f"{stem}.json", numbers(one))
+    whole.write(out / f"{stem}.png", one.png)
+    whole.write(out / f"{stem}.json", numbers(one))
     return one
 
 
@@ -66,7 +66,7 @@ def _name(record: Record) -> str:
     return "stdin" if record.source == "-" else Path(record.source).name
 
 
-def unchanged(source: Path | bytes, record: Record) -> bytes:
+def unchanged(source: str | Path | bytes, record: Record) -> bytes:
     """The bytes that a record speaks of, read once more.
 
     Raises:
@@ -105,16 +105,5 @@ class Pages:
         if self._waiting:
             number = len(self.written) + 1
             self.written.append(self.out / ("index.html" if number == 1 else f"index-{number}.html"))
-            beside_and_renamed(self.written[-1], page(self._waiting).encode())
+            whole.write(self.written[-1], page(self._waiting).encode())
             self._waiting = []
-
-
-def beside_and_renamed(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: a full disk leaves no half one."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise

@@ -9,7 +9,6 @@ from typing import Any
 from bcd_edge.latency.compare import Comparison, Pair
 from bcd_edge.latency.forecast import Forecast
 from bcd_edge.latency.results import named, shown, significant
-from bcd_edge.latency.statistics import Estimate
 
 Row = dict[str, Any]
 COLUMNS = 80
@@ -72,28 +71,24 @@ def pair_lines(pair: Pair) -> Iterator[str]:
     if named(pair.before) != named(pair.after):
         yield f"  beside {named(pair.before)}"
     words = {"regression": "REGRESSION", "slower": "slower, within what is allowed", "faster": "faster", "alike": "no difference beyond noise"}
-    yield f"  {pair.of}: x {shown(_plain(pair.ratio), 4)}  {words[pair.verdict]}"
+    yield f"  {pair.of}: x {shown(pair.ratio.as_dict(), 4)}  {words[pair.verdict]}"
 
 
 def forecast_lines(found: Forecast) -> Iterator[str]:
     """What one provider and variant manages in a day."""
     yield found.what
     if found.images_a_day:
-        yield f"  images a day: {shown(_plain(found.images_a_day))}"
+        yield f"  images a day: {shown(found.images_a_day.as_dict())}"
         yield f"    by {found.how}"
     else:
         yield "  images a day: not measured; run the scope end-to-end, Offline"
     if found.kj_a_day:
-        yield f"  and kJ for them: {shown(_plain(found.kj_a_day))}"
+        yield f"  and kJ for them: {shown(found.kj_a_day.as_dict())}"
     if found.lime_s:
-        yield f"  LIME: {shown(_plain(found.lime_s))} s in the model for {found.samples} masks, the most it asks for"
+        yield f"  LIME: {shown(found.lime_s.as_dict())} s in the model for {found.samples} masks, the most it asks for"
         yield f"    by {found.lime_how}; superpixels and fit come on top"
     else:
         yield "  LIME: not measured; run the scope model, Offline, with --batch 16"
-
-
-def _plain(estimate: Estimate) -> dict[str, float | None]:
-    return estimate.as_dict()
 
 
 def note_lines(found: Comparison) -> Iterator[str]:

@@ -19,21 +19,6 @@ SCHEMA: Final = 1
 RUN, TABLE, PAGE = "run.json", "run.csv", "report.html"
 
 
-def write(path: Path, content: str) -> None:
-    """Beside, then renamed: an interruption or a full disk leaves the former file whole.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_text(content, encoding="utf-8")
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-
-
 def dump(run: dict[str, Any]) -> str:
     """JSON of a run after its schema was checked: what is written can be read again."""
     problem = next(iter(_validator().iter_errors(run)), None)

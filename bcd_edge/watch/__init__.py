@@ -12,4 +12,7 @@ The order that nothing is lost or doubled by, for a batch of answers:
 
 Ended at any moment, the next start finds either no row (the image is classified again, and the result with the same name
 replaced; what the CSV has beyond its length is cut off) or the row, and only the moving is left to do.
+
+Paths of images are text here and not `pathlib.Path`, which interns the parts of every path: in a watcher that runs for months
+the interpreter's table of them would be copied again and again, and grow for ever before Python 3.12.6 (python/cpython#113993).
 """

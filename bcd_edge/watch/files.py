@@ -24,29 +24,34 @@ def write(root: Path, path: str, content: bytes) -> None:
 
 def put(root: Path, path: str, content: bytes) -> None:
     """Like `write`, but for the flushing of folders."""
-    beside = root / TEMPORARY / path.replace("/", "_")
+    beside, place = os.path.join(root, TEMPORARY, path.replace("/", "_")), os.path.join(root, path)
     try:
-        with beside.open("wb") as file:
+        with open(beside, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         try:
-            beside.replace(root / path)
+            os.replace(beside, place)
         except FileNotFoundError:
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            beside.replace(root / path)
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            os.replace(beside, place)
     except OSError:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            os.unlink(beside)
         raise
 
 
-def folders(root: Path, paths: Iterable[str]) -> list[Path]:
+def folders(root: Path, paths: Iterable[str]) -> list[str]:
     """The folders that hold these files, and those above them up to `root`: when they are flushed, a renaming is on the disk."""
-    return sorted({parent for path in paths for parent in (root / path).parents if parent.is_relative_to(root)})
+    found: set[str] = set()
+    for path in paths:
+        while path:
+            path = path.rpartition("/")[0]
+            found.add(path)
+    return [os.path.join(root, folder) for folder in sorted(found)]
 
 
-def flush_folder(folder: Path) -> None:
+def flush_folder(folder: str | Path) -> None:
     """Flushes one folder's names."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call, and needs none
         return

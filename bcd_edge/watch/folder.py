@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Final
 
 from bcd_edge.imaging import SUFFIXES
@@ -42,7 +42,7 @@ def look(inbox: Path, path: str) -> Look | None:
         OSError: it may not be looked at.
     """
     try:
-        status = os.lstat(inbox / path)
+        status = os.lstat(os.path.join(inbox, path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     if (status.st_mode & 0o170000) != 0o100000:
@@ -56,16 +56,16 @@ def is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool
     Hidden and temporary names never are. Globs match the name or the whole path, in any case of letters; without
     `include` a name must end as that of an image.
     """
-    lowered = PurePath(path.lower())
-    if any(part.startswith((".", "~")) for part in lowered.parts) or lowered.name.endswith(TEMPORARY):
+    lowered = path.lower()
+    if any(part.startswith((".", "~")) for part in lowered.split("/")) or lowered.endswith(TEMPORARY):
         return False
     if _matches(lowered, exclude):
         return False
-    return _matches(lowered, include) if include else lowered.name.endswith(SUFFIXES)
+    return _matches(lowered, include) if include else lowered.endswith(SUFFIXES)
 
 
-def _matches(lowered: PurePath, globs: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(text, pattern.lower()) for pattern in globs for text in (lowered.name, lowered.as_posix()))
+def _matches(lowered: str, globs: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(text, pattern.lower()) for pattern in globs for text in (lowered.rpartition("/")[2], lowered))
 
 
 class Folder:
@@ -125,7 +125,7 @@ class Folder:
     def _below(self, folder: str) -> Iterator[Look]:
         """Every wanted file below a folder of the inbox; a folder that may not be read is said once."""
         try:
-            with os.scandir(self.inbox / folder) as listing:
+            with os.scandir(os.path.join(self.inbox, folder)) as listing:
                 entries = list(listing)
         except (FileNotFoundError, NotADirectoryError):
             return
@@ -181,10 +181,10 @@ class Folder:
             self._stop.wait(1.0)  # what is missed meanwhile, the next walk finds
 
     def _hear(self, changed: str) -> None:
-        path = Path(os.path.relpath(changed, self.inbox)).as_posix()
+        path = os.path.relpath(changed, self.inbox).replace(os.sep, "/")
         if path.startswith("..") or not os.path.lexists(changed):
             return
-        if os.path.isdir(changed) and not Path(changed).is_symlink():
+        if os.path.isdir(changed) and not os.path.islink(changed):
             self._tell(self._below("" if path == "." else path))
         elif is_wanted(path, self.include, self.exclude) and (found := look(self.inbox, path)):
             self._tell(iter([found]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -41,10 +42,10 @@ def read(file: File, inbox: Path, results: Path, moved: str | None) -> Content:
     try:
         now = look(inbox, file.path)
         if now is None:
-            return replace(_content(file, results / moved), moved=moved) if moved else Content(file, "gone")
+            return replace(_content(file, os.path.join(results, moved)), moved=moved) if moved else Content(file, "gone")
         if now != file.look:
             return Content(file, "changed", now=now)
-        found = _content(file, inbox / file.path)
+        found = _content(file, os.path.join(inbox, file.path))
         after = look(inbox, file.path)
     except OSError as error:
         return Content(file, "unreadable", reason=f"The file could not be looked at ({error.strerror}).")
@@ -53,9 +54,9 @@ def read(file: File, inbox: Path, results: Path, moved: str | None) -> Content:
     return found if after == now else Content(file, "changed", now=after)
 
 
-def _content(file: File, path: Path) -> Content:
+def _content(file: File, path: str) -> Content:
     try:
         data = imaging.read(path)
     except InputError as error:
-        return Content(file, "unreadable", reason=str(error).replace(str(path), "The file"))
+        return Content(file, "unreadable", reason=str(error).replace(path, "The file"))
     return Content(file, "read", data, hashlib.sha256(data).hexdigest())

@@ -6,11 +6,12 @@ put back if it is not the one that was answered.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from bcd_edge.watch import files
@@ -22,12 +23,13 @@ LONGEST_STEM: Final = 200
 
 def target_path(path: str, sha256: str, day: str, results: Path) -> str:
     """Where an input will lie below the results: its own path with a part of its hash, and a number if that is taken."""
-    inside = PurePosixPath(path)
-    stem = os.fsdecode(os.fsencode(inside.stem)[:LONGEST_STEM])
+    folder, _, name = path.rpartition("/")
+    stem, suffix = os.path.splitext(name)
+    stem = os.fsdecode(os.fsencode(stem)[:LONGEST_STEM])
     for number in range(1, 1_000_000):
         again = f"-{number}" if number > 1 else ""
-        target = f"processed/{day}/{inside.parent.as_posix()}/{stem}-{sha256[:8]}{again}{inside.suffix}".replace("/./", "/")
-        if not os.path.lexists(results / target):
+        target = "/".join(filter(None, ("processed", day, folder, f"{stem}-{sha256[:8]}{again}{suffix}")))
+        if not os.path.lexists(os.path.join(results, target)):
             break
     return target
 
@@ -41,18 +43,18 @@ def put_away(one: Unsettled, inbox: Path, results: Path) -> str | None:
     Raises:
         OSError: it could not be done; the input lies where it did.
     """
-    source = inbox / one.look.path
-    aside = source.with_name(f".{one.sha256[:16]}-{one.rowid}.bcd-edge")
-    target = results / one.target if one.after == "move" and one.target else None
-    if target and os.path.lexists(target):
-        aside.unlink(missing_ok=True)
-        return one.target
+    source = os.path.join(inbox, one.look.path)
+    aside = os.path.join(os.path.dirname(source), f".{one.sha256[:16]}-{one.rowid}.bcd-edge")
+    target = one.target if one.after == "move" else None
+    if target and os.path.lexists(os.path.join(results, target)):
+        _unlink(aside)
+        return target
     if not _set_aside(source, aside, one):
         return None
     try:
         if target is None or _move(aside, target, one.sha256, results):
-            aside.unlink(missing_ok=True)
-            return one.target
+            _unlink(aside)
+            return target
     except OSError:
         _put_back(aside, source)
         raise
@@ -60,22 +62,23 @@ def put_away(one: Unsettled, inbox: Path, results: Path) -> str | None:
     return None
 
 
-def _set_aside(source: Path, aside: Path, one: Unsettled) -> bool:
+def _set_aside(source: str, aside: str, one: Unsettled) -> bool:
     """Renames the file that was answered; whether it is that one."""
     if os.path.lexists(aside):  # ended in the middle of it
-        same = hashlib.sha256(aside.read_bytes()).hexdigest() == one.sha256
+        with open(aside, "rb") as file:
+            same = hashlib.sha256(file.read()).hexdigest() == one.sha256
     else:
         before = _status(source)
         if before is None or (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (one.look.size, one.look.mtime_ns, one.look.ctime_ns):
             return False
-        source.rename(aside)
+        os.rename(source, aside)
         same = _is_same(_status(aside), before)
     if not same:
         _put_back(aside, source)
     return same
 
 
-def _status(path: Path) -> os.stat_result | None:
+def _status(path: str) -> os.stat_result | None:
     try:
         return os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -87,40 +90,48 @@ def _is_same(status: os.stat_result | None, before: os.stat_result) -> bool:
     return status is not None and (status.st_ino, status.st_size, status.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
 
 
-def _put_back(aside: Path, source: Path) -> None:
+def _put_back(aside: str, source: str) -> None:
     """Under its own name, or beside a new file that has that."""
     if not os.path.lexists(aside):
         return
     if os.path.lexists(source):
-        source = source.with_name(f"{os.fsdecode(os.fsencode(source.stem)[:LONGEST_STEM])}-{aside.name[1:9]}{source.suffix}")
-    aside.rename(source)
+        folder, name = os.path.split(source)
+        stem, suffix = os.path.splitext(name)
+        source = os.path.join(folder, f"{os.fsdecode(os.fsencode(stem)[:LONGEST_STEM])}-{os.path.basename(aside)[1:9]}{suffix}")
+    os.rename(aside, source)
 
 
-def _move(aside: Path, target: Path, sha256: str, results: Path) -> bool:
+def _move(aside: str, target: str, sha256: str, results: Path) -> bool:
     """Whether it was moved; not, where a copy to another disk has not the hash that was answered."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    place = os.path.join(results, target)
+    os.makedirs(os.path.dirname(place), exist_ok=True)
     try:
-        aside.rename(target)
+        os.rename(aside, place)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        if not _copy(aside, target, sha256, results):
+        if not _copy(aside, place, sha256, results):
             return False
-    for folder in files.folders(results, [target.relative_to(results).as_posix()]):
+    for folder in files.folders(results, [target]):
         files.flush_folder(folder)
     return True
 
 
-def _copy(aside: Path, target: Path, sha256: str, results: Path) -> bool:
+def _copy(aside: str, place: str, sha256: str, results: Path) -> bool:
     """To another disk, flushed and compared before the original goes."""
-    beside = results / files.TEMPORARY / sha256
+    beside = os.path.join(results, files.TEMPORARY, sha256)
     try:
         shutil.copy2(aside, beside)
-        with beside.open("rb+") as file:
+        with open(beside, "rb+") as file:
             os.fsync(file.fileno())
             if hashlib.sha256(file.read()).hexdigest() != sha256:
                 return False
-        beside.replace(target)
+        os.replace(beside, place)
         return True
     finally:
-        beside.unlink(missing_ok=True)
+        _unlink(beside)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -81,13 +81,13 @@ class Overlays:
             log.warning("%s could not be explained (%s); trying again in %g s.", self.shown(wanted.path), error, PAUSE_S)
             return
         except Exception as error:  # of this image alone, whatever it is: explaining must not end the answering
-            noted = str(error).replace(str(self._source(wanted)), "The file")
+            noted = str(error).replace(self._source(wanted), "The file")
             log.warning("%s could not be explained: %s", self.shown(wanted.path), noted)
         self.batch.persist(partial(self.journal.note_overlay, wanted.sha256, noted))
         self.batch.put_away()
 
-    def _source(self, wanted: Wanted) -> Path:
-        return self.settings.results / wanted.target if wanted.target else self.settings.inbox / wanted.path
+    def _source(self, wanted: Wanted) -> str:
+        return os.path.join(self.settings.results, wanted.target) if wanted.target else os.path.join(self.settings.inbox, wanted.path)
 
     def _draw(self, wanted: Wanted) -> str:
         """In the thread: writes overlay and numbers, flushed; returns the overlay's path below the results."""

@@ -8,7 +8,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 from bcd_edge.classifier import Classifier, Hashed
@@ -209,7 +208,7 @@ class Watcher:
         log.info("%s: %s, p %.3f", fields["file"], record.decision, record.p_malignant, extra={"fields": fields})
 
     def _told(self, file: File) -> dict[str, Any]:
-        patient, slide = patients.find(self.settings.patients, PurePosixPath(file.path).name)
+        patient, slide = patients.find(self.settings.patients, file.path.rpartition("/")[2])
         _, taken = self._in_hand[file.path]
         return {"patient": patient, "slide": slide, "seen": file.seen_at, "taken": taken, "answered": self.clock.text()}
 

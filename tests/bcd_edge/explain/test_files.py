@@ -50,12 +50,3 @@ def test_a_file_that_changed_after_its_answer_is_not_explained(tmp_path: Path, p
     file.unlink()
     with pytest.raises(InputError):
         _files.unchanged(file, record)
-
-
-def test_a_full_disk_leaves_the_file_that_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    path.write_bytes(b"before")
-    (tmp_path / ".a.json.part").mkdir()  # in the way of the new one, as a full disk is
-    with pytest.raises(OSError):
-        _files.beside_and_renamed(path, b"after")
-    assert path.read_bytes() == b"before"

@@ -94,8 +94,11 @@ def test_events_are_heard_long_before_the_next_look(place: Any, until: Until, tm
         until(lambda: place.done() == 2, "both images")
         (place.inbox / os.fsdecode(b"\xff.png")).write_bytes(place.picture("x"))  # watchfiles cannot tell of it, and must go on
         place.drop("c.png")
+        until(lambda: place.done() == 4, "what came with and after a name that is no text")
         place.inbox.rename(place.inbox.with_name("away"))
         place.inbox.mkdir()
+        place.drop("d.png")
+        until(lambda: place.done() == 5, "what came into another folder of the inbox's name")
 
 
 def test_polling_finds_what_no_event_tells(place: Any, until: Until, tmp_path: Path) -> None:

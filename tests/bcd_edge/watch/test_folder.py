@@ -115,9 +115,9 @@ class TestMoves:
     def test_content_that_came_between_look_and_renaming_is_put_back(self, place: Any, one: Unsettled, monkeypatch: pytest.MonkeyPatch) -> None:
         real = moves._status
 
-        def status(path: Path) -> os.stat_result | None:
+        def status(path: str) -> os.stat_result | None:
             found = real(path)
-            if path.name == "a.png":
+            if path.endswith("/a.png"):
                 place.drop("b.png", seed=2)
                 (place.inbox / "b.png").replace(path)
             return found

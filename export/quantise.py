@@ -12,9 +12,11 @@ The choice is ONNX Runtime's own advice (its documentation, "Quantize ONNX Model
 from __future__ import annotations
 
 import contextlib
+import errno
 import inspect
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -79,10 +82,17 @@ def drawn(images: Images, most: int, seed: int) -> Images:
 
 
 def prepare(fp32: Path, folder: Path, name: str = "0") -> Path:
-    """The float graph with shapes inferred and constants folded, as quantising wants it; once for all attempts."""
+    """The float graph with shapes inferred and constants folded, as quantising wants it; once for all attempts.
+
+    Raises:
+        OSError: the temporary folder is full.
+    """
     prepared = folder / f"prepared.{name}.onnx"
-    with _quiet():
-        quant_pre_process(fp32, prepared)
+    try:
+        with _quiet():
+            quant_pre_process(fp32, prepared)
+    except DecodeError:  # ONNX Runtime does not notice that a disk is full, and the tool reads half a graph back
+        raise OSError(errno.ENOSPC, f"no room in {tempfile.gettempdir()}, where the graph is prepared for INT8") from None
     return prepared
 
 

@@ -64,8 +64,8 @@ class WatchGroup(click.Group):
 def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: str, **asked: Any) -> None:
     """Classify every image that arrives in a folder, once, and keep on.
 
-    Each gets a JSON record below RESULTS, a row in a CSV of the day, and a place on summary.html. Nothing is lost or
-    answered twice when the computer stops at any moment. See: bcd-edge watch COMMAND --help
+    Each gets a JSON record below RESULTS, a row in a CSV of the day, and a place on summary.html. Killed at any moment,
+    nothing is lost or answered twice. See: bcd-edge watch COMMAND --help
 
     Exit code: 0 stopped when asked, or with --once everything is answered; 1 with --once, some got no answer; 2 usage, or
     another watcher has RESULTS; 3 bundle refused; 4 provider unavailable or failing on and on; 5 results not written.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -72,7 +73,9 @@ def test_a_fingerprint_never_fails_and_is_plain(tree: Tree, name: str) -> None:
 
 
 def test_this_machine_too() -> None:
-    json.dumps(environment.fingerprint())
+    found = json.loads(json.dumps(environment.fingerprint()))
+    assert found["os"]
+    assert found["kernel"] in (None, platform.release())
 
 
 @pytest.mark.parametrize(

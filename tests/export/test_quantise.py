@@ -34,7 +34,7 @@ def test_a_full_temporary_folder_is_said(small_disk: Path, tmp_path: Path, monke
     graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "one", shapes[:1], shapes[1:], [numpy_helper.from_array(weights, "w")])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "float.onnx")
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
-    with pytest.raises(OSError, match="no room in .*disk"):
+    with pytest.raises(OSError, match=r"no room in .*disk"):
         quantise.prepare(tmp_path / "float.onnx", tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert quantise.prepare(tmp_path / "float.onnx", tmp_path).exists()

@@ -77,7 +77,7 @@ class Record:
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, the keys in the documented order."""
-        # not `dataclasses.asdict`, which copies every text and takes four times as long, for every image
+        # not `dataclasses.asdict`: it copies what is inside one by one, in ten times as long (19 beside 1.9 microseconds)
         timing = self.timing_ms and _plain(self.timing_ms)
         return _plain(self) | {"timing_ms": timing, "execution": _plain(self.execution)}
 

@@ -63,7 +63,7 @@ def numbers(one: Explained) -> bytes:
 
 
 def _name(record: Record) -> str:
-    return "stdin" if record.source == "-" else Path(record.source).name
+    return "stdin" if record.source == "-" else os.path.basename(record.source)
 
 
 def unchanged(source: str | Path | bytes, record: Record) -> bytes:

@@ -98,6 +98,20 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
+def interned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Everything that Python code interns from now on; it stays for ever in some Pythons: see `bcd_edge.watch`."""
+    found: list[str] = []
+    intern = sys.intern
+
+    def noting(text: str) -> str:
+        found.append(text)
+        return intern(text)
+
+    monkeypatch.setattr(sys, "intern", noting)
+    return found
+
+
+@pytest.fixture
 def until() -> Callable[[Callable[[], object], str], None]:
     """Waits for a condition, with words for what it is."""
     import time

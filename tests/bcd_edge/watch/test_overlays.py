@@ -26,6 +26,14 @@ def test_every_answer_gets_an_overlay_and_inputs_are_deleted_after_it(place: Any
     assert "overlay</a>" in (place.results / "summary.html").read_text()
 
 
+def test_no_name_is_interned(place: Any, interned: list[str]) -> None:
+    place.drop("marked.png")
+    interned.clear()
+    place.run(overlay=True)
+    assert [text for text in interned if "marked" in text] == []
+    assert place.query("SELECT overlay LIKE 'records/%' FROM images") == [1]
+
+
 def test_an_overlay_that_was_wanted_before_a_stop_is_drawn_after_it(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from bcd_edge.watch.overlays import Overlays
 

@@ -168,7 +168,7 @@ class Folder:
                 arguments = {"watch_filter": None, "debounce": 200, "rust_timeout": 1000, "yield_on_timeout": True, "ignore_permission_denied": True}
                 for changes in watch(self.inbox, stop_event=self._stop, raise_interrupt=False, **arguments):
                     if not listening:  # what came between the last walk and the first moment of listening
-                        self._tell(self._below(""))
+                        self._walk()
                         listening = True
                     for path in {changed for _, changed in changes}:
                         self._hear(path)

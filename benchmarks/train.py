@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from benchmarks.peers import versions
 from benchmarks.tables import Row, markdown, put, shown
-from train.bench import LIMIT, added, rates
+from train.bench import LIMIT, ROUNDS, added, interval, rates
 
 NETWORK: Final = "resnet50"
 SIZE: Final = 150
@@ -24,7 +26,7 @@ def compare(seconds: float, device: str, out: Path | None) -> None:
         out: a Markdown file.
     """
     found = rates(NETWORK, SIZE, BATCH, seconds, device=device, workers=WORKERS, compiled=False)
-    detail = ", ".join(f"{what} {value:,.0f} images/s" for what, value in found.items())
+    detail = ", ".join(f"{what} {np.median(values):,.0f} images/s" for what, values in found.items())
     work = f"what the loader adds to a step of {NETWORK} at {SIZE} pixels, batch {BATCH}, {WORKERS} workers, on {device}"
-    rows = shown([Row(work, f"at most {LIMIT:.0%}", f"{added(found):+.1%}", detail)])
+    rows = shown([Row(work, f"at most {LIMIT:.0%}", interval(added(found)), f"medians of {ROUNDS} turns: {detail}")])
     put(markdown(f"{NETWORK} in training", rows, *versions()), out, "train")

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,8 @@ import platformdirs
 from bcd_edge import whole
 
 SEAL: Final = "sha256.json"
+# TensorRT builds an engine for minutes; who waited for so long goes on without the cache.
+PATIENCE_S: Final = 1800.0
 
 
 def root() -> Path:
@@ -30,33 +34,68 @@ def folder(kind: str, *key: str) -> Path:
     return root() / kind / hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
 
 
-def trusted(entry: Path | None) -> Path | None:
-    """An entry's folder, emptied first if a file in it is not what `seal` noted; None where nothing can be kept.
+@contextmanager
+def entry(place: Path | None) -> Iterator[Path | None]:
+    """An entry's folder, to load from or to build in; what is in it at the end is sealed with checksums, unless an exception ends it.
 
-    An engine that loads a damaged file may crash, or answer wrongly without a word.
+    A file that is not what was sealed is thrown away first, with all others: an engine that loads a damaged file may crash, or answer
+    wrongly without a word. Another process that wants the same entry waits, and finds what this one built.
+
+    Args:
+        place: from `folder`; None gives None, as does a place where nothing can be kept.
     """
-    if entry is None:
+    with _alone(place) as found:
+        kept = _trusted(found)
+        yield kept
+        if kept:
+            _seal(kept)
+
+
+@contextmanager
+def _alone(place: Path | None) -> Iterator[Path | None]:
+    """Holds the entry's lock, which the system gives back however the holder ends; None where the holder never ends."""
+    if place is None:
+        yield None
+        return
+    import sqlite3  # its locks are the same on every system
+
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(f"{place}.lock", isolation_level=None, timeout=PATIENCE_S)
+    except (OSError, sqlite3.Error):
+        yield None
+        return
+    with closing(connection):
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:  # a file system without locks: each for itself
+            place = None if "locked" in str(error) else place
+        yield place
+
+
+def _trusted(place: Path | None) -> Path | None:
+    if place is None:
         return None
     try:
-        if entry.exists() and _sums(entry) != json.loads((entry / SEAL).read_text(encoding="utf-8")):
-            shutil.rmtree(entry)
+        if place.exists() and _sums(place) != json.loads((place / SEAL).read_text(encoding="utf-8")):
+            shutil.rmtree(place)
     except (OSError, ValueError):  # interrupted before it was sealed, or the seal itself is damaged
-        shutil.rmtree(entry, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
     try:
-        entry.mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    return entry if os.access(entry, os.W_OK) else None
+    return place if os.access(place, os.W_OK) else None
 
 
-def seal(entry: Path) -> None:
-    """Notes the checksum of every file of an entry. A disk that is full keeps nothing: the next run builds again."""
+def _seal(place: Path) -> None:
+    """A disk that is full keeps nothing: the next run builds again."""
     try:
-        whole.write(entry / SEAL, json.dumps(_sums(entry), indent=1).encode())
+        whole.write(place / SEAL, json.dumps(_sums(place), indent=1).encode())
     except OSError:
-        shutil.rmtree(entry, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
 
 
-def _sums(entry: Path) -> dict[str, str]:
-    files = sorted(file for file in entry.rglob("*") if file.is_file() and file.name != SEAL and file.suffix != ".part")
-    return {file.relative_to(entry).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+def _sums(place: Path) -> dict[str, str]:
+    files = sorted(file for file in place.rglob("*") if file.is_file() and file.name != SEAL and file.suffix != ".part")
+    return {file.relative_to(place).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

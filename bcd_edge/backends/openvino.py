@@ -108,16 +108,13 @@ def settings(device: str, options: Options) -> dict[str, Any]:
 
 def _compile(core: Any, graph: Any, device: str, own: dict[str, Any], entry: Path | None) -> Any:
     """Compiles, from the cache where it has the model; an entry that OpenVINO cannot use is thrown away."""
-    cache = caches.trusted(entry)
-    if not cache:
-        return core.compile_model(graph, device, own)
-    try:
-        compiled = core.compile_model(graph, device, own | {"CACHE_DIR": str(cache)})
-        caches.seal(cache)
-    except Exception:
-        shutil.rmtree(cache, ignore_errors=True)
-        return core.compile_model(graph, device, own)
-    return compiled
+    with caches.entry(entry) as cache:
+        if cache:
+            try:
+                return core.compile_model(graph, device, own | {"CACHE_DIR": str(cache)})
+            except Exception:
+                shutil.rmtree(cache, ignore_errors=True)
+    return core.compile_model(graph, device, own)
 
 
 class OpenvinoBackend:

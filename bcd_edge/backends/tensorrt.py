@@ -32,11 +32,9 @@ def open(model: bytes, options: Options) -> _nvidia.CardBackend:
         "trt_int8_enable": str(int(options.precision == "int8")),
         "trt_cuda_graph_enable": str(int(options.batch > 0)),
     }
-    cache = caches.trusted(options.cache)
-    if cache:
-        settings |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache)}
-        settings |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(cache)}
-    session = shared.session(model, options, "tensorrt", [(PROVIDER, settings), (CUDA, {"device_id": str(index)})], refuse_cpu=True)
-    if cache:
-        caches.seal(cache)
+    with caches.entry(options.cache) as cache:
+        if cache:
+            settings |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache)}
+            settings |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(cache)}
+        session = shared.session(model, options, "tensorrt", [(PROVIDER, settings), (CUDA, {"device_id": str(index)})], refuse_cpu=True)
     return _nvidia.CardBackend(session, "tensorrt", index, options.batch)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +18,17 @@ OPENVINO = pytest.mark.skipif(not backends.availability("openvino").available, r
 
 
 def sealed(folder: Path) -> Path:
-    entry = caches.trusted(folder / "entry")
-    assert entry
-    (entry / "model.blob").write_bytes(b"compiled")
-    caches.seal(entry)
+    with caches.entry(folder / "entry") as entry:
+        assert entry
+        (entry / "model.blob").write_bytes(b"compiled")
     return entry
 
 
 def test_what_was_sealed_is_found_again(tmp_path: Path) -> None:
     entry = sealed(tmp_path)
-    assert caches.trusted(entry) == entry
-    assert (entry / "model.blob").read_bytes() == b"compiled"
+    with caches.entry(entry) as found:
+        assert found == entry
+        assert (entry / "model.blob").read_bytes() == b"compiled"
 
 
 @pytest.mark.parametrize("damage", ["changed", "more", "missing", "no seal", "seal is nonsense", "half written"])
@@ -42,14 +45,55 @@ def test_what_is_not_what_was_sealed_is_thrown_away(damage: str, tmp_path: Path)
         seal.unlink()
     else:
         seal.write_text("nonsense" if damage == "seal is nonsense" else seal.read_text()[:20])
-    assert caches.trusted(entry) == entry
-    assert list(entry.iterdir()) == []
+    with caches.entry(entry) as found:
+        assert found == entry
+        assert list(entry.iterdir()) == []
+
+
+def test_what_an_exception_ended_is_thrown_away(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), caches.entry(tmp_path / "entry") as entry:
+        assert entry
+        (entry / "model.blob").write_bytes(b"half")
+        raise RuntimeError
+    with caches.entry(tmp_path / "entry") as entry:
+        assert entry
+        assert list(entry.iterdir()) == []
 
 
 def test_nowhere_to_keep_anything_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    assert caches.trusted(tmp_path / "file" / "entry") is None
-    assert caches.trusted(None) is None
+    for place in (tmp_path / "file" / "entry", None):
+        with caches.entry(place) as found:
+            assert found is None
+
+
+WAITING = """
+import sys
+from pathlib import Path
+from bcd_edge import caches
+print("here", flush=True)
+with caches.entry(Path(sys.argv[1])) as entry:
+    print(*sorted(file.name for file in entry.iterdir()))
+"""
+
+
+def test_another_process_waits_for_what_is_being_built_and_finds_it(tmp_path: Path) -> None:
+    place = tmp_path / "entry"
+    with caches.entry(place) as entry:
+        assert entry
+        other = subprocess.Popen([sys.executable, "-c", WAITING, str(place)], stdout=subprocess.PIPE, text=True)
+        assert other.stdout
+        assert other.stdout.readline() == "here\n"
+        time.sleep(0.5)  # time enough to throw away what has no seal yet
+        (entry / "model.blob").write_bytes(b"compiled")
+    assert other.communicate()[0].split() == ["model.blob", caches.SEAL]
+
+
+def test_one_that_never_ends_is_waited_for_in_vain_and_gone_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caches, "PATIENCE_S", 0.1)
+    with caches.entry(tmp_path / "entry") as first, caches.entry(tmp_path / "entry") as second:
+        assert first
+        assert second is None
 
 
 def test_the_key_is_all_of_its_parts() -> None:

@@ -102,7 +102,7 @@ def fit(out: Path, resume: bool, device: str, workers: int, compiled: bool, **se
 
     \b
     Example:
-      python -m train fit --data breakhis=images.zip --weights runs/pretrain/best.pt --out runs/first
+      python -m train fit --data breakhis=images.zip --init runs/pretrain/best.pt --out runs/first
     """
     from train.fit import Settings
     from train.fit import fit as run

@@ -97,7 +97,7 @@ def _ancestry(weights: str, parts: dict[str, Images]) -> dict[str, Any]:
     leaked = sorted(held_out & set(meta.get("trained_on", [])))
     if leaked:
         raise click.ClickException(
-            f"--weights {weights}: trained on {len(leaked)} patients that this run holds out ({', '.join(leaked[:3])} ...); "
+            f"The initial weights {weights}: trained on {len(leaked)} patients that this run holds out ({', '.join(leaked[:3])} ...); "
             "use the same --seed as that run."
         )
     before = [{"settings": meta["settings"], "epoch": meta["epoch"]}] if meta else []

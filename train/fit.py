@@ -253,6 +253,8 @@ def finish(out: Path, where: torch.device, history: list[dict[str, float]], part
     for source, scores in result["test"].items():
         line = ", ".join(f"{name} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for name, m in scores["metrics"].items())
         console.print(f"[bold]{leaky}{source}[/]: {scores['images']} images of {scores['patients']} test patients: {line}", highlight=False)
+        for sentence in report.doubts(scores, result["baseline"].get(source)):
+            console.print(f"[bold yellow]{source}: {sentence}[/]", highlight=False)
     if not result["leaky"]:
         console.print(f"Next: python -m export bundle --run {out} --out BUNDLE")
 

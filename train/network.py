@@ -117,16 +117,16 @@ def build(weights: str = "none", name: str = "resnet50") -> nn.Module:
     if {"meta", "model"} <= set(state):
         made = state["meta"]["settings"].get("network", "resnet50")
         if made != name:
-            raise click.ClickException(f"--weights {weights}: trained as {made}, not {name}; give --network {made}.")
+            raise click.ClickException(f"The initial weights {weights}: trained as {made}, not {name}; give --network {made}.")
         state = state["model"]
     else:
         state = _torchvision_names(_without_normalisation(state, architecture, weights, name), architecture)
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise click.ClickException(f"--weights {weights}: not a {name} ({str(error).splitlines()[-1].strip()}).") from None
+        raise click.ClickException(f"The initial weights {weights}: not a {name} ({str(error).splitlines()[-1].strip()}).") from None
     if unexpected or any(not key.startswith(architecture.head + ".") for key in missing):
-        raise click.ClickException(f"--weights {weights}: not the layers of a {name}; give a torchvision {name} state dict.")
+        raise click.ClickException(f"The initial weights {weights}: not the layers of a {name}; give a torchvision {name} state dict.")
     return network
 
 
@@ -172,7 +172,7 @@ def _download(architecture: Architecture) -> dict[str, Any]:
         return state
     except OSError as error:
         file = architecture.imagenet.url.rpartition("/")[2]
-        raise click.ClickException(f"--weights imagenet: the download failed ({error}); fetch {file} elsewhere and give --weights FILE.") from None
+        raise click.ClickException(f"--weights imagenet: the download failed ({error}); fetch {file} elsewhere and give --init FILE.") from None
 
 
 def _torchvision_names(state: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
@@ -189,7 +189,7 @@ def _without_normalisation(state: dict[str, Tensor], architecture: Architecture,
     """
     convolution, norm = (f"{architecture.first[0]}.weight", f"{architecture.first[1]}.running_mean")
     if convolution not in state or norm not in state:
-        raise click.ClickException(f"--weights {weights}: not the layers of a {name}; give a torchvision {name} state dict.")
+        raise click.ClickException(f"The initial weights {weights}: not the layers of a {name}; give a torchvision {name} state dict.")
     mean = torch.tensor(architecture.mean).view(1, 3, 1, 1)
     scaled = state[convolution] / torch.tensor(architecture.deviation).view(1, 3, 1, 1)
     shift = (scaled * mean).sum(dim=(1, 2, 3))

@@ -80,10 +80,26 @@ def _source(out: Path, name: str, result: dict[str, Any], test: Images, p_malign
         "scores": scores,
         "per_class": scores and (scores.get("per_class") or metrics.per_class(scores["confusion"])),
         "baseline": result["baseline"].get(name),
+        "doubts": doubts(scores, result["baseline"].get(name)),
         "curves": _embedded(out / f"{name}_curves.png") if both else None,
         "confusion": _embedded(out / f"{name}_confusion.png") if both else None,
         "errors": worst_errors(test.select(own), p_malignant[own], result["decision"]),
     }
+
+
+def doubts(scores: dict[str, Any] | None, colour: dict[str, Any] | None) -> list[str]:
+    """What a run that learned nothing, or nothing but colour, must not hide, in sentences.
+
+    Args:
+        scores: of the network on one source, from `evaluate.score_strata`.
+        colour: of colour alone on the same patients, from `baseline.colour`.
+    """
+    if not scores or not colour:
+        return []
+    auroc, plain = scores["metrics"]["auroc"], colour["auroc"]["value"]
+    guessing = f"Not shown to be better than guessing: the interval of the AUROC begins at {auroc['low']:.3f}."
+    coloured = f"No better than colour alone, whose AUROC on the same patients is {plain:.3f}."
+    return [sentence for sentence, holds in ((guessing, auroc["low"] <= 0.5), (coloured, auroc["value"] <= plain)) if holds]
 
 
 def worst_errors(test: Images, p_malignant: Floats, decision: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -54,7 +54,7 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("torch.hub.download_url_to_file", refused)
     monkeypatch.setenv("TORCH_HOME", "/tmp/no-such-cache-of-torch")
-    with pytest.raises(click.ClickException, match="--weights FILE"):
+    with pytest.raises(click.ClickException, match="--init FILE"):
         network.build("imagenet")
 
 

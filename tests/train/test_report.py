@@ -192,3 +192,23 @@ def test_a_thumbnail_is_the_picture_in_its_colours(test_part: tuple[Images, np.n
     decoded = cv2.imdecode(np.frombuffer(base64.b64decode(picture.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
     assert decoded.shape == (96, 96, 3)
     assert (decoded[..., ::-1] == (200, 30, 90)).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "said"),
+    [
+        (0.7, 0.9, []),
+        (0.4, 0.9, ["better than guessing: the interval of the AUROC begins at 0.400"]),
+        (0.7, 0.8, ["colour alone, whose AUROC on the same patients is 0.800"]),
+        (0.5, 0.5, ["guessing", "colour alone"]),
+    ],
+)
+def test_a_run_that_learned_nothing_says_so(low: float, value: float, said: list[str]) -> None:
+    colour = {"auroc": {"low": 0.7, "value": 0.8, "high": 0.9}}
+    found = report.doubts({"metrics": {"auroc": {"low": low, "value": value, "high": 1.0}}}, colour)
+    assert len(found) == len(said)
+    assert all(part in sentence for part, sentence in zip(said, found, strict=True))
+
+
+def test_nothing_is_doubted_where_nothing_was_scored() -> None:
+    assert report.doubts(None, {"auroc": {"low": 0.7, "value": 0.8, "high": 0.9}}) == []

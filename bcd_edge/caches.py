@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,9 +18,13 @@ import platformdirs
 
 from bcd_edge import whole
 
+log = logging.getLogger(__name__)
+
 SEAL: Final = "sha256.json"
 # TensorRT builds an engine for minutes; who waited for so long goes on without the cache.
 PATIENCE_S: Final = 1800.0
+# SQLite waits without listening to Ctrl-C, so it waits for so long at a time.
+TURN_S: Final = 0.1
 
 
 def root() -> Path:
@@ -61,15 +67,25 @@ def _alone(place: Path | None) -> Iterator[Path | None]:
 
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(f"{place}.lock", isolation_level=None, timeout=PATIENCE_S)
+        connection = sqlite3.connect(f"{place}.lock", isolation_level=None, timeout=TURN_S)
     except (OSError, sqlite3.Error):
         yield None
         return
+    ends, said = time.monotonic() + PATIENCE_S, False
     with closing(connection):
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:  # a file system without locks: each for itself
-            place = None if "locked" in str(error) else place
+        while True:
+            try:
+                connection.execute("BEGIN EXCLUSIVE")
+                break
+            except sqlite3.Error as error:
+                if "locked" not in str(error):  # a file system without locks: each for itself
+                    break
+            if not said:
+                log.warning("Another bcd-edge prepares the same model; waiting for it.")
+                said = True
+            if time.monotonic() > ends:
+                place = None
+                break
         yield place
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -89,11 +90,23 @@ def test_another_process_waits_for_what_is_being_built_and_finds_it(tmp_path: Pa
     assert other.communicate()[0].split() == ["model.blob", caches.SEAL]
 
 
-def test_one_that_never_ends_is_waited_for_in_vain_and_gone_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caches, "PATIENCE_S", 0.1)
+def test_one_that_never_ends_is_waited_for_in_vain_and_gone_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(caches, "PATIENCE_S", 0.3)
     with caches.entry(tmp_path / "entry") as first, caches.entry(tmp_path / "entry") as second:
         assert first
         assert second is None
+    assert [record.message for record in caplog.records] == ["Another bcd-edge prepares the same model; waiting for it."]
+
+
+def test_who_waits_can_be_interrupted(tmp_path: Path) -> None:
+    with caches.entry(tmp_path / "entry"):
+        other = subprocess.Popen([sys.executable, "-c", WAITING, str(tmp_path / "entry")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert other.stderr
+        assert "waiting for it" in other.stderr.readline()
+        other.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in other.communicate(timeout=30)[1]
 
 
 def test_the_key_is_all_of_its_parts() -> None:

@@ -7,24 +7,22 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 import platformdirs
 
-from bcd_edge import whole
+from bcd_edge import lock, whole
 
 log = logging.getLogger(__name__)
 
 SEAL: Final = "sha256.json"
 # TensorRT builds an engine for minutes; who waited for so long goes on without the cache.
 PATIENCE_S: Final = 1800.0
-# SQLite waits without listening to Ctrl-C, so it waits for so long at a time.
-TURN_S: Final = 0.1
 
 
 def root() -> Path:
@@ -52,41 +50,29 @@ def entry(place: Path | None) -> Iterator[Path | None]:
     """
     with _alone(place) as found:
         kept = _trusted(found)
+        before = kept and _stamps(kept)
         yield kept
-        if kept:
+        if kept and _stamps(kept) != before:
             _seal(kept)
 
 
 @contextmanager
 def _alone(place: Path | None) -> Iterator[Path | None]:
-    """Holds the entry's lock, which the system gives back however the holder ends; None where the holder never ends."""
+    """Holds the entry's lock; None where another process does not give it back."""
     if place is None:
         yield None
         return
-    import sqlite3  # its locks are the same on every system
-
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(f"{place}.lock", isolation_level=None, timeout=TURN_S)
-    except (OSError, sqlite3.Error):
-        yield None
-        return
-    ends, said = time.monotonic() + PATIENCE_S, False
-    with closing(connection):
-        while True:
-            try:
-                connection.execute("BEGIN EXCLUSIVE")
-                break
-            except sqlite3.Error as error:
-                if "locked" not in str(error):  # a file system without locks: each for itself
-                    break
-            if not said:
-                log.warning("Another bcd-edge prepares the same model; waiting for it.")
-                said = True
-            if time.monotonic() > ends:
-                place = None
-                break
-        yield place
+    held = True
+    with ExitStack() as stack:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            waiting = "Another bcd-edge prepares the same model; waiting for it."
+            held = stack.enter_context(lock.exclusive(place.with_name(f"{place.name}.lock"), PATIENCE_S, lambda: log.warning(waiting)))
+        except (OSError, sqlite3.OperationalError):  # a file system without locks: each for itself
+            pass
+        if not held:
+            log.warning("It took too long; the model is prepared once more, and not kept.")
+        yield place if held else None
 
 
 def _trusted(place: Path | None) -> Path | None:
@@ -112,6 +98,17 @@ def _seal(place: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def _files(place: Path) -> list[Path]:
+    return sorted(file for file in place.rglob("*") if file.is_file() and file.name != SEAL and file.suffix != ".part")
+
+
+def _stamps(place: Path) -> list[tuple[Path, int, int]]:
+    """What changes when a file does, at less cost than its checksum: start-up waits for this."""
+    try:
+        return [(file, file.stat().st_size, file.stat().st_mtime_ns) for file in _files(place)]
+    except OSError:  # thrown away by another process, where locks do nothing
+        return []
+
+
 def _sums(place: Path) -> dict[str, str]:
-    files = sorted(file for file in place.rglob("*") if file.is_file() and file.name != SEAL and file.suffix != ".part")
-    return {file.relative_to(place).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {file.relative_to(place).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in _files(place)}

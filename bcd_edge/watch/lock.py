@@ -1,15 +1,16 @@
-"""One watcher for a folder of results: an SQLite lock, which the system gives back however the holder ends."""
+"""One watcher for a folder of results, and who it is."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from bcd_edge.errors import OutputError, UsageError
+from bcd_edge.lock import exclusive
 
 LOCK: Final = "watch.lock"
 HEARTBEAT: Final = "heartbeat.json"
@@ -23,14 +24,15 @@ def locked(results: Path) -> Iterator[None]:
 
     Raises:
         UsageError: another watcher holds it; who, as far as its heartbeat tells.
+        OutputError: it cannot be taken.
     """
-    with closing(sqlite3.connect(results / LOCK, isolation_level=None, timeout=PATIENCE_S)) as connection:
+    with ExitStack() as stack:
         try:
-            connection.execute("BEGIN EXCLUSIVE")
+            held = stack.enter_context(exclusive(results / LOCK, PATIENCE_S))
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
-                raise OutputError(f"The lock {results / LOCK} cannot be taken ({error}); make room, or give another --out.") from None
-            raise UsageError(f"{results} has a watcher already ({holder(results)}); stop that one, or give another --out.") from None
+            raise OutputError(f"The lock {results / LOCK} cannot be taken ({error}); make room, or give another --out.") from None
+        if not held:
+            raise UsageError(f"{results} has a watcher already ({holder(results)}); stop that one, or give another --out.")
         yield
 
 

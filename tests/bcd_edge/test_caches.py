@@ -27,9 +27,14 @@ def sealed(folder: Path) -> Path:
 
 def test_what_was_sealed_is_found_again(tmp_path: Path) -> None:
     entry = sealed(tmp_path)
+    sealed_at = (entry / caches.SEAL).stat().st_mtime_ns
     with caches.entry(entry) as found:
         assert found == entry
         assert (entry / "model.blob").read_bytes() == b"compiled"
+    assert (entry / caches.SEAL).stat().st_mtime_ns == sealed_at  # nothing changed, so nothing is read and written again
+    with caches.entry(entry):
+        (entry / "timing.cache").write_bytes(b"one more")
+    assert "timing.cache" in (entry / caches.SEAL).read_text()
 
 
 @pytest.mark.parametrize("damage", ["changed", "more", "missing", "no seal", "seal is nonsense", "half written"])
@@ -97,7 +102,10 @@ def test_one_that_never_ends_is_waited_for_in_vain_and_gone_on_without(
     with caches.entry(tmp_path / "entry") as first, caches.entry(tmp_path / "entry") as second:
         assert first
         assert second is None
-    assert [record.message for record in caplog.records] == ["Another bcd-edge prepares the same model; waiting for it."]
+    assert [record.message for record in caplog.records] == [
+        "Another bcd-edge prepares the same model; waiting for it.",
+        "It took too long; the model is prepared once more, and not kept.",
+    ]
 
 
 def test_who_waits_can_be_interrupted(tmp_path: Path) -> None:

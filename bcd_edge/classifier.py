@@ -13,14 +13,16 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge import __version__, backends, bundle, caches, imaging, machine, plan, plugins, stream
+from bcd_edge import __version__, backends, bundle, pipeline, plan, plugins
 from bcd_edge.backends import Backend, Options
 from bcd_edge.bundle import Bundle, Decision
-from bcd_edge.decide import decide, probability, with_threshold
+from bcd_edge.decision import decide, probability, with_threshold
 from bcd_edge.errors import BundleError, InputError
-from bcd_edge.imaging import UInt8Image
 from bcd_edge.plan import Plan, Purpose
+from bcd_edge.readers import raster
+from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.records import Execution, Record, Timing
+from bcd_edge.system import caches, machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ class Classifier:
 
         Args:
             path: folder or .zip of a bundle; the embedded one if not given.
-            provider: a name from `bcd_edge.plugins.names("bcd_edge.backends")`, or `auto`: the one that `bcd-edge tune` found
+            provider: a name from `bcd_edge.plugins.names("bcd_edge.backends.providers")`, or `auto`: the one that `bcd-edge tune` found
                 fastest here, else the first that runs in the order of `bcd_edge.backends.PREFERENCE`.
             device: the provider's name of one of its devices; its first if not given.
             precision: `fp32`, `fp16` or `int8`; that of the bundle's first variant for the provider if not given.
@@ -177,9 +179,9 @@ class Classifier:
         Raises:
             ProviderError: the engine failed; records before it were yielded.
         """
-        lanes = stream.Lanes(decoders or max(2, machine.cores()), self.plan.inferences, self.plan.batch, patience_s)
+        lanes = pipeline.Lanes(decoders or max(2, machine.cores()), self.plan.inferences, self.plan.batch, patience_s)
         named = (source if isinstance(source, tuple) else (_name(source), source) for source in sources)
-        for (name, _), answer in stream.overlapped(named, lambda item: _prepare(item, self._members), self._infer, lanes):
+        for (name, _), answer in pipeline.overlapped(named, lambda item: _prepare(item, self._members), self._infer, lanes):
             yield self.failed(name, answer, getattr(answer, "sha256", None)) if isinstance(answer, InputError) else answer
 
     def probabilities(self, images_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
@@ -193,7 +195,7 @@ class Classifier:
             part = images_nhwc_u8[start : start + EXPLAINED_BATCH]
             total = np.zeros(len(part))
             for backend, member in zip(self._backends, self._members, strict=True):
-                inputs = part if member.input == self.bundle.input else np.stack([imaging.fit(one, member.input) for one in part])
+                inputs = part if member.input == self.bundle.input else np.stack([raster.fit(one, member.input) for one in part])
                 width = backend.batch or len(inputs)
                 logits = [backend.infer(_batch(inputs[at : at + width], backend.batch)) for at in range(0, len(inputs), width)]
                 total += [probability(answer, member.temperature) for answer in np.concatenate(logits)[: len(part)]]
@@ -239,7 +241,7 @@ def start(opened: Bundle, chosen: Plan, *, cache: bool = True) -> Started:
         BundleError: no such variant, damaged files, or a model that answers in another shape.
         ProviderError: the provider cannot run here.
     """
-    module = plugins.load(backends.__name__, chosen.provider)
+    module = plugins.load(backends.PROVIDERS, chosen.provider)
     begun = time.perf_counter()
     variant, contents = opened.model(chosen.precision or None, None if chosen.provider == "null" else chosen.provider)
     load_s, compile_s, first_s = time.perf_counter() - begun, 0.0, 0.0
@@ -287,11 +289,11 @@ def _prepare(item: tuple[str, Source | InputError], members: Sequence[bundle.Mem
             if isinstance(source, Hashed):
                 data, sha256 = source.data, source.sha256
             else:
-                data = source if isinstance(source, bytes) else imaging.read(source)
+                data = source if isinstance(source, bytes) else raster.read(source)
                 sha256 = hashlib.sha256(data).hexdigest()
-            image = imaging.decode(data)
+            image = raster.decode(data)
         decoded = time.perf_counter()
-        inputs = [imaging.fit(image, member.input) for member in members]
+        inputs = [raster.fit(image, member.input) for member in members]
     except InputError as error:
         raise _UnreadableError(error, sha256) from None
     except MemoryError:

@@ -20,7 +20,7 @@ class BcdEdgeError(Exception):
 
 
 class InputError(BcdEdgeError, ValueError):
-    """An image that cannot become pixels under the written policy of `bcd_edge.imaging`."""
+    """An image that cannot become pixels under the written policy of `bcd_edge.readers.raster`."""
 
 
 class UsageError(BcdEdgeError, ValueError):

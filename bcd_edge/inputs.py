@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bcd_edge.errors import InputError
-from bcd_edge.imaging import SUFFIXES
+from bcd_edge.readers.raster import SUFFIXES
 
 
 @dataclass

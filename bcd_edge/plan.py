@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from bcd_edge import backends, caches, machine, plugins, whole
+from bcd_edge import backends, plugins
 from bcd_edge.bundle import Bundle
 from bcd_edge.errors import ProviderError
+from bcd_edge.system import caches, machine
+from bcd_edge.system.atomic import atomic_write
 
 Purpose = Literal["latency", "throughput"]
 
@@ -68,7 +70,7 @@ def choose(
         UsageError: there is no such provider.
     """
     if provider != "auto":
-        plugins.load(backends.__name__, provider)
+        plugins.load(backends.PROVIDERS, provider)
     asked = {"device": device, "precision": precision, "batch": batch, "threads": threads, "inferences": inferences}
     if provider != "auto":
         asked["provider"] = provider
@@ -114,7 +116,7 @@ def remember(opened: Bundle, rows: Sequence[Measured]) -> Path:
     new = {row.plan: row for row in [*recall(opened), *rows]}
     path = _path(opened)
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole.write(path, json.dumps({"machine": _machine(), "rows": [asdict(row) for row in new.values()]}, indent=1).encode())
+    atomic_write(path, json.dumps({"machine": _machine(), "rows": [asdict(row) for row in new.values()]}, indent=1).encode())
     return path
 
 

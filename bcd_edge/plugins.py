@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from types import ModuleType
 
@@ -10,8 +11,10 @@ from bcd_edge.errors import UsageError
 
 
 def names(package: str) -> list[str]:
-    """The plug-ins of a package such as `bcd_edge.backends`, sorted, without importing one."""
-    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    """The plug-ins of a package such as `bcd_edge.backends.providers`, sorted, without importing one or the package itself."""
+    specification = importlib.util.find_spec(package)
+    assert specification is not None, package
+    found = pkgutil.iter_modules(specification.submodule_search_locations)
     return sorted(module.name for module in found if not module.name.startswith("_"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from bcd_edge.imaging import UInt8Image
+from bcd_edge.readers.raster import UInt8Image
 
 # Colours of eosin-stained stroma and haematoxylin-stained nuclei, RGB, picked by eye.
 STROMA = np.array([232, 178, 208], np.float32)

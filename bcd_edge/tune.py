@@ -9,10 +9,11 @@ from typing import Final
 
 import numpy as np
 
-from bcd_edge import backends, classifier, machine
+from bcd_edge import backends, classifier
 from bcd_edge.bundle import Bundle
 from bcd_edge.errors import ProviderError
 from bcd_edge.plan import Measured, Plan
+from bcd_edge.system import machine
 
 CPU_BATCHES: Final = (1, 4, 16)
 GPU_BATCHES: Final = (1, 8, 32, 64)

@@ -14,19 +14,20 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge import Classifier, backends, imaging
+from bcd_edge import Classifier, backends
 from bcd_edge.classifier import EXPLAINED_BATCH
 from bcd_edge.errors import UsageError
 from bcd_edge.explain import Ask, Explanation, Settings, explain
-from bcd_edge.explain._check import correlation, overlap
-from bcd_edge.explain._fit import fit, package
-from bcd_edge.explain._segments import faded, perturbed, segment
-from bcd_edge.explain.lime import SAMPLES
+from bcd_edge.explain.check import correlation, overlap
+from bcd_edge.explain.explainers.lime import SAMPLES
+from bcd_edge.explain.segments import faded, perturbed, segment
+from bcd_edge.explain.surrogate import fit, package
 from bcd_edge.inputs import Inputs
+from bcd_edge.readers import raster
 from benchmarks.tables import Row, markdown, put, shown
 
 SEEDS: Final = 10
-# What `edge` is tried with; 32 are one block.
+# What `hadamard` is tried with; 32 are one block.
 COUNTS: Final = (64, 128, 192, 256, 384, 512)
 # Of the comparison of precisions: more than most explanations need, so that chance does not hide what the precision does.
 SAME_MASKS: Final = 256
@@ -68,7 +69,7 @@ def compare(folder: Path, bundle: Path, checkpoint: Path, out: Path | None) -> N
     import torch
 
     with _opened(bundle, "int8") as int8, _opened(bundle, "fp32") as fp32:
-        images = [imaging.fit(imaging.decode(imaging.read(path)), int8.bundle.input) for _, path in Inputs([str(folder)]) if isinstance(path, Path)]
+        images = [raster.fit(raster.decode(raster.read(path)), int8.bundle.input) for _, path in Inputs([str(folder)]) if isinstance(path, Path)]
         if not images:
             raise UsageError(f"The folder {folder} holds no image; name the folder that does.")
         network = _network(checkpoint, fp32, images)
@@ -94,9 +95,9 @@ def _network(checkpoint: Path, exported: Classifier, images: list[Image]) -> Any
     """The PyTorch network, proven to be the one that was exported."""
     import torch
 
-    from train import network
+    from train import networks
 
-    found = network.build(str(checkpoint)).eval()
+    found = networks.build(str(checkpoint)).eval()
     (member,) = exported.bundle.members
     with torch.inference_mode():
         logits = found(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255)
@@ -120,21 +121,23 @@ def _stability(ask: Ask, images: list[Image]) -> Iterator[Row]:
             assert np.allclose(flips[0], theirs, atol=1e-6), "the package's masks are drawn otherwise by now"
         package_scores.append(_jaccard(flips))
         for count in COUNTS:
-            scores[count].append(_jaccard([explain(remembered, image, "edge", Settings(seed=seed, samples=count)).weights for seed in range(SEEDS)]))
-        stopped = [explain(remembered, image, "edge", Settings(seed=seed)) for seed in range(SEEDS)]
+            scores[count].append(
+                _jaccard([explain(remembered, image, "hadamard", Settings(seed=seed, samples=count)).weights for seed in range(SEEDS)])
+            )
+        stopped = [explain(remembered, image, "hadamard", Settings(seed=seed)) for seed in range(SEEDS)]
         until.append(_jaccard([one.weights for one in stopped]))
         needed += [one.samples for one in stopped]
         each = ", ".join(f"{count}: {values[-1]:.2f}" for count, values in scores.items())
-        print(f"  image {number} of {len(images)}: package {package_scores[-1]:.2f}, edge {each}, until settled {until[-1]:.2f}", flush=True)
+        print(f"  image {number} of {len(images)}: package {package_scores[-1]:.2f}, hadamard {each}, until settled {until[-1]:.2f}", flush=True)
     wanted = float(np.mean(package_scores))
     enough = next((str(count) for count in COUNTS if np.mean(scores[count]) >= wanted), f"more than {COUNTS[-1]}")
     each = ", ".join(f"{count}: {np.mean(values):.2f}" for count, values in scores.items())
     differences = np.array(scores[128]) - np.array(package_scores)
     yield Row(
-        f"model calls of `edge` for the top-5 Jaccard over {SEEDS} seeds that the package has with 1,000",
+        f"model calls of `hadamard` for the top-5 Jaccard over {SEEDS} seeds that the package has with 1,000",
         "at most 128",
         enough,
-        f"package {_interval(np.array(package_scores), np.mean, 2)}; edge by samples {each}; at 128 minus package "
+        f"package {_interval(np.array(package_scores), np.mean, 2)}; hadamard by samples {each}; at 128 minus package "
         f"{_interval(differences, np.mean, 3)}; until settled {_interval(np.array(until), np.mean, 2)} with {np.mean(needed):.0f} samples",
     )
 
@@ -144,8 +147,8 @@ def _precisions(int8: Ask, fp32: Ask, images: list[Image]) -> Iterator[Row]:
     settings = Settings(samples=SAME_MASKS)
     values = []
     for image in images:
-        exact = explain(fp32, image, "edge", settings)
-        rounded = explain(int8, image, "edge", replace(settings, label=exact.label))
+        exact = explain(fp32, image, "hadamard", settings)
+        rounded = explain(int8, image, "hadamard", replace(settings, label=exact.label))
         values.append(correlation(exact.weights, rounded.weights))
     found = np.array(values)
     yield Row(
@@ -165,17 +168,17 @@ def _speed(classifier: Classifier, network: Any, images: list[Image]) -> Iterato
     samples = np.array([one.found.samples for one in timed])
     settled = sum(one.found.settled for one in timed)
     yield Row(
-        "`edge` until settled, beside the `lime` package with its defaults around PyTorch eager FP32, wall time",
+        "`hadamard` until settled, beside the `lime` package with its defaults around PyTorch eager FP32, wall time",
         "40 x faster",
         f"{_interval(ratios)} x",
         f"median of the images' ratios; {np.median([one.edge_s for one in timed]):.2f} s beside {np.median([one.package_s for one in timed]):.1f} s; "
         f"{settled} of {len(timed)} settled within {Settings().max_samples} samples, {np.median(samples):.0f} samples in the median",
     )
-    yield Row("time of `edge` outside the model, segmentation included", "under 15 %", f"{_interval(100 * outside)} %", "median of the images")
+    yield Row("time of `hadamard` outside the model, segmentation included", "under 15 %", f"{_interval(100 * outside)} %", "median of the images")
 
 
 def _both(classifier: Classifier, network: Any, image: Image, samples: int = 0) -> Timed:
-    """One image by the package, then by `edge`; `samples` of both if not 0."""
+    """One image by the package, then by `hadamard`; `samples` of both if not 0."""
     import torch
 
     def answers(batch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -193,7 +196,7 @@ def _both(classifier: Classifier, network: Any, image: Image, samples: int = 0) 
     finally:
         module.tqdm = before
     started = time.perf_counter()
-    found = explain(classifier.probabilities, image, "edge", Settings(samples=samples))
+    found = explain(classifier.probabilities, image, "hadamard", Settings(samples=samples))
     edge_s = time.perf_counter() - started
     return Timed(package_s, edge_s, 1 - found.model_s / edge_s, found)
 

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bcd_edge import bundle as reading
-from bcd_edge.backends import Options, cpu, openvino
+from bcd_edge.backends import Options
+from bcd_edge.backends.providers import cpu, openvino
 from bcd_edge.errors import BundleError
-from benchmarks.turns import medians
+from benchmarks.interleaved import medians
 
 BATCHES = (1, 16)
 Pixels = npt.NDArray[np.uint8]

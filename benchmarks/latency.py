@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from bcd_edge.benchmark import results
+from bcd_edge.benchmark.results import shown, significant
 from bcd_edge.errors import ProviderError
-from bcd_edge.latency import results
-from bcd_edge.latency.results import shown, significant
 from benchmarks.tables import put
 
 PROVIDERS: Final = ("--provider", "cpu,openvino", "--precision", "fp32,int8")

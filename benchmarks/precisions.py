@@ -13,7 +13,7 @@ from bcd_edge import backends, plugins
 from bcd_edge import bundle as reading
 from bcd_edge.backends import Backend, Options
 from bcd_edge.errors import BundleError
-from benchmarks.turns import medians
+from benchmarks.interleaved import medians
 
 BATCHES = (1, 16)
 
@@ -31,7 +31,7 @@ def compare(bundle: Path, seconds: float) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for provider in backends.engines():
-        module = plugins.load("bcd_edge.backends", provider)
+        module = plugins.load("bcd_edge.backends.providers", provider)
         if not module.is_available().available:
             continue
         opened_on: dict[str, Backend] = {}

@@ -18,14 +18,16 @@ from typing import Final
 import cv2
 import numpy as np
 
-from bcd_edge import Classifier, backends, bundle, imaging, machine, plan, plugins
+from bcd_edge import Classifier, backends, bundle, plan, plugins
 from bcd_edge.backends import Options
 from bcd_edge.bundle import Bundle
-from bcd_edge.outputs import csv as csv_output
+from bcd_edge.outputs.formats import csv as csv_output
+from bcd_edge.readers import raster
 from bcd_edge.synthetic import tissue
-from benchmarks import peers
+from bcd_edge.system import machine
+from benchmarks import baselines
+from benchmarks.interleaved import medians
 from benchmarks.tables import Row, markdown, put, shown
-from benchmarks.turns import medians
 
 # What BreaKHis publishes.
 HEIGHT, WIDTH = 460, 700
@@ -54,7 +56,7 @@ def compare(seconds: float, out: Path | None) -> None:
             lambda: _memory(folder, files),
         )
         rows = shown(row for measure in measures for row in measure())
-    put(markdown(opened.name, rows, *peers.versions()), out, "runtime")
+    put(markdown(opened.name, rows, *baselines.versions()), out, "runtime")
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -69,7 +71,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _one_image(png: bytes, folder: Path, seconds: float) -> list[Row]:
     """File bytes to probability, warm, one after the other, all in turns."""
-    things, missing = peers.of(png, folder)
+    things, missing = baselines.of(png, folder)
     with Classifier.load() as classifier:
         found = medians({"ours": lambda: classifier.classify(png)} | things, seconds)
         ran = classifier.execution
@@ -109,7 +111,8 @@ _PROVIDER = """
 import sys, time, statistics
 from pathlib import Path
 import numpy as np
-from bcd_edge.backends import Options, openvino
+from bcd_edge.backends import Options
+from bcd_edge.backends.providers import openvino
 backend = openvino.open(Path(sys.argv[1]).read_bytes(), Options(batch=1))
 image = np.random.default_rng(0).integers(0, 256, (1, int(sys.argv[2]), int(sys.argv[3]), 3), np.uint8)
 for _ in range(10):
@@ -155,9 +158,9 @@ def _stream(opened: Bundle, folder: Path, files: list[Path], seconds: float) -> 
 def _core_seconds(opened: Bundle, chosen: plan.Plan, png: bytes, seconds: float) -> float:
     """What one image costs a core: reading what the runtime reads of it, and its share of an inference on one thread."""
     _, (model,) = opened.model(chosen.precision or None, chosen.provider)
-    backend = plugins.load("bcd_edge.backends", chosen.provider).open(model, Options(batch=chosen.batch, threads=1))
+    backend = plugins.load("bcd_edge.backends.providers", chosen.provider).open(model, Options(batch=chosen.batch, threads=1))
     batch = np.zeros((chosen.batch, opened.input.height, opened.input.width, 3), np.uint8)
-    found = medians({"decode": lambda: imaging.fit(imaging.decode(png), opened.input), "infer": lambda: backend.infer(batch)}, seconds)
+    found = medians({"decode": lambda: raster.fit(raster.decode(png), opened.input), "infer": lambda: backend.infer(batch)}, seconds)
     backend.close()
     return (found["decode"] + found["infer"] / chosen.batch) / 1000
 

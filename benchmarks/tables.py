@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from bcd_edge import backends, machine
+from bcd_edge import backends
+from bcd_edge.system import machine
 
 
 @dataclass(frozen=True, slots=True)

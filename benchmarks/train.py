@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.peers import versions
+from benchmarks.baselines import versions
 from benchmarks.tables import Row, markdown, put, shown
 from train.bench import LIMIT, ROUNDS, added, interval, rates
 

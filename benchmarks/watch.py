@@ -20,14 +20,14 @@ import cv2
 import numpy as np
 
 from bcd_edge import Classifier, bundle
-from bcd_edge.outputs import csv as csv_output
+from bcd_edge.outputs.formats import csv as csv_output
 from bcd_edge.synthetic import tissue
-from bcd_edge.watch.entries import Answer
-from bcd_edge.watch.folder import Look
 from bcd_edge.watch.journal import Journal
+from bcd_edge.watch.models import Answer
+from bcd_edge.watch.scanner import Look
 from bcd_edge.watch.session import watch
 from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
-from benchmarks import torture
+from benchmarks import fault_injection
 from benchmarks.tables import Row, markdown, put, shown
 
 BATCH: Final = 64
@@ -43,12 +43,12 @@ def measure(out: Path | None, seed: int, *, full: bool) -> None:
         full: the sizes that are promised; otherwise a twentieth or less.
     """
     rows: tuple[Callable[[], Row], ...] = (
-        lambda: torture.crashes(10_000 if full else 200, 30 if full else 4, seed),
-        lambda: torture.writers(2_000 if full else 96, seed, 32 if full else 16),
-        lambda: torture.full_disk(seed, min_free=0),
-        lambda: torture.full_disk(seed, min_free=1_000_000),
-        lambda: torture.unreadable_files(seed),
-        lambda: torture.vanishing_inbox(seed),
+        lambda: fault_injection.crashes(10_000 if full else 200, 30 if full else 4, seed),
+        lambda: fault_injection.writers(2_000 if full else 96, seed, 32 if full else 16),
+        lambda: fault_injection.full_disk(seed, min_free=0),
+        lambda: fault_injection.full_disk(seed, min_free=1_000_000),
+        lambda: fault_injection.unreadable_files(seed),
+        lambda: fault_injection.vanishing_inbox(seed),
         lambda: clock_jump(seed, 200),
         lambda: overhead(100_000 if full else 2_000),
         lambda: memory(100_000 if full else 1_000, seed),
@@ -69,9 +69,9 @@ def clock_jump(seed: int, count: int) -> Row:
 
     with tempfile.TemporaryDirectory() as name:
         inbox, results = _folders(name)
-        wanted = torture.drop(inbox, seed, count)
+        wanted = fault_injection.drop(inbox, seed, count)
         _once(inbox, results, clock=Clock(wall=wall), tally=Tally())
-        torture.accounts(results, wanted)
+        fault_injection.accounts(results, wanted)
         days = sorted(file.stem for file in (results / "daily").iterdir())
     return Row(
         "clock jumping back by a day in the middle of a run",
@@ -136,17 +136,17 @@ def memory(count: int, seed: int) -> Row:
             folder.mkdir(exist_ok=True)
             pixels = np.random.default_rng((seed, index)).integers(0, 256, (8, 8, 3), np.uint8)
             (folder / f"{index:06}.bmp").write_bytes(cv2.imencode(".bmp", pixels)[1].tobytes())
-        command = [sys.executable, "-m", "bcd_edge", "watch", str(inbox), "--out", str(results), *torture.QUICK, "--once", "--quiet"]
+        command = [sys.executable, "-m", "bcd_edge", "watch", str(inbox), "--out", str(results), *fault_injection.QUICK, "--once", "--quiet"]
         process = subprocess.Popen(command)
         tenth, last = 0.0, 0.0
         while process.poll() is None:
             found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8"))
             last = int(found[1]) / 1024 if found else last
-            if not tenth and torture.answered(results) >= count // 10:
+            if not tenth and fault_injection.answered(results) >= count // 10:
                 tenth = last
             time.sleep(0.1)
         assert process.returncode == 0
-        assert torture.answered(results) == count
+        assert fault_injection.answered(results) == count
     detail = f"null provider; {tenth:.0f} MiB after a tenth, {last:.0f} MiB at the end"
     return Row(f"memory over {count:,} files", "flat", f"{last - tenth:+.0f} MiB", detail)
 

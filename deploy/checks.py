@@ -26,7 +26,7 @@ DOCKERFILE: Final = ROOT / "Dockerfile.jetson"
 WHEEL_BYTES: Final = 30_000_000
 # The first and the last onnxruntime of JetPack 6: Python 3.10 has none after it.
 ENGINES: Final = ("1.20.1", "1.23.2")
-TESTS: Final = ("tests/deploy", "tests/bcd_edge/test_jetson.py", "tests/bcd_edge/test_bundle.py", "tests/bcd_edge/backends/test_nvidia.py")
+TESTS: Final = ("tests/deploy", "tests/bcd_edge/system/test_jetson.py", "tests/bcd_edge/test_bundle.py", "tests/bcd_edge/backends/test_nvidia.py")
 IMPORT_ALL: Final = """
 import importlib, pkgutil, bcd_edge
 for module in pkgutil.walk_packages(bcd_edge.__path__, "bcd_edge."):

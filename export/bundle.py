@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge import backends, imaging
+from bcd_edge import backends
 from bcd_edge import bundle as reading
 from bcd_edge.bundle import Input
 from bcd_edge.errors import BundleError
+from bcd_edge.readers import raster
 from bcd_edge.synthetic import tissue
 from export import card, gate, report
 from export import members as runs_of
@@ -27,10 +28,10 @@ from export import variants as making
 from export.manifest import manifest
 from export.members import Member
 from export.variants import Part, Variant
-from train.calibrate import Decision, p_malignant
 from train.checkpoint import revision
-from train.data import Images
-from train.evaluate import score_strata
+from train.data.images import Images
+from train.evaluation.calibration import Decision, p_malignant
+from train.evaluation.scores import score_strata
 
 Floats = npt.NDArray[np.float64]
 
@@ -291,6 +292,6 @@ def _golden(staging: Path, job: Job, carried: Sequence[Variant]) -> list[dict[st
 
 
 def _as_images(pictures: Sequence[npt.NDArray[np.uint8]], size: int) -> Images:
-    pixels = np.stack([imaging.fit(picture, Input(size, size)) for picture in pictures])
+    pixels = np.stack([raster.fit(picture, Input(size, size)) for picture in pictures])
     names = np.array([str(index) for index in range(len(pictures))])
     return Images(pixels, np.zeros(len(pictures), bool), names, names, names, names)

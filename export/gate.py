@@ -18,9 +18,9 @@ import numpy.typing as npt
 from bcd_edge import plugins
 from bcd_edge.backends import Backend, Options
 from bcd_edge.errors import BundleError
-from train import metrics
-from train.calibrate import Decision
-from train.data import Images
+from train.data.images import Images
+from train.evaluation import metrics
+from train.evaluation.calibration import Decision
 
 Floats = npt.NDArray[np.float64]
 
@@ -64,7 +64,7 @@ def answers(model: bytes, images: Images, provider: str = "cpu") -> npt.NDArray[
         ProviderError: the provider cannot run here.
         BundleError: the model does not load, or answers with something other than numbers.
     """
-    backend = plugins.load("bcd_edge.backends", provider).open(model, Options())
+    backend = plugins.load("bcd_edge.backends.providers", provider).open(model, Options())
     pixels = images.pixels_nhwc_u8
     try:
         logits = np.concatenate([backend.infer(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)])
@@ -249,7 +249,7 @@ def latencies(models: Mapping[tuple[str, str], tuple[bytes, int]], seconds: floa
     runs: dict[tuple[str, str], list[float]] = {}
     try:
         for key, (model, size) in models.items():
-            engine = plugins.load("bcd_edge.backends", key[1])
+            engine = plugins.load("bcd_edge.backends.providers", key[1])
             if engine.is_available().available:
                 opened[key] = engine.open(model, Options()), np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
                 runs[key] = []

@@ -96,7 +96,7 @@ def plain(network: nn.Module) -> nn.Module:
 def folded(network: nn.Module) -> nn.Module:
     """A copy in evaluation mode in which every batch norm that follows a convolution is part of it.
 
-    In each of `train.network.NETWORKS` a norm registered right after a convolution is also computed right after it;
+    In each network of `train.networks` a norm registered right after a convolution is also computed right after it;
     a test compares the outputs of all of them. DenseNet's other norms come before theirs and stay.
     """
     network = copy.deepcopy(network).eval()

@@ -10,8 +10,8 @@ from typing import Any
 
 from export.members import Member
 from export.variants import Part
-from train.calibrate import Decision
 from train.checkpoint import revision
+from train.evaluation.calibration import Decision
 
 CITATIONS = {
     "breakhis": "BreaKHis (subset): Spanhol et al., A Dataset for Breast Cancer Histopathological Image Classification, IEEE TBME 2016",
@@ -96,7 +96,7 @@ def manifest(
 
 
 def taken(size: int) -> dict[str, Any]:
-    """What a network takes, as `bcd_edge.imaging.fit` makes it."""
+    """What a network takes, as `bcd_edge.readers.raster.fit` makes it."""
     return {
         "height": size,
         "width": size,

@@ -13,9 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from train import calibrate, network, split
-from train.data import Images, decode, part, read_all
-from train.evaluate import logits
+from train import networks
+from train.data import split
+from train.data.images import Images, decode, part, read_all
+from train.evaluation import calibration
+from train.evaluation.scores import logits
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,7 +46,7 @@ class Member:
 
     def p(self, name: split.Part) -> Floats:
         """Probability of malignant for one part, float64 N: PyTorch in float32, calibrated."""
-        return calibrate.p_malignant(logits(self.network, self.images[name], torch.device("cpu")), self.temperature)
+        return calibration.p_malignant(logits(self.network, self.images[name], torch.device("cpu")), self.temperature)
 
 
 def load(runs: Sequence[Path], data: Sequence[str]) -> list[Member]:
@@ -62,7 +64,7 @@ def load(runs: Sequence[Path], data: Sequence[str]) -> list[Member]:
     members = []
     for run, checkpoint in zip(runs, checkpoints, strict=True):
         settings = checkpoint["meta"]["settings"]
-        model = network.build(name=settings["network"])
+        model = networks.build(name=settings["network"])
         try:
             model.load_state_dict(checkpoint["model"])
         except RuntimeError as error:
@@ -109,22 +111,22 @@ def mean(members: Sequence[Member], name: split.Part) -> Floats:
     return np.mean([member.p(name) for member in members], axis=0)
 
 
-def decision(members: Sequence[Member]) -> calibrate.Decision:
+def decision(members: Sequence[Member]) -> calibration.Decision:
     """The rule of a single run as it was chosen; that of an ensemble chosen the same way on the same validation patients."""
     if len(members) == 1:
-        rule: calibrate.Decision = members[0].meta["decision"]
+        rule: calibration.Decision = members[0].meta["decision"]
         return rule
     validation = members[0].images["validation"]
-    return calibrate.decision(validation.malignant, mean(members, "validation"), validation.groups)
+    return calibration.decision(validation.malignant, mean(members, "validation"), validation.groups)
 
 
 def _finished(run: Path) -> dict[str, Any]:
-    checkpoint = network.load(run / "best.pt")
+    checkpoint = networks.load(run / "best.pt")
     meta = checkpoint.get("meta", {})
     if "test" not in meta:
         raise click.ClickException(f"{run} is not finished; go on with `python -m train fit --resume ...` first.")
-    if meta["classes"] != list(network.CLASSES):
-        raise click.ClickException(f"{run} was trained with classes {meta['classes']}, not {list(network.CLASSES)}; its answers would be exchanged.")
+    if meta["classes"] != list(networks.CLASSES):
+        raise click.ClickException(f"{run} was trained with classes {meta['classes']}, not {list(networks.CLASSES)}; its answers would be exchanged.")
     if meta["leaky"]:
         raise click.ClickException(f"{run} was split by image, so its figures tell nothing about new patients; export a run split by patient.")
     return checkpoint

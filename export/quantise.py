@@ -32,7 +32,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from export.graph import IR_VERSION
-from train.data import Images, sampling_weights
+from train.data.images import Images, sampling_weights
 
 CALIBRATION_IMAGES = 256
 BATCH = 16

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bcd_edge import bundle as reading
 from export.members import divided
-from train.evaluate import score_strata
+from train.evaluation.scores import score_strata
 
 TOLERANCE = 5e-4  # three digits
 

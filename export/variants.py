@@ -16,8 +16,8 @@ import onnx
 from bcd_edge import backends
 from export import gate, graph, quantise
 from export.members import Member
-from train import calibrate
-from train.data import Images
+from train.data.images import Images
+from train.evaluation import calibration
 
 Floats = npt.NDArray[np.float64]
 
@@ -100,7 +100,7 @@ def answers(variant: Variant, made: Sequence[Part], name: str, provider: str = "
     """p(malignant) of a variant for one part of the split, N, through the runtime's own backend: the first of `providers` if none is named."""
     provider = provider or providers(variant.kind)[0]
     each = [
-        calibrate.p_malignant(gate.answers(file.read_bytes(), part.images[name], provider), part.temperature)
+        calibration.p_malignant(gate.answers(file.read_bytes(), part.images[name], provider), part.temperature)
         for file, part in zip(variant.files, made, strict=True)
     ]
     return np.mean(each, axis=0)
@@ -141,7 +141,7 @@ def int8(
     if KINDS[name].scheme == "nncf":
         return _nncf(name, fp32, made, folder, seed)
     prepared = [quantise.prepare(file, folder, f"{index}") for index, file in enumerate(fp32.files)]
-    calibration = [quantise.calibration_set(part.images["train"], part.images["test"], seed) for part in made]
+    samples = [quantise.calibration_set(part.images["train"], part.images["test"], seed) for part in made]
     probe = [Part(part.network, part.size, part.temperature, {"probe": quantise.drawn(part.images["validation"], PROBE, seed)}) for part in made]
     reference = answers(fp32, probe, "probe")
 
@@ -150,7 +150,7 @@ def int8(
         told = {}
         for index, file in enumerate(files):
             own = [node.partition(":")[2] for node in keep if node.startswith(f"{index}:")]
-            told = quantise.write(prepared[index], calibration[index], file, method=how, scheme=KINDS[name].scheme, keep=own)
+            told = quantise.write(prepared[index], samples[index], file, method=how, scheme=KINDS[name].scheme, keep=own)
         return Variant(name, KINDS[name], files, told | {"float_nodes": list(keep)})
 
     def loss(variant: Variant) -> float:

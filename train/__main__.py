@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from bcd_edge import plugins
 from bcd_edge.cli import ErrorGroup
 
 Command = Callable[..., Any]
-STAGES = click.Choice(["auto", "stem", "layer1", "layer2", "layer3", "layer4", "head"])  # of train.network, which loads torch
+NETWORKS = click.Choice(plugins.names("train.networks"))
+STAGES = click.Choice(["auto", "stem", "layer1", "layer2", "layer3", "layer4", "head"])  # of train.networks, which loads torch
 out_folder = click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the run.")
 folds_option = click.option("--folds", type=click.IntRange(3), default=5, show_default=True, help="Groups of patients; each tests once.")
 
@@ -28,7 +30,7 @@ def settings_options(**changed: Any) -> Callable[[Command], Command]:
         click.option("--data", multiple=True, required=True, metavar="[KIND=]PATH", help="Images: a folder, .zip or .csv. Repeatable."),
         click.option("--magnification", multiple=True, metavar="100X", help="Only images of this magnification. Repeatable.  [default: all]"),
         option("--seed", click.IntRange(0), 0, "Decides the split and every random draw."),
-        option("--network", click.Choice(["resnet50", "densenet121", "inception_v3"]), "resnet50", "Architecture."),
+        option("--network", NETWORKS, "resnet50", "Architecture."),
         click.option(
             "--weights",
             "--init",
@@ -143,7 +145,7 @@ def data_command(paths: tuple[str, ...], seed: int, how: str, json_path: Path | 
     """Say what image collections hold, and whether a duplicate or a patient would cross the split (then exit code 1)."""
     from rich.console import Console
 
-    from train.audit import audit
+    from train.data.audit import audit
 
     fine = audit(
         paths,
@@ -166,7 +168,7 @@ def cross_validate(out: Path, folds: int, device: str, workers: int, compiled: b
 
     Prints the out-of-fold figures with intervals, beside colour alone and frozen features with the same folds.
     """
-    from train.crossval import cross_validate as run
+    from train.evaluation.cross_validation import cross_validate as run
     from train.fit import Settings
 
     run(Settings(**settings), out, folds, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
@@ -178,14 +180,14 @@ def cross_validate(out: Path, folds: int, device: str, workers: int, compiled: b
 @machine_options
 def reproduce_published(out: Path, device: str, workers: int, compiled: bool, **settings: object) -> None:
     """The published protocol (140 test images, 60 benign and 80 malignant, split by image) beside one split by patient."""
+    from train.evaluation.reproduce import reproduce
     from train.fit import Settings
-    from train.published import reproduce
 
     reproduce(Settings(**settings), out, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
 
 
 @main.command()
-@click.option("--network", type=click.Choice(["resnet50", "densenet121", "inception_v3"]), default="resnet50", show_default=True)
+@click.option("--network", type=NETWORKS, default="resnet50", show_default=True)
 @click.option("--size", type=click.IntRange(75, 1024), default=150, show_default=True)
 @click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True)
 @click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True, help="For each of the three.")

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from bcd_edge import imaging
+from bcd_edge.benchmark.statistics import Estimate, percentile
 from bcd_edge.bundle import Input
-from bcd_edge.latency.statistics import Estimate, percentile
+from bcd_edge.readers import raster
 from bcd_edge.synthetic import tissue
-from train import network
-from train.data import Images, loader
+from train import networks
+from train.data.images import Images, loader
+from train.data.split import PARTS
 from train.fit import Settings, Training, device_named
-from train.split import PARTS
 
 LIMIT = 0.05  # of the step: what the loader may add before a GPU waits for it
 IMAGES = 2048  # enough that gathering them does not stay in a CPU's cache
@@ -42,7 +42,7 @@ def rates(name: str, size: int, batch_size: int, seconds: float, *, device: str,
     where = device_named(device)
     images = _images(size)
     settings = Settings(data=(), network=name, size=size, batch_size=batch_size, head_epochs=0)
-    training = Training(settings, network.build(name=name), dict.fromkeys(PARTS, images), where, workers, compiled)
+    training = Training(settings, networks.build(name=name), dict.fromkeys(PARTS, images), where, workers, compiled)
     training.thaw(0)
     ready = next(iter(loader(images, 1, batch_size, 0, where)))
     measures: dict[str, Callable[[], None]] = {}
@@ -72,7 +72,7 @@ def interval(cost: Estimate) -> str:
 
 def _images(size: int) -> Images:
     """Drawn tissue, as many as fit the purpose: what is measured does not depend on what they show."""
-    kinds = np.stack([imaging.fit(tissue(seed), Input(size, size)) for seed in range(8)])
+    kinds = np.stack([raster.fit(tissue(seed), Input(size, size)) for seed in range(8)])
     names = np.array([str(index) for index in range(IMAGES)])
     source = np.full(IMAGES, "synthetic")
     return Images(np.tile(kinds, (IMAGES // 8, 1, 1, 1)), np.arange(IMAGES) % 2 == 1, source, names, source, names)

@@ -12,9 +12,9 @@ import click
 import numpy as np
 import torch
 
-from train import network
-from train.data import Images
-from train.split import Split
+from train import networks
+from train.data.images import Images
+from train.data.split import Split
 
 LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-learn")
 
@@ -56,7 +56,7 @@ def origin(settings: dict[str, Any], split: Split, parts: dict[str, Images]) -> 
     """
     return {
         "settings": settings,
-        "classes": list(network.CLASSES),
+        "classes": list(networks.CLASSES),
         "leaky": split.leaky,
         "split": {"fingerprint": split.fingerprint, "unit": split.unit, "parts": {name: _counts(images) for name, images in parts.items()}},
         "versions": {name: version(name) for name in LIBRARIES},
@@ -92,7 +92,7 @@ def _ancestry(weights: str, parts: dict[str, Images]) -> dict[str, Any]:
     seen = set(map(str, parts["train"].groups))
     if weights in ("none", "imagenet"):
         return {"trained_on": sorted(seen), "before": []}
-    meta = network.load(Path(weights)).get("meta", {})
+    meta = networks.load(Path(weights)).get("meta", {})
     held_out = {str(group) for name in ("validation", "test") for group in parts[name].groups} - seen
     leaked = sorted(held_out & set(meta.get("trained_on", [])))
     if leaked:

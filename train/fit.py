@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel
 
-from train import baseline, calibrate, checkpoint, evaluate, network, optimise, report, split
-from train.augment import augment, mix
-from train.data import Images, class_weights, decode, loader, part, read_all
+from train import checkpoint, networks, optimise
+from train.data import split
+from train.data.augment import augment, mix
+from train.data.images import Images, class_weights, decode, loader, part, read_all
+from train.evaluation import baselines, calibration, report, scores
 from train.teacher import Distillation
 
 console = Console(stderr=True, log_path=False)
@@ -67,7 +69,7 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
             initial weights were trained on patients that this run holds out; there is no GPU though one was asked for.
     """
     where = device_named(device)
-    smallest = network.NETWORKS[settings.network].smallest
+    smallest = networks.get_architecture(settings.network).smallest
     if settings.size < smallest:
         raise click.ClickException(f"--size {settings.size}: {settings.network} needs at least {smallest} pixels.")
     if compiled and settings.teacher != "none":
@@ -86,7 +88,7 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
         if not any(0 < own.malignant[own.sources == source].sum() < (own.sources == source).sum() for source in np.unique(own.sources)):
             raise click.ClickException(f"--split {settings.split}: no collection has both classes in its {name} part; give more images.")
     torch.manual_seed(settings.seed)
-    model = network.build(settings.weights, settings.network)
+    model = networks.build(settings.weights, settings.network)
     meta = checkpoint.origin(plain, divided, parts)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint.write(out / "split.json", divided.text())
@@ -101,10 +103,10 @@ class Training:
 
     def __init__(self, settings: Settings, model: nn.Module, parts: dict[str, Images], where: torch.device, workers: int, compiled: bool) -> None:
         self.settings, self.parts, self.where, self.workers = settings, parts, where, workers
-        self.architecture = network.NETWORKS[settings.network]
+        self.architecture = networks.get_architecture(settings.network)
         self.model = model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # of a million photographs, what is near the pixels is worth keeping (Yosinski et al., NeurIPS 2014); of our own thousands, it still improves
-        self.unfreeze = ("layer3" if network.of_imagenet(settings.weights) else "stem") if settings.unfreeze == "auto" else settings.unfreeze
+        self.unfreeze = ("layer3" if networks.of_imagenet(settings.weights) else "stem") if settings.unfreeze == "auto" else settings.unfreeze
         step = settings.batch_size * settings.accumulate
         self.steps = max(1, -(-(settings.epoch_images or len(parts["train"])) // step))
         head_epochs = min(settings.head_epochs, settings.epochs - 1)
@@ -145,7 +147,7 @@ class Training:
 
     def _validate(self) -> dict[str, float]:
         images = self.parts["validation"]
-        return evaluate.validate(images, evaluate.logits(self.averaged.module, images, self.where, fast=True))
+        return scores.validate(images, scores.logits(self.averaged.module, images, self.where, fast=True))
 
     def _keep(self, out: Path, meta: dict[str, Any], history: list[dict[str, float]]) -> None:
         """Writes `last.pt`, and before it `best.pt` if no epoch was better: killed between the two, the epoch is run again."""
@@ -209,15 +211,15 @@ class Training:
         losses = binary_cross_entropy_with_logits(logits, target * (1 - smooth) + smooth / 2, reduction="none")
         loss = (losses * weight).mean()
         if self.distillation:
-            with evaluate.autocast(self.where, True):
+            with scores.autocast(self.where, True):
                 loss = loss + self.settings.distillation * self.distillation(features, images)
         return loss, logits.detach()
 
     def _forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Difference of the logits, float32 N, and the features that a teacher wants to see."""
-        with evaluate.autocast(self.where, True):
+        with scores.autocast(self.where, True):
             if self.distillation:
-                logits, features = network.features(self.model, self.settings.network, images)
+                logits, features = networks.features(self.model, self.settings.network, images)
             else:
                 logits, features = self.network(images), None
         return logits[:, 1].float() - logits[:, 0].float(), features
@@ -225,35 +227,35 @@ class Training:
 
 def finish(out: Path, where: torch.device, history: list[dict[str, float]], parts: dict[str, Images]) -> None:
     """Calibrates the best epoch on validation, scores it on test, and writes everything a reader needs."""
-    kept = network.load(out / "best.pt")
-    model = network.build(name=kept["meta"]["settings"]["network"])
+    kept = networks.load(out / "best.pt")
+    model = networks.build(name=kept["meta"]["settings"]["network"])
     model.load_state_dict(kept["model"])
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    raw = evaluate.logits(model, parts["validation"], where)
+    raw = scores.logits(model, parts["validation"], where)
     validation = parts["validation"]
-    temperature = calibrate.temperature(raw, validation.malignant, class_weights(validation))
-    decision = calibrate.decision(validation.malignant, calibrate.p_malignant(raw, temperature), validation.groups)
-    p_test = calibrate.p_malignant(evaluate.logits(model, parts["test"], where), temperature)
+    temperature = calibration.temperature(raw, validation.malignant, class_weights(validation))
+    decision = calibration.decision(validation.malignant, calibration.p_malignant(raw, temperature), validation.groups)
+    p_test = calibration.p_malignant(scores.logits(model, parts["test"], where), temperature)
     result = {
         **kept["meta"],
         "revision": checkpoint.revision(),
         "temperature": temperature,
         "decision": decision,
-        "test": evaluate.score_strata(parts["test"], p_test, decision),
-        "baseline": baseline.colour(parts["train"], parts["test"]),
+        "test": scores.score_strata(parts["test"], p_test, decision),
+        "baseline": baselines.colour(parts["train"], parts["test"]),
     }
     checkpoint.save(out / "best.pt", {"model": kept["model"], "meta": result})
     report.write(out, result, history, parts["test"], p_test)
     columns = list(dict.fromkeys(key for row in history for key in row))
     rows = [",".join([*(f"{row[key]:.6g}" for key in columns), str(int(result["leaky"]))]) for row in history]
     checkpoint.write(out / "history.csv", "\n".join([",".join([*columns, "leaky"]), *rows]) + "\n")
-    checkpoint.write(out / "predictions.csv", evaluate.predictions(parts["test"], p_test, leaky=result["leaky"]))
+    checkpoint.write(out / "predictions.csv", scores.predictions(parts["test"], p_test, leaky=result["leaky"]))
     checkpoint.write(out / "metrics.json", json.dumps(result, indent=2))
     leaky = "LEAKY " if result["leaky"] else ""
-    for source, scores in result["test"].items():
-        line = ", ".join(f"{name} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for name, m in scores["metrics"].items())
-        console.print(f"[bold]{leaky}{source}[/]: {scores['images']} images of {scores['patients']} test patients: {line}", highlight=False)
-        for sentence in report.doubts(scores, result["baseline"].get(source)):
+    for source, rates in result["test"].items():
+        line = ", ".join(f"{name} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for name, m in rates["metrics"].items())
+        console.print(f"[bold]{leaky}{source}[/]: {rates['images']} images of {rates['patients']} test patients: {line}", highlight=False)
+        for sentence in report.doubts(rates, result["baseline"].get(source)):
             console.print(f"[bold yellow]{source}: {sentence}[/]", highlight=False)
     if not result["leaky"]:
         console.print(f"Next: python -m export bundle --run {out} --out BUNDLE")
@@ -276,7 +278,7 @@ def _last(out: Path, settings: dict[str, Any], resume: bool) -> dict[str, Any] |
         return None
     if not path.exists():
         raise click.ClickException(f"{out} holds no run to resume; leave --resume away to start one.")
-    last = network.load(path)
+    last = networks.load(path)
     before = last["meta"]["settings"]
     changed = [name for name in settings if before.get(name) != settings[name]]
     if changed:

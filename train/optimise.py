@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train.network import STAGES, Architecture
+from train.networks import STAGES, Architecture
 
 
 def parameter_groups(

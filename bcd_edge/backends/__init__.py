@@ -1,4 +1,4 @@
-"""Inference engines, one file a provider. A provider's module has three names:
+"""Inference engines, one file of `providers` each. A provider's module has three names:
 
 REQUIRES = ("onnxruntime>=1.20",)
 def is_available() -> Availability: ...
@@ -21,6 +21,8 @@ import numpy.typing as npt
 from bcd_edge import plugins
 from bcd_edge.errors import ProviderError
 
+# The package whose modules are providers, see `bcd_edge.plugins`.
+PROVIDERS: Final = f"{__name__}.providers"
 # The order of `--provider auto` where nothing was tuned: what is fastest wherever it runs at all.
 PREFERENCE: Final = ("tensorrt", "cuda", "openvino", "cpu")
 
@@ -77,13 +79,13 @@ class Backend(Protocol):
 
 def engines() -> list[str]:
     """Every provider that looks at the image, the preferred first; `null` does not."""
-    found = set(plugins.names(__name__)) - {"null"}
+    found = set(plugins.names(PROVIDERS)) - {"null"}
     return [name for name in PREFERENCE if name in found] + sorted(found - set(PREFERENCE))
 
 
 def availability(name: str) -> Availability:
     """Whether a provider can run here, see `Availability`."""
-    answer: Availability = plugins.load(__name__, name).is_available()
+    answer: Availability = plugins.load(PROVIDERS, name).is_available()
     return answer
 
 

@@ -31,7 +31,7 @@ def status(results: Path, as_json: bool) -> None:
     import json
     import time
 
-    from bcd_edge.watch import report
+    from bcd_edge.results import report
     from bcd_edge.watch.lock import heartbeat, holder, is_locked
 
     with _journal(results) as db:
@@ -62,7 +62,7 @@ def report(results: Path, day: str | None, pseudonymise: bool, as_json: bool) ->
 
     from rich.console import Console
 
-    from bcd_edge.watch import report as told
+    from bcd_edge.results import report as told
     from bcd_edge.watch.results import naming
 
     with _journal(results) as db:
@@ -108,7 +108,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Any:
 @click.argument("globs", nargs=-1, metavar="[GLOB]...")
 def retry(results: Path, globs: tuple[str, ...]) -> None:
     """Have files that are in quarantine tried again, all of them or those that match; also while a watcher is at work."""
-    from bcd_edge.watch.report import retry as again
+    from bcd_edge.results.report import retry as again
 
     with _journal(results) as db:
         count = again(db, globs)

@@ -11,9 +11,9 @@ import click
 from bcd_edge.cli._options import is_quiet, log_options
 
 if TYPE_CHECKING:
+    from bcd_edge.benchmark.scenarios import Rule
+    from bcd_edge.benchmark.sweep import Asked, Settings
     from bcd_edge.bundle import Bundle
-    from bcd_edge.latency.scenarios import Rule
-    from bcd_edge.latency.sweep import Asked, Settings
 
 SCENARIOS = ("singlestream", "multistream", "offline", "server")
 SCOPES = ("model", "end-to-end")
@@ -37,7 +37,7 @@ def _listed(choices: tuple[str, ...] = (), least: int = 0) -> Callable[[click.Co
 
 
 def _time(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    from bcd_edge.durations import seconds
+    from bcd_edge.system.durations import seconds
 
     found = None if value is None else seconds(value)
     if found == 0:
@@ -128,9 +128,9 @@ def command(ctx: click.Context, /, bundle_path: str | None, data: Path | None, o
     from datetime import datetime
 
     from bcd_edge import bundle
-    from bcd_edge.latency import accuracy
-    from bcd_edge.latency import loadgen as harness
-    from bcd_edge.latency.sweep import Asked, Settings
+    from bcd_edge.benchmark import accuracy
+    from bcd_edge.benchmark import loadgen as harness
+    from bcd_edge.benchmark.sweep import Asked, Settings
 
     folder = out or Path(f"benchmark-{datetime.now():%Y%m%d-%H%M%S}")
     rule, scenarios = _rule(how)
@@ -145,7 +145,7 @@ def command(ctx: click.Context, /, bundle_path: str | None, data: Path | None, o
 
 def _rule(how: dict[str, Any]) -> tuple[Rule, tuple[str, ...]]:
     """How long a row is, and which scenarios."""
-    from bcd_edge.latency.scenarios import Rule
+    from bcd_edge.benchmark.scenarios import Rule
 
     quick, sustained = how["quick"], how["sustained_s"]
     duration = how["duration_s"] or sustained or (2.0 if quick else 10.0)
@@ -159,9 +159,9 @@ def _measure(opened: Bundle, asked: Asked, settings: Settings, folder: Path, *, 
     import contextlib
     import math
 
-    from bcd_edge import whole
+    from bcd_edge.benchmark import _nvml, console, report, results, sweep
     from bcd_edge.errors import UsageError
-    from bcd_edge.latency import _nvml, lines, report, results, sweep
+    from bcd_edge.system.atomic import atomic_write
 
     if (folder / results.RUN).exists():
         raise UsageError(f"{folder} holds a benchmark already; name another folder with --out.")
@@ -183,22 +183,22 @@ def _measure(opened: Bundle, asked: Asked, settings: Settings, folder: Path, *, 
                 click.echo(f"{found.plan.provider} {found.plan.precision} batch {found.plan.batch}: {error}", err=True)
                 continue
             run["rows"].append(found)
-            whole.write(folder / results.RUN, results.dump(run).encode())
+            atomic_write(folder / results.RUN, results.dump(run).encode())
             if last != (last := results.named(found)):
-                click.echo("\n".join(lines.plan_lines(found)))
-            click.echo("\n".join(lines.row_lines(found)))
+                click.echo("\n".join(console.plan_lines(found)))
+            click.echo("\n".join(console.row_lines(found)))
         run["finished"] = True
     finally:
         if run["rows"]:
-            whole.write(folder / results.RUN, results.dump(run).encode())
-            whole.write(folder / results.TABLE, results.table(run["rows"]).encode())
-            whole.write(folder / results.PAGE, report.page(run).encode())
+            atomic_write(folder / results.RUN, results.dump(run).encode())
+            atomic_write(folder / results.TABLE, results.table(run["rows"]).encode())
+            atomic_write(folder / results.PAGE, report.page(run).encode())
         else:
             with contextlib.suppress(OSError):  # it held something before
                 folder.rmdir()
     if error and not run["rows"]:
         raise error
-    click.echo("\n".join(lines.end_lines(run["rows"])))
+    click.echo("\n".join(console.end_lines(run["rows"])))
     click.echo(f"Wrote {folder}: {results.RUN}, {results.TABLE}, {results.PAGE}. Next: bcd-edge benchmark plan {folder / results.RUN}")
     return not error
 
@@ -222,13 +222,13 @@ def compare(before: Path, after: Path, max_regress: float, unlike: tuple[str, ..
     Example:
       bcd-edge benchmark compare before/run.json after/run.json --max-regress 3%
     """
-    from bcd_edge.latency import compare as comparing
-    from bcd_edge.latency import lines, results
+    from bcd_edge.benchmark import compare as comparing
+    from bcd_edge.benchmark import console, results
 
     found = comparing.compare(results.read(before), results.read(after), max_regress=max_regress, unlike=unlike)
     for pair in found.pairs:
-        click.echo("\n".join(lines.pair_lines(pair)))
-    click.echo("\n".join(["", *lines.note_lines(found)]) if found.notes else "")
+        click.echo("\n".join(console.pair_lines(pair)))
+    click.echo("\n".join(["", *console.note_lines(found)]) if found.notes else "")
     slower = sum(pair.verdict == "regression" for pair in found.pairs)
     click.echo(f"{len(found.pairs)} rows compared, {slower} regressed by more than {max_regress:.1%} beyond noise.")
     if found.regressed:
@@ -245,14 +245,14 @@ def plan(run: Path) -> None:
     Example:
       bcd-edge benchmark plan before/run.json
     """
+    from bcd_edge.benchmark import capacity, console, results
     from bcd_edge.errors import UsageError
-    from bcd_edge.latency import forecast, lines, results
 
     found = results.read(run)
     if not found["rows"]:
         raise UsageError(f"{run} holds no row, so it tells nothing; run the benchmark to its end.")
     click.echo(f"{found['bundle']['name']} on {found['environment']['machine']['cpu']}, 24 hours a day:")
-    for one in forecast.forecasts(found):
-        click.echo("\n".join(lines.forecast_lines(one)))
+    for one in capacity.forecasts(found):
+        click.echo("\n".join(console.forecast_lines(one)))
     if not found["finished"]:
         click.echo("The run was interrupted: rows are missing.")

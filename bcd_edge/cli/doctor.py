@@ -9,8 +9,8 @@ import click
 from bcd_edge.cli._options import log_options, model_options
 
 if TYPE_CHECKING:
-    from bcd_edge.doctor import Report
-    from bcd_edge.jetson import Jetson
+    from bcd_edge.system.doctor import Report
+    from bcd_edge.system.jetson import Jetson
 
 
 @click.command()
@@ -32,7 +32,7 @@ def command(bundle_path: str | None, provider: str, device: str, precision: str 
     """
     import json
 
-    from bcd_edge import doctor
+    from bcd_edge.system import doctor
 
     report = doctor.examine(bundle_path, provider=provider, device=device, precision=precision)
     if as_json:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bcd_edge.classifier import Classifier
     from bcd_edge.errors import InputError
     from bcd_edge.explain import Settings
-    from bcd_edge.explain._page import Explained
+    from bcd_edge.explain.page import Explained
     from bcd_edge.inputs import Inputs
     from bcd_edge.records import Record
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("explanations"), show_default=True, help="Folder of the results."
 )
-@click.option("--explainer", default="edge", show_default=True, help="edge (LIME with fewer masks), lime (the package as it is), occlusion.")
+@click.option("--explainer", default="hadamard", show_default=True, help="hadamard (LIME with fewer masks), lime (the package as it is), occlusion.")
 @click.option("--label", type=click.Choice(["benign", "malignant"]), help="Class to explain.  [default: the likelier one]")
 @click.option("--samples", type=click.IntRange(0), default=0, help="Perturbed images, exactly.  [default: until it is settled]")
 @click.option("--max-samples", type=click.IntRange(1), default=512, show_default=True, help="Perturbed images at most.")
@@ -65,13 +65,12 @@ def command(
       bcd-edge explain inbox/ --out why --time-budget 2s
       bcd-edge explain slide.png --check 5
     """
-    from bcd_edge import plugins
     from bcd_edge.classifier import EXPLAINED_BATCH, Classifier
-    from bcd_edge.durations import seconds
-    from bcd_edge.explain import Settings
+    from bcd_edge.explain import Settings, load
     from bcd_edge.inputs import Inputs
+    from bcd_edge.system.durations import seconds
 
-    plugins.load("bcd_edge.explain", explainer)
+    load(explainer)
     settings = Settings(time_budget_s=seconds(time_budget), **how)
     inputs = Inputs(paths)
     with Classifier.load(bundle_path, provider=provider, device=device, precision=precision, batch=EXPLAINED_BATCH) as classifier:
@@ -82,12 +81,12 @@ def command(
 
 def _classified(classifier: Classifier, inputs: Inputs) -> Iterator[tuple[Record, Path | bytes | InputError]]:
     """Each input with its bytes, read once."""
-    from bcd_edge import imaging
     from bcd_edge.errors import InputError
+    from bcd_edge.readers import raster
 
     for name, source in inputs:
         try:
-            data = imaging.read(source) if isinstance(source, Path) else source
+            data = raster.read(source) if isinstance(source, Path) else source
         except InputError as error:
             data = error
         yield classifier.failed(name, data) if isinstance(data, InputError) else classifier.classify(data, name=name), data
@@ -109,7 +108,7 @@ def explain_all(
     What it did is told on standard output, on standard error if `aside`.
     """
     from bcd_edge.errors import InputError
-    from bcd_edge.explain._files import Pages, unchanged, write
+    from bcd_edge.explain.files import Pages, unchanged, write
     from bcd_edge.outputs import printable
 
     out.mkdir(parents=True, exist_ok=True)
@@ -151,10 +150,10 @@ def _line(one: Explained) -> str:
 
 
 def _check(classifier: Classifier, data: bytes, explainer: str, settings: Settings, seeds: int) -> None:
-    from bcd_edge import imaging
-    from bcd_edge.explain._check import check
+    from bcd_edge.explain.check import check
+    from bcd_edge.readers import raster
 
-    image = imaging.fit(imaging.decode(data), classifier.bundle.input)
+    image = raster.fit(raster.decode(data), classifier.bundle.input)
     found = check(classifier.probabilities, image, explainer, settings, seeds)
     click.echo(
         f"  {seeds} seeds: top-{settings.top} Jaccard {found.jaccard:.2f}, rank correlation {found.rank_correlation:.2f}, "

@@ -71,7 +71,7 @@ def command(
 
     from bcd_edge import plugins
     from bcd_edge.classifier import Classifier
-    from bcd_edge.explain._fit import require_package
+    from bcd_edge.explain.surrogate import require_package
     from bcd_edge.inputs import Inputs
 
     if explain:
@@ -87,7 +87,7 @@ def command(
         for sentence in classifier.warnings:
             logging.getLogger(__name__).warning(sentence)
         logging.getLogger(__name__).info("%s, %s", classifier.plan, classifier.execution)
-        output = plugins.load("bcd_edge.outputs", format_name).open(sys.stdout)
+        output = plugins.load("bcd_edge.outputs.formats", format_name).open(sys.stdout)
         shows = not single and not is_quiet(ctx) and sys.stderr.isatty() and (format_name == "table" or not sys.stdout.isatty())
         try:
             records = _records(classifier, pairs, single)
@@ -125,7 +125,7 @@ def _explain(to_explain: list[tuple[Record, Path | bytes | InputError]], bundle_
 
     ran = to_explain[0][0].execution
     with Classifier.load(bundle_path, provider=ran.provider, device=device, precision=ran.precision, batch=EXPLAINED_BATCH) as classifier:
-        return explain_all(classifier, to_explain, out, "edge", Settings(), quiet=quiet, aside=True)
+        return explain_all(classifier, to_explain, out, "hadamard", Settings(), quiet=quiet, aside=True)
 
 
 def _records(classifier: Classifier, inputs: Iterable[tuple[str, Path | bytes | InputError]], single: bool) -> Iterator[Record]:

@@ -31,9 +31,10 @@ def command(bundle_path: str | None, provider: str, precision: str | None, devic
     from rich.console import Console
     from rich.progress import track
 
-    from bcd_edge import bundle, caches, plan
+    from bcd_edge import bundle, plan
     from bcd_edge import tune as tuning
     from bcd_edge.errors import BundleError, OutputError, ProviderError
+    from bcd_edge.system import caches
 
     opened = bundle.open(bundle_path)
     tried = tuning.candidates(opened, provider="" if provider == "auto" else provider, device=device, precision=precision or "")

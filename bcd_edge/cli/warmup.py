@@ -29,8 +29,9 @@ def command(bundle_path: str | None, precision: str | None, **how: Any) -> None:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from bcd_edge import bundle, caches, plan
+    from bcd_edge import bundle, plan
     from bcd_edge.classifier import Classifier
+    from bcd_edge.system import caches
 
     opened = bundle.open(bundle_path)
     stderr = Console(file=sys.stderr)

@@ -106,10 +106,10 @@ def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: st
 def _settings(asked: dict[str, Any]) -> Settings:
     import importlib.util
 
-    from bcd_edge.durations import seconds
     from bcd_edge.errors import UsageError
-    from bcd_edge.explain._fit import require_package
-    from bcd_edge.watch.patients import compile_pattern
+    from bcd_edge.explain.surrogate import require_package
+    from bcd_edge.results.patients import compile_pattern
+    from bcd_edge.system.durations import seconds
     from bcd_edge.watch.settings import Settings
 
     inbox = Path(asked["inbox"]).resolve()

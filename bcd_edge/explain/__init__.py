@@ -1,4 +1,4 @@
-"""Why: explainers, one file each. An explainer's module has one name:
+"""Why: explainers, one file of `explainers` each. An explainer's module has one name:
 
 def explain(ask: Ask, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation: ...
 
@@ -11,18 +11,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from types import ModuleType
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from bcd_edge import plugins
-from bcd_edge.explain._segments import Segments, segment
-from bcd_edge.imaging import UInt8Image
+from bcd_edge.explain.segments import Segments, segment
+from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.records import Label
 
 # uint8 RGB, N x H x W x 3, of the network's input size, to p_malignant, float64 N.
 Ask = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float64]]
+
+
+# The package whose modules are explainers, see `bcd_edge.plugins`, and former names of theirs.
+EXPLAINERS: Final = f"{__name__}.explainers"
+ALIASES: Final = {"edge": "hadamard"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +136,13 @@ class Counted:
         return time.perf_counter() - self.started
 
 
-def explain(ask: Ask, image_hwc_u8: UInt8Image, explainer: str = "edge", settings: Settings | None = None) -> Explanation:
+def explain(ask: Ask, image_hwc_u8: UInt8Image, explainer: str = "hadamard", settings: Settings | None = None) -> Explanation:
     """Explains one image.
 
     Args:
         ask: the model, see `Ask`.
         image_hwc_u8: of the network's input size.
-        explainer: a name from `bcd_edge.plugins.names("bcd_edge.explain")`.
+        explainer: a name from `bcd_edge.plugins.names("bcd_edge.explain.explainers")`.
         settings: how.
 
     Raises:
@@ -144,9 +150,17 @@ def explain(ask: Ask, image_hwc_u8: UInt8Image, explainer: str = "edge", setting
         ProviderError: the engine failed, or the package that the explainer needs is missing.
     """
     chosen = settings or Settings()
-    module = plugins.load(__name__, explainer)
-    found: Explanation = module.explain(ask, image_hwc_u8, segment(image_hwc_u8, chosen.segmentation, chosen.segments, chosen.seed), chosen)
+    found: Explanation = load(explainer).explain(ask, image_hwc_u8, segment(image_hwc_u8, chosen.segmentation, chosen.segments, chosen.seed), chosen)
     return found
+
+
+def load(explainer: str) -> ModuleType:
+    """The module of an explainer.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    return plugins.load(EXPLAINERS, ALIASES.get(explainer, explainer))
 
 
 def weightiest(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:

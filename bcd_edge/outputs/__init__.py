@@ -1,4 +1,4 @@
-"""Output formats, one file each. A format's module has one name:
+"""Output formats, one file of `formats` each. A format's module has one name:
 
 def open(stream: TextIO) -> Output: ...
 """

@@ -9,12 +9,12 @@ from functools import partial
 from typing import Final, TypeVar
 
 from bcd_edge.errors import OutputError
-from bcd_edge.watch import moves
-from bcd_edge.watch.entries import Answer, Setback
+from bcd_edge.watch import disposal
+from bcd_edge.watch.housekeeping import Upkeep
 from bcd_edge.watch.journal import Journal
+from bcd_edge.watch.models import Answer, Setback
 from bcd_edge.watch.results import Results, result_path
 from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
-from bcd_edge.watch.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -101,7 +101,7 @@ class Batch:
             done: list[tuple[int, str | None]] = []
             for one in unsettled:
                 try:
-                    done.append((one.rowid, moves.put_away(one, self.settings.inbox, self.settings.results)))
+                    done.append((one.rowid, disposal.put_away(one, self.settings.inbox, self.settings.results)))
                 except OSError as error:
                     failures += 1
                     self._say_stuck(one.look.path, str(error.strerror))

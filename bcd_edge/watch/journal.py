@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from bcd_edge.bundle import Decision
 from bcd_edge.errors import OutputError
-from bcd_edge.watch.entries import Answer, File, Setback, Unsettled, Wanted
-from bcd_edge.watch.folder import Look
+from bcd_edge.watch.models import Answer, File, Setback, Unsettled, Wanted
+from bcd_edge.watch.scanner import Look
 
 NAME: Final = "journal.sqlite3"
 PATIENCE_S: Final = 30.0

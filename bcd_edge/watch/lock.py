@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bcd_edge.errors import OutputError, UsageError
-from bcd_edge.lock import exclusive
+from bcd_edge.system.lock import exclusive
 
 LOCK: Final = "watch.lock"
 HEARTBEAT: Final = "heartbeat.json"

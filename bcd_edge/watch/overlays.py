@@ -17,12 +17,12 @@ import numpy.typing as npt
 from bcd_edge.classifier import EXPLAINED_BATCH, Classifier
 from bcd_edge.errors import ProviderError
 from bcd_edge.explain import Settings as Explaining
-from bcd_edge.explain._files import explained, numbers, unchanged
+from bcd_edge.explain.files import explained, numbers, unchanged
 from bcd_edge.records import Execution, Record
-from bcd_edge.watch import files
+from bcd_edge.results import files
 from bcd_edge.watch.batch import Batch
-from bcd_edge.watch.entries import Wanted
 from bcd_edge.watch.journal import Journal
+from bcd_edge.watch.models import Wanted
 from bcd_edge.watch.results import result_path
 from bcd_edge.watch.settings import Clock, Settings
 
@@ -102,7 +102,7 @@ class Overlays:
             return classifier.probabilities(images_nhwc_u8)
 
         shown = self.shown(record.source) if self.settings.pseudonymise else record.source
-        one = explained(ask, classifier.bundle.input, replace(record, source=shown), data, "edge", Explaining())
+        one = explained(ask, classifier.bundle.input, replace(record, source=shown), data, "hadamard", Explaining())
         beside = result_path(wanted.sha256, self.journal.bundle_sha256).removesuffix(".json")
         files.write(self.settings.results, f"{beside}.explanation.json", numbers(one))
         files.write(self.settings.results, f"{beside}.overlay.png", one.png)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from bcd_edge.outputs import printable
-from bcd_edge.outputs.csv import COLUMNS, row
-from bcd_edge.watch import files
-from bcd_edge.watch.entries import Answer
+from bcd_edge.outputs.formats.csv import COLUMNS, row
+from bcd_edge.results import files
 from bcd_edge.watch.journal import Journal
+from bcd_edge.watch.models import Answer
 
 WATCHED: Final = ("patient", "slide", "seen", "taken", "answered", "same_as")
 HEADS: Final = [*COLUMNS, *(f"watch.{name}" for name in WATCHED)]

@@ -13,16 +13,17 @@ from typing import Any, Final
 from bcd_edge.classifier import Classifier, Hashed
 from bcd_edge.errors import ProviderError
 from bcd_edge.records import Record
-from bcd_edge.watch import moves, patients
+from bcd_edge.results import patients
+from bcd_edge.watch import disposal
 from bcd_edge.watch.batch import BATCH_S, LONGEST_PAUSE_S, Batch
-from bcd_edge.watch.entries import Answer, File, Setback
-from bcd_edge.watch.folder import Folder
-from bcd_edge.watch.intake import Content, read
+from bcd_edge.watch.housekeeping import Upkeep
 from bcd_edge.watch.journal import Journal
+from bcd_edge.watch.models import Answer, File, Setback
 from bcd_edge.watch.overlays import Overlays
+from bcd_edge.watch.reader import Content, read
 from bcd_edge.watch.results import result_bytes
+from bcd_edge.watch.scanner import Folder
 from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
-from bcd_edge.watch.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +218,7 @@ class Watcher:
         after = self.settings.after
         if content.moved:
             return "keep", None
-        return after, moves.target_path(content.file.path, content.sha256, self.clock.day(), self.settings.results) if after == "move" else None
+        return after, disposal.target_path(content.file.path, content.sha256, self.clock.day(), self.settings.results) if after == "move" else None
 
     def _failed(
         self, content: Content, reason: str, *, again: bool = False, last: bool = False, record: dict[str, Any] | None = None, suspect: bool = False

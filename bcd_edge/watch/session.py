@@ -12,14 +12,14 @@ from typing import Final
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import BcdEdgeError, OutputError, UsageError
 from bcd_edge.watch.batch import Batch
-from bcd_edge.watch.folder import Folder
+from bcd_edge.watch.housekeeping import Upkeep
 from bcd_edge.watch.journal import NAME, Journal
 from bcd_edge.watch.lock import locked
 from bcd_edge.watch.overlays import Overlays
 from bcd_edge.watch.results import Results, naming
+from bcd_edge.watch.scanner import Folder
 from bcd_edge.watch.service import Watcher
 from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
-from bcd_edge.watch.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ class Settings:
         retry_s: before the second try; doubles with each, up to `LONGEST_RETRY_S`.
         provider_tries: failures of the provider in a row before the watcher gives up.
         after: what becomes of an answered input.
-        patients: pattern of patient and slide, see `bcd_edge.watch.patients`.
+        patients: pattern of patient and slide, see `bcd_edge.results.patients`.
         pseudonymise: names are replaced in logs, CSV, pages and what `watch` prints.
         overlay: whether each image is explained after its answer.
         min_free: bytes that must stay free where the results are.

@@ -9,7 +9,7 @@ from string import Template
 from typing import Any, Final
 
 from bcd_edge.outputs import printable
-from bcd_edge.watch import report
+from bcd_edge.results import report
 from bcd_edge.watch.results import result_path
 
 LATEST: Final = 50

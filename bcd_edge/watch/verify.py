@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bcd_edge.watch import files
+from bcd_edge.results import files
 from bcd_edge.watch.results import DAY, result_path
 
 

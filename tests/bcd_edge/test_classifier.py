@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import bcd_edge
-from bcd_edge import Classifier, imaging
+from bcd_edge import Classifier
 from bcd_edge.backends import Options
 from bcd_edge.errors import BundleError, ProviderError, UsageError
+from bcd_edge.readers import raster
 
 
 def test_path_bytes_and_pixels_give_one_answer(classifier: Classifier, picture: np.ndarray, png: bytes, tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_size_does_not_change_the_answer_much_and_colour_does(classifier: Classi
     from bcd_edge.synthetic import tissue
 
     image = tissue(2)
-    small = imaging.fit(image, classifier.bundle.input)
+    small = raster.fit(image, classifier.bundle.input)
     assert classifier.classify(image).p_malignant == classifier.classify(small).p_malignant
     assert classifier.classify(image).p_malignant != classifier.classify(image[..., ::-1]).p_malignant
 
@@ -149,7 +150,7 @@ def test_each_member_gets_its_file_its_size_and_its_temperature(
     folder = ensemble(with_files(*order))
     for content in order:
         (folder / f"model-{content[:2].decode()}.onnx").write_bytes(content)
-    monkeypatch.setattr("bcd_edge.backends.cpu.open", lambda content, options: Fake(content))
+    monkeypatch.setattr("bcd_edge.backends.providers.cpu.open", lambda content, options: Fake(content))
     expected = [1 / (1 + math.exp(-float(content.split()[2]) / temperature)) for content, temperature in zip(order, (1, 3), strict=True)]
     with Classifier.load(folder, provider="cpu") as classifier:
         assert classifier.classify(picture).p_malignant == pytest.approx(np.mean(expected))
@@ -161,6 +162,6 @@ def test_a_member_that_answers_no_number_is_no_answer(ensemble: Callable[..., Pa
         return opened[-1]
 
     opened: list[Fake] = []
-    monkeypatch.setattr("bcd_edge.backends.cpu.open", nowhere)
+    monkeypatch.setattr("bcd_edge.backends.providers.cpu.open", nowhere)
     with pytest.raises(ProviderError):
         Classifier.load(ensemble(), provider="cpu").classify(picture)

@@ -184,7 +184,7 @@ def test_an_engine_that_fails_is_a_row_and_1(golden: Changed, monkeypatch: pytes
         raise ProviderError("Inference on the cpu failed (no memory).")
 
     folder = golden()
-    monkeypatch.setattr(plugins.load("bcd_edge.backends", "cpu").CpuBackend, "infer", fail)
+    monkeypatch.setattr(plugins.load("bcd_edge.backends.providers", "cpu").CpuBackend, "infer", fail)
     done = run("selftest", folder, "--provider", "cpu")
     assert done.exit_code == 1
     assert "failed" in done.output

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bcd_edge import doctor
+from bcd_edge.system import doctor
 
 
 def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[bytes]:
@@ -216,5 +216,5 @@ def test_a_command_imports_only_what_it_uses(folder: Path) -> None:
     )
     loaded = set(done.stderr.split("'"))
     assert "onnxruntime" in loaded
-    for name in ("rich.progress", "rich.table", "openvino", "skimage", "psutil", "bcd_edge.doctor", "bcd_edge.tune", "bcd_edge.cli.bundle"):
+    for name in ("rich.progress", "rich.table", "openvino", "skimage", "psutil", "bcd_edge.system.doctor", "bcd_edge.tune", "bcd_edge.cli.bundle"):
         assert name not in loaded, name

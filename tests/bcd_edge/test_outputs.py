@@ -27,7 +27,7 @@ COLUMNS = [
 
 def written(name: str, *records: Record) -> str:
     stream = io.StringIO()
-    output = plugins.load("bcd_edge.outputs", name).open(stream)
+    output = plugins.load("bcd_edge.outputs.formats", name).open(stream)
     for record in records:
         output.write(record)
     output.close()
@@ -66,7 +66,7 @@ def test_any_name_survives_jsonl_and_csv(name: str) -> None:
 
 def test_a_name_that_is_not_unicode_can_be_written_everywhere() -> None:
     named = Record("bad\udcff.png", None, "failed", "bad\udcff.png is empty.", None, None, None, (), None, RAN)
-    for name in plugins.names("bcd_edge.outputs"):
+    for name in plugins.names("bcd_edge.outputs.formats"):
         assert "bad" in written(name, named, FINE).encode().decode()
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bcd_edge import backends, bundle, caches, machine, plan, tune
+from bcd_edge import backends, bundle, plan, tune
 from bcd_edge.backends import Availability
 from bcd_edge.bundle import Bundle
 from bcd_edge.errors import ProviderError, UsageError
 from bcd_edge.plan import Measured, Plan
+from bcd_edge.system import caches, machine
 
 
 @pytest.fixture

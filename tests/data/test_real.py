@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bcd_edge import bundle
-from train.data import read_all
-from train.split import by_patient
+from train.data.images import read_all
+from train.data.split import by_patient
 
 IMAGES = Path(__file__).parents[3] / "shared" / "data"
 SETS = {"breakhis": IMAGES / "breakhis" / "images.zip", "idc": IMAGES / "idc" / "idc_patches.zip"}

@@ -33,7 +33,7 @@ def linear() -> onnx.ModelProto:
 
 @pytest.fixture(params=backends.engines())
 def provider(request: pytest.FixtureRequest) -> str:
-    answer = plugins.load("bcd_edge.backends", request.param).is_available()
+    answer = plugins.load("bcd_edge.backends.providers", request.param).is_available()
     if not answer.available:
         pytest.skip(f"{answer.reason}; cure: {answer.cure}")
     return str(request.param)
@@ -48,10 +48,10 @@ def test_weights_outside_the_file_are_not_loaded(provider: str, absolute: bool, 
     assert (tmp_path / "weights.bin").stat().st_size == WEIGHTS.nbytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError):
-        plugins.load("bcd_edge.backends", provider).open(model.SerializeToString(), Options())
+        plugins.load("bcd_edge.backends.providers", provider).open(model.SerializeToString(), Options())
 
 
 def test_float32_is_multiplied_as_float32(provider: str) -> None:
-    backend = plugins.load("bcd_edge.backends", provider).open(linear().SerializeToString(), Options(threads=1))
+    backend = plugins.load("bcd_edge.backends.providers", provider).open(linear().SerializeToString(), Options(threads=1))
     batch = np.random.default_rng(1).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
     assert np.allclose(backend.infer(batch), batch.reshape(4, PIXELS) @ WEIGHTS, rtol=0, atol=0.02)

@@ -16,13 +16,15 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from bcd_edge import Classifier, bundle
-from bcd_edge.backends import Options, cpu
+from bcd_edge import Classifier, bundle, plugins
+from bcd_edge.backends import Options
+from bcd_edge.backends.providers import cpu
 from bcd_edge.errors import BundleError
 from export import gate, graph, members, quantise, variants
 from export.__main__ import main
-from train import network, split
-from train.data import decode, read_all
+from train import networks
+from train.data import split
+from train.data.images import decode, read_all
 
 # Five test patients rule no loss out, so the gate would refuse any INT8: what is tested here is not the gate.
 LENIENT = [option for metric in gate.BOUNDS for option in ("--max-drop", f"{metric}=1")]
@@ -53,8 +55,8 @@ def test_the_runtime_opens_it_and_both_variants_answer_as_alike_as_the_manifest_
 
 def test_the_runtime_answers_as_the_checkpoint_does(built: Path, run: Path, collection: str) -> None:
     images = decode(read_all([collection])[:5], 32)
-    checkpoint = network.load(run / "best.pt")
-    model = network.build()
+    checkpoint = networks.load(run / "best.pt")
+    model = networks.build()
     model.load_state_dict(checkpoint["model"])
     with torch.inference_mode():
         logits = model.eval()(torch.tensor(images.pixels_nhwc_u8).permute(0, 3, 1, 2) / 255).numpy()
@@ -267,7 +269,7 @@ def test_the_bundle_it_replaces_is_compared_on_the_same_patients(built: Path, ru
 
 
 def test_a_checkpoint_that_is_not_what_it_says(run: Path, tmp_path: Path) -> None:
-    content = network.load(run / "best.pt")
+    content = networks.load(run / "best.pt")
     (tmp_path / "split.json").write_bytes((run / "split.json").read_bytes())
     for change, sentence in (
         ({"classes": ["malignant", "benign"]}, "exchanged"),
@@ -308,7 +310,7 @@ def test_other_images_than_the_runs_are_refused(run: Path, tmp_path: Path) -> No
 
 def test_an_unfinished_run_and_an_existing_bundle_are_refused(built: Path, run: Path, tmp_path: Path) -> None:
     assert "exists" in CliRunner().invoke(main, ["bundle", "--run", str(run), "--out", str(built)]).output
-    content = network.load(run / "best.pt")
+    content = networks.load(run / "best.pt")
     del content["meta"]["test"]
     torch.save(content, tmp_path / "best.pt")
     assert "not finished" in CliRunner().invoke(main, ["bundle", "--run", str(tmp_path), "--out", str(tmp_path / "out")]).output
@@ -371,17 +373,17 @@ def test_weights_outside_the_file_are_not_loaded(built: Path, tmp_path: Path, mo
         cpu.open((tmp_path / "model.onnx").read_bytes(), Options())
 
 
-@pytest.mark.parametrize("name", list(network.NETWORKS))
+@pytest.mark.parametrize("name", plugins.names("train.networks"))
 def test_folded_networks_compute_what_the_checkpoint_computes(name: str) -> None:
     torch.manual_seed(0)
-    model = network.build(name=name).eval()
+    model = networks.build(name=name).eval()
     with torch.no_grad():
         for key, value in model.named_buffers():
             if key.endswith("running_var"):
                 value.uniform_(0.5, 1.5)
             if key.endswith("running_mean"):
                 value.normal_(0, 0.1)
-        images = torch.rand(2, 3, network.NETWORKS[name].smallest, network.NETWORKS[name].smallest)
+        images = torch.rand(2, 3, networks.get_architecture(name).smallest, networks.get_architecture(name).smallest)
         expected = model(images)
         found = graph.plain(model)(images)
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from sklearn.metrics import brier_score_loss, f1_score, recall_score, roc_auc_score
 
-from bcd_edge.backends import Availability, cpu
+from bcd_edge.backends import Availability
+from bcd_edge.backends.providers import cpu
 from bcd_edge.errors import BundleError, UsageError
 from export import gate
-from train import metrics
-from train.calibrate import Decision
-from train.data import Images
+from train.data.images import Images
+from train.evaluation import metrics
+from train.evaluation.calibration import Decision
 
 RULE = Decision(threshold=0.5, review_low=0.4, review_high=0.6, chosen="by hand")
 

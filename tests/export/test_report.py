@@ -14,7 +14,7 @@ from rich.console import Console
 
 from export import gate, report
 from tests.export.test_gate import RULE, collection, joined
-from tests.train.test_report import Page
+from tests.train.evaluation.test_report import Page
 
 EVIL = '<script>alert("1")</script>'
 

@@ -7,14 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train import network, optimise
+from train import networks, optimise
 
-RESNET = network.NETWORKS["resnet50"]
+RESNET = networks.get_architecture("resnet50")
 
 
 @pytest.fixture(scope="module")
 def model() -> torch.nn.Module:
-    return network.build()
+    return networks.build()
 
 
 def test_rates_fall_towards_the_input_and_norms_do_not_decay(model: torch.nn.Module) -> None:

@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 
 from bcd_edge import Classifier, backends, bundle, plugins, synthetic
-from bcd_edge.backends import Options, _nvidia, installed
+from bcd_edge.backends import Options, installed, nvidia
 from bcd_edge.errors import BundleError, ProviderError
 from bcd_edge.selftest import TOLERANCES
 
 
 def _if_it_runs(name: str) -> object:
-    answer = plugins.load("bcd_edge.backends", name).is_available()
+    answer = plugins.load("bcd_edge.backends.providers", name).is_available()
     return pytest.param(name, marks=pytest.mark.skipif(not answer.available, reason=f"{name}: {answer.reason}; cure: {answer.cure}"))
 
 
 PROVIDERS = [_if_it_runs(name) for name in backends.engines()]
 
 
-@pytest.mark.parametrize("name", plugins.names("bcd_edge.backends"))
+@pytest.mark.parametrize("name", plugins.names("bcd_edge.backends.providers"))
 def test_it_says_whether_it_can_run(name: str) -> None:
-    module = plugins.load("bcd_edge.backends", name)
+    module = plugins.load("bcd_edge.backends.providers", name)
     answer = module.is_available()
     assert module.REQUIRES
     assert answer.available or (answer.reason and answer.cure)
@@ -35,7 +35,7 @@ def test_it_says_whether_it_can_run(name: str) -> None:
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_shape_type_repeatability_and_name(name: str) -> None:
     opened = bundle.open()
-    backend = plugins.load("bcd_edge.backends", name).open(opened.model()[1][0], Options(threads=1))
+    backend = plugins.load("bcd_edge.backends.providers", name).open(opened.model()[1][0], Options(threads=1))
     size = opened.input
     batch = np.random.default_rng(0).integers(0, 256, (3, size.height, size.width, 3), dtype=np.uint8)
     first = backend.infer(batch)
@@ -55,7 +55,7 @@ def test_shape_type_repeatability_and_name(name: str) -> None:
 @pytest.mark.parametrize("model", [b"", b"nothing like a model", b"\x08\x0a"])
 def test_what_is_no_model_is_a_bundle_error(name: str, model: bytes) -> None:
     with pytest.raises(BundleError):
-        plugins.load("bcd_edge.backends", name).open(model, Options())
+        plugins.load("bcd_edge.backends.providers", name).open(model, Options())
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -70,7 +70,7 @@ def test_it_answers_as_the_cpu_does(name: str, classifier: Classifier) -> None:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_an_image_it_cannot_take_is_a_provider_error(name: str) -> None:
-    backend = plugins.load("bcd_edge.backends", name).open(bundle.open().model()[1][0], Options(threads=1))
+    backend = plugins.load("bcd_edge.backends.providers", name).open(bundle.open().model()[1][0], Options(threads=1))
     size = bundle.open().input
     backend.infer(np.zeros((1, size.height, size.width, 3), np.uint8))
     for wrong in (np.zeros((1, 7, 7, 3), np.uint8), np.zeros((1, size.height, size.width, 3), np.float32)):
@@ -85,9 +85,9 @@ def test_a_fixed_batch_and_inferences_at_once_answer_as_one_after_the_other(name
         pytest.skip(f"the embedded bundle is not meant for {name}")
     model, size = opened.model()[1][0], opened.input
     images = np.random.default_rng(1).integers(0, 256, (16, size.height, size.width, 3), dtype=np.uint8)
-    alone = plugins.load("bcd_edge.backends", name).open(model, Options(threads=1))
+    alone = plugins.load("bcd_edge.backends.providers", name).open(model, Options(threads=1))
     expected = alone.infer(images)
-    many = plugins.load("bcd_edge.backends", name).open(model, Options(batch=4, inferences=3))
+    many = plugins.load("bcd_edge.backends.providers", name).open(model, Options(batch=4, inferences=3))
     assert many.batch in (0, 4)
     batches = [images[start : start + 4] for start in range(0, 16, 4)] * 5
     with ThreadPoolExecutor(3) as pool:
@@ -103,7 +103,7 @@ def test_a_fixed_batch_and_inferences_at_once_answer_as_one_after_the_other(name
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_device_it_does_not_have_is_said(name: str) -> None:
     with pytest.raises(ProviderError, match=r"(?i)abacus"):
-        plugins.load("bcd_edge.backends", name).open(bundle.open().model()[1][0], Options(device="abacus"))
+        plugins.load("bcd_edge.backends.providers", name).open(bundle.open().model()[1][0], Options(device="abacus"))
 
 
 def test_null_answers_at_once_and_says_that_it_means_nothing(picture: np.ndarray) -> None:
@@ -120,23 +120,23 @@ def test_without_a_card_it_says_what_is_missing_and_never_runs_on_the_cpu(name: 
         pytest.skip(f"{name} runs here")
     answer = backends.availability(name)
     with pytest.raises(ProviderError, match=re.escape(answer.reason)):
-        plugins.load("bcd_edge.backends", name).open(bundle.open().model()[1][0], Options())
+        plugins.load("bcd_edge.backends.providers", name).open(bundle.open().model()[1][0], Options())
 
 
 def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """An onnxruntime with CUDA, a card, and no CUDA libraries: the state of a fresh `pip install onnxruntime-gpu`."""
     onnxruntime = pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(_nvidia, "cuda_devices", lambda: (1, ""))
+    monkeypatch.setattr(nvidia, "cuda_devices", lambda: (1, ""))
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
     monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
-    monkeypatch.setattr(_nvidia.Path, "exists", lambda path: True)
+    monkeypatch.setattr(nvidia.Path, "exists", lambda path: True)
 
     def missing(name: str) -> None:
         raise OSError("libcublasLt.so.13: cannot open shared object file: No such file or directory")
 
-    monkeypatch.setattr(_nvidia.ctypes, "CDLL", missing)
-    answer = _nvidia.availability("CUDAExecutionProvider")
+    monkeypatch.setattr(nvidia.ctypes, "CDLL", missing)
+    answer = nvidia.availability("CUDAExecutionProvider")
     assert not answer.available
     assert "needs CUDA 13 and libcublasLt.so.13 is not there" in answer.reason
     assert answer.cure.startswith("pip install")
@@ -149,7 +149,7 @@ import os, sys
 sys.addaudithook(lambda event, _: os._exit(9) if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto") else None)
 from bcd_edge import bundle, plugins
 from bcd_edge.backends import Options
-plugins.load("bcd_edge.backends", {name!r}).open(bundle.open().model()[1][0], Options(threads=1)).close()
+plugins.load("bcd_edge.backends.providers", {name!r}).open(bundle.open().model()[1][0], Options(threads=1)).close()
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")

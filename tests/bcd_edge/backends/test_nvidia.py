@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from bcd_edge import jetson, plugins
-from bcd_edge.backends import Availability, Options, _nvidia, cuda, tensorrt
+from bcd_edge import plugins
+from bcd_edge.backends import Availability, Options, nvidia
+from bcd_edge.backends.providers import cuda, tensorrt
 from bcd_edge.errors import BundleError, ProviderError
+from bcd_edge.system import jetson
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -53,15 +55,15 @@ def card(monkeypatch: pytest.MonkeyPatch) -> type[Session]:
     fresh = type("Fresh", (Session,), {"opened": [], "answers": None, "refuses": "", "writes": b""})
     monkeypatch.setattr(onnxruntime, "InferenceSession", fresh)
     monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_shape_and_type", lambda *_: None)
-    monkeypatch.setattr(_nvidia, "cuda_devices", lambda: (2, ""))
-    monkeypatch.setattr(_nvidia, "card_name", lambda index: f"card {index}")
+    monkeypatch.setattr(nvidia, "cuda_devices", lambda: (2, ""))
+    monkeypatch.setattr(nvidia, "card_name", lambda index: f"card {index}")
     for module in (cuda, tensorrt):
         monkeypatch.setattr(module, "is_available", lambda: Availability(True))
     return fresh
 
 
 def asked(card: type[Session], name: str, options: Options) -> list[tuple[str, dict[str, str]]]:
-    plugins.load("bcd_edge.backends", name).open(b"model", options)
+    plugins.load("bcd_edge.backends.providers", name).open(b"model", options)
     (session,) = card.opened
     assert session.model == b"model"
     assert session.more == {"enable_fallback": 0}
@@ -117,17 +119,17 @@ def test_cuda_is_asked_for_alone_in_full_float32(card: type[Session], batch: int
 def test_a_session_with_other_providers_is_an_error(card: type[Session], name: str, answers: list[str]) -> None:
     card.answers = answers
     with pytest.raises(ProviderError, match=f"The provider {name} was asked for and {', '.join(answers)} ran"):
-        plugins.load("bcd_edge.backends", name).open(b"model", Options())
+        plugins.load("bcd_edge.backends.providers", name).open(b"model", Options())
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "cuda"])
 def test_what_onnxruntime_says_becomes_a_sentence(card: type[Session], name: str) -> None:
     card.refuses = "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been explicitly disabled"
     with pytest.raises(ProviderError, match="would leave parts of the model to the CPU"):
-        plugins.load("bcd_edge.backends", name).open(b"model", Options())
+        plugins.load("bcd_edge.backends.providers", name).open(b"model", Options())
     card.refuses = "CUDA failure 100: no CUDA-capable device is detected\n and more"
     with pytest.raises(ProviderError, match=r"did not start \(CUDA failure 100: no CUDA-capable device is detected\)"):
-        plugins.load("bcd_edge.backends", name).open(b"model", Options())
+        plugins.load("bcd_edge.backends.providers", name).open(b"model", Options())
 
 
 def test_a_model_that_no_provider_loads_is_a_bundle_error(card: type[Session], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,10 +142,10 @@ def test_a_model_that_no_provider_loads_is_a_bundle_error(card: type[Session], m
 
 
 def test_on_a_jetson_the_cure_is_no_package_of_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    tree = Path(__file__).parents[1] / "jetson" / "orin"
+    tree = Path(__file__).parents[1] / "system" / "jetson" / "orin"
     found = jetson.read(tree)
     monkeypatch.setattr(jetson, "read", lambda: found)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
-    assert "docs/jetson.md" in _nvidia.availability(TENSORRT).cure
+    assert "docs/jetson.md" in nvidia.availability(TENSORRT).cure
     monkeypatch.setattr(jetson, "read", lambda: None)
-    assert "pip install" in _nvidia.availability(TENSORRT).cure
+    assert "pip install" in nvidia.availability(TENSORRT).cure

@@ -10,8 +10,10 @@ import pytest
 
 from bcd_edge import Classifier, plugins, synthetic
 from bcd_edge.errors import ProviderError, UsageError
-from bcd_edge.explain import Settings, _check, _fit, _overlay, _segments, edge, explain
-from bcd_edge.imaging import Input, fit
+from bcd_edge.explain import Settings, check, explain, load, overlay, surrogate
+from bcd_edge.explain import segments as _segments
+from bcd_edge.explain.explainers import hadamard
+from bcd_edge.readers.raster import Input, fit
 
 GRID = 6
 SIDE = 60
@@ -61,15 +63,15 @@ def interactions(seed: int, count: int = GRID * GRID) -> Callable[[np.ndarray], 
 
 
 @needs_lime
-@pytest.mark.parametrize("explainer", ["edge", "lime"])
+@pytest.mark.parametrize("explainer", ["hadamard", "lime"])
 def test_the_weights_of_a_linear_model_are_found(explainer: str, image: np.ndarray, segments: np.ndarray) -> None:
     weights = effects(1)
     ask = model(image, segments, lambda shown: 0.5 + (shown - 0.5) @ weights)
-    found = plugins.load("bcd_edge.explain", explainer).explain(ask, image, segments, Settings(label="malignant", samples=1000))
+    found = plugins.load("bcd_edge.explain.explainers", explainer).explain(ask, image, segments, Settings(label="malignant", samples=1000))
     assert np.corrcoef(found.weights, weights)[0, 1] > 0.999
     assert np.allclose(found.weights / found.shrinkage, weights, atol=0.002)
     assert found.r2 > 0.99
-    opposite = plugins.load("bcd_edge.explain", explainer).explain(ask, image, segments, Settings(label="benign", samples=1000))
+    opposite = plugins.load("bcd_edge.explain.explainers", explainer).explain(ask, image, segments, Settings(label="benign", samples=1000))
     assert np.allclose(opposite.weights, -found.weights)
     assert opposite.probability == pytest.approx(1 - found.probability)
 
@@ -84,9 +86,9 @@ def test_with_the_same_masks_our_fit_is_the_packages(image: np.ndarray, segments
         return answer(shown)
 
     ask = model(image, segments, recorded)
-    theirs = plugins.load("bcd_edge.explain", "lime").explain(ask, image, segments, Settings(label="malignant", samples=200))
+    theirs = plugins.load("bcd_edge.explain.explainers", "lime").explain(ask, image, segments, Settings(label="malignant", samples=200))
     shown = np.concatenate(asked)[:200]
-    ours = _fit.fit(shown, answer(shown.astype(np.float64)))
+    ours = surrogate.fit(shown, answer(shown.astype(np.float64)))
     assert np.abs(ours.weights - theirs.weights).max() < 1e-6
     assert ours.r2 == pytest.approx(theirs.r2, abs=1e-6)
 
@@ -95,36 +97,38 @@ def test_with_the_same_masks_our_fit_is_the_packages(image: np.ndarray, segments
 def test_paired_masks_beat_coin_flips_where_superpixels_interact(image: np.ndarray, segments: np.ndarray) -> None:
     def error(explainer: str, seed: int) -> float:
         ask = model(image, segments, interactions(seed))
-        found = plugins.load("bcd_edge.explain", explainer).explain(ask, image, segments, Settings(label="malignant", samples=128, seed=seed))
+        found = plugins.load("bcd_edge.explain.explainers", explainer).explain(
+            ask, image, segments, Settings(label="malignant", samples=128, seed=seed)
+        )
         return float(np.sqrt(np.mean((found.weights / found.shrinkage - effects(seed)) ** 2)))
 
-    errors = {name: np.mean([error(name, seed) for seed in range(8)]) for name in ("edge", "lime")}
-    assert errors["lime"] / errors["edge"] > 2
+    errors = {name: np.mean([error(name, seed) for seed in range(8)]) for name in ("hadamard", "lime")}
+    assert errors["lime"] / errors["hadamard"] > 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 36, 63, 64, 200])
 def test_masks_are_balanced_and_paired(count: int) -> None:
-    blocks = list(itertools.islice(edge._blocks(count, 3), 64))
-    assert all(block.shape == (2 * edge.PAIRS, count) for block in blocks)
+    blocks = list(itertools.islice(hadamard._blocks(count, 3), 64))
+    assert all(block.shape == (2 * hadamard.PAIRS, count) for block in blocks)
     design = np.concatenate(blocks)
     assert (design[::2] == ~design[1::2]).all()
     assert (design.mean(axis=0) == 0.5).all()
-    order = max(2 ** int(np.ceil(np.log2(count + 1))), edge.PAIRS)
+    order = max(2 ** int(np.ceil(np.log2(count + 1))), hadamard.PAIRS)
     signs = np.where(design[: 2 * order : 2], 1, -1)
     assert np.array_equal(signs.T @ signs, order * np.eye(count))
-    assert not np.array_equal(np.concatenate(list(itertools.islice(edge._blocks(count, 4), 64))), design)
+    assert not np.array_equal(np.concatenate(list(itertools.islice(hadamard._blocks(count, 4), 64))), design)
 
 
 @needs_lime
 def test_it_stops_when_it_is_sure_and_says_so_when_it_is_not(image: np.ndarray, segments: np.ndarray) -> None:
     plain = model(image, segments, lambda shown: 0.3 + shown[:, :5] @ np.array([0.3, -0.2, 0.15, 0.1, 0.05]))
-    sure = edge.explain(plain, image, segments, Settings())
+    sure = hadamard.explain(plain, image, segments, Settings())
     assert sure.settled
-    assert 1 + 2 * edge.PAIRS * edge.LEAST_BLOCKS <= sure.samples < 1 + 2 * edge.PAIRS * 12
+    assert 1 + 2 * hadamard.PAIRS * hadamard.LEAST_BLOCKS <= sure.samples < 1 + 2 * hadamard.PAIRS * 12
     assert sure.order[:5].tolist() == [0, 1, 2, 3, 4]
     rng = np.random.default_rng(0)
     noisy = model(image, segments, lambda shown: rng.random(len(shown)))
-    unsure = edge.explain(noisy, image, segments, Settings(max_samples=200))
+    unsure = hadamard.explain(noisy, image, segments, Settings(max_samples=200))
     assert not unsure.settled
     assert unsure.samples == 200
     assert "200 samples" in unsure.reason
@@ -141,7 +145,7 @@ def test_a_settled_order_is_right_far_more_often_than_not(image: np.ndarray, seg
         def answer(shown: np.ndarray, truth: np.ndarray = truth, noise: np.random.Generator = noise) -> np.ndarray:
             return 0.5 + (shown - 0.5) @ truth + noise.normal(0, 0.05, len(shown))
 
-        found = edge.explain(model(image, segments, answer), image, segments, Settings(label="malignant", max_samples=2000, top=3, seed=seed))
+        found = hadamard.explain(model(image, segments, answer), image, segments, Settings(label="malignant", max_samples=2000, top=3, seed=seed))
         assert found.settled
         top = found.order[:3]
         right += bool((np.sign(found.weights[top]) == np.sign(truth[top])).all()) and np.abs(truth[top]).min() > 0.8 * np.sort(np.abs(truth))[-3]
@@ -151,7 +155,7 @@ def test_a_settled_order_is_right_far_more_often_than_not(image: np.ndarray, seg
 @needs_lime
 def test_a_seed_gives_the_same_and_another_another(image: np.ndarray, segments: np.ndarray) -> None:
     ask = model(image, segments, interactions(3))
-    one, same, other = (edge.explain(ask, image, segments, Settings(samples=100, seed=seed)) for seed in (1, 1, 2))
+    one, same, other = (hadamard.explain(ask, image, segments, Settings(samples=100, seed=seed)) for seed in (1, 1, 2))
     assert np.array_equal(one.weights, same.weights)
     assert not np.array_equal(one.weights, other.weights)
     assert one.samples == 100
@@ -160,7 +164,7 @@ def test_a_seed_gives_the_same_and_another_another(image: np.ndarray, segments: 
 def test_occlusion_is_one_question_a_superpixel(image: np.ndarray, segments: np.ndarray) -> None:
     weights = effects(4)
     ask = model(image, segments, lambda shown: 0.5 + (shown - 0.5) @ weights)
-    found = plugins.load("bcd_edge.explain", "occlusion").explain(ask, image, segments, Settings(label="malignant"))
+    found = plugins.load("bcd_edge.explain.explainers", "occlusion").explain(ask, image, segments, Settings(label="malignant"))
     assert np.allclose(found.weights, weights)
     assert found.samples == 1 + GRID * GRID
 
@@ -185,7 +189,7 @@ def test_the_model_sees_the_pictures_of_the_package(image: np.ndarray, segments:
 
 
 @needs_lime
-@pytest.mark.parametrize("explainer", ["edge", "lime", "occlusion"])
+@pytest.mark.parametrize("explainer", ["hadamard", "lime", "occlusion"])
 @pytest.mark.parametrize("picture", ["uniform", "one pixel", "black"])
 def test_an_image_with_nothing_to_compare_is_explained_all_the_same(explainer: str, picture: str, classifier: Classifier) -> None:
     pixels = {"uniform": np.full((90, 90, 3), 200, np.uint8), "one pixel": np.full((1, 1, 3), 7, np.uint8), "black": np.zeros((5, 9, 3), np.uint8)}
@@ -193,7 +197,7 @@ def test_an_image_with_nothing_to_compare_is_explained_all_the_same(explainer: s
     found = explain(classifier.probabilities, fit(pixels[picture], size), explainer, Settings(samples=40))
     assert np.isfinite(found.weights).all()
     assert found.as_dict()["superpixels"]
-    drawn = _overlay.draw(pixels[picture], found, "x" * 300)
+    drawn = overlay.draw(pixels[picture], found, "x" * 300)
     assert drawn.dtype == np.uint8
     assert drawn.shape[1] >= 480
 
@@ -201,9 +205,9 @@ def test_an_image_with_nothing_to_compare_is_explained_all_the_same(explainer: s
 @needs_lime
 @pytest.mark.parametrize("settings", [Settings(max_samples=1), Settings(samples=1), Settings(samples=5), Settings(time_budget_s=1e-6)])
 def test_a_budget_that_is_too_small_gives_what_it_can_and_says_so(settings: Settings, image: np.ndarray, segments: np.ndarray) -> None:
-    found = edge.explain(model(image, segments, interactions(1)), image, segments, settings)
+    found = hadamard.explain(model(image, segments, interactions(1)), image, segments, settings)
     assert not found.settled
-    assert found.samples <= max(settings.samples, 1 + 2 * edge.PAIRS)
+    assert found.samples <= max(settings.samples, 1 + 2 * hadamard.PAIRS)
     assert np.isfinite(found.weights).all()
     assert "sample" in found.reason or "budget" in found.reason
 
@@ -217,7 +221,8 @@ def test_segments_have_no_gaps_and_no_other_algorithm(classifier: Classifier) ->
         assert found.shape == (150, 150)
     with pytest.raises(UsageError, match="choose one of slic"):
         _segments.segment(picture, "voronoi", 40, 0)
-    with pytest.raises(UsageError, match="choose one of edge"):
+    assert load("edge") is load("hadamard")  # its former name
+    with pytest.raises(UsageError, match="choose one of hadamard"):
         explain(classifier.probabilities, picture, "tea leaves")
 
 
@@ -226,7 +231,7 @@ def test_a_faithful_order_deletes_faster_than_chance(image: np.ndarray, segments
     weights = np.abs(effects(6))
     ask = model(image, segments, lambda shown: 0.2 + shown @ weights)
     monkeypatch.setattr("bcd_edge.explain.segment", lambda *_: segments)
-    found = _check.check(ask, image, "edge", Settings(), 3)
+    found = check.check(ask, image, "hadamard", Settings(), 3)
     assert found.jaccard > 0.9
     assert found.rank_correlation > 0.95
     assert found.deletion < found.random_deletion
@@ -239,7 +244,7 @@ def test_without_the_package_the_cure_is_said(image: np.ndarray, segments: np.nd
     for name in ("lime", "lime.lime_base", "lime.lime_image"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ProviderError, match="pip install"):
-        edge.explain(lambda images: np.full(len(images), 0.5), image, segments, Settings())
+        hadamard.explain(lambda images: np.full(len(images), 0.5), image, segments, Settings())
 
 
 @needs_lime
@@ -249,7 +254,7 @@ def test_the_jackknife_is_the_packages_fit_without_a_block(seed: int) -> None:
     shown = np.concatenate([np.ones((1, 12), bool), rng.integers(0, 2, (120, 12)).astype(bool)])
     p = rng.random(121)
     blocks = np.concatenate([[-1], np.repeat(np.arange(5), 24)])
-    weights, replicates = _fit.jackknife(shown, p, blocks)
-    assert np.allclose(weights, _fit.fit(shown, p).weights, atol=1e-9)
+    weights, replicates = surrogate.jackknife(shown, p, blocks)
+    assert np.allclose(weights, surrogate.fit(shown, p).weights, atol=1e-9)
     for block, without in enumerate(replicates):
-        assert np.allclose(without, _fit.fit(shown[blocks != block], p[blocks != block]).weights, atol=1e-9)
+        assert np.allclose(without, surrogate.fit(shown[blocks != block], p[blocks != block]).weights, atol=1e-9)

@@ -10,8 +10,8 @@ import pytest
 
 from bcd_edge import Classifier
 from bcd_edge.errors import InputError
-from bcd_edge.explain import Explanation, _files
-from bcd_edge.explain._page import Explained
+from bcd_edge.explain import Explanation, files
+from bcd_edge.explain.page import Explained
 
 
 def explanation() -> Explanation:
@@ -19,10 +19,10 @@ def explanation() -> Explanation:
 
 
 def test_a_full_page_is_written_and_another_begun(tmp_path: Path, png: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_files, "IMAGES_A_PAGE", 2)
+    monkeypatch.setattr(files, "IMAGES_A_PAGE", 2)
     with Classifier.load(provider="null") as classifier:
         record = classifier.classify(png, name="x")
-    pages = _files.Pages(tmp_path)
+    pages = files.Pages(tmp_path)
     for number in range(5):
         pages.add(Explained(replace(record, source=f"image {number}"), explanation(), png))
         assert len(pages.written) == (number + 1) // 2
@@ -34,7 +34,7 @@ def test_a_full_page_is_written_and_another_begun(tmp_path: Path, png: bytes, mo
 
 
 def test_no_explanation_is_no_page(tmp_path: Path) -> None:
-    _files.Pages(tmp_path).close()
+    files.Pages(tmp_path).close()
     assert not list(tmp_path.iterdir())
 
 
@@ -43,10 +43,10 @@ def test_a_file_that_changed_after_its_answer_is_not_explained(tmp_path: Path, p
     file.write_bytes(png)
     with Classifier.load(provider="null") as classifier:
         record = classifier.classify(file)
-    assert _files.unchanged(file, record) == png
+    assert files.unchanged(file, record) == png
     file.write_bytes(png + b"\0")
     with pytest.raises(InputError, match="changed after it was classified"):
-        _files.unchanged(file, record)
+        files.unchanged(file, record)
     file.unlink()
     with pytest.raises(InputError):
-        _files.unchanged(file, record)
+        files.unchanged(file, record)

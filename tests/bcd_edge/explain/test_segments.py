@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bcd_edge.explain._segments import segment
+from bcd_edge.explain.segments import segment
 from bcd_edge.synthetic import tissue
 
 

@@ -15,25 +15,25 @@ import pytest
 
 # Module, class or nothing, function, whether it is killed before or after it, and at which call.
 STEPS = [
-    ("journal", "Journal", "saw", "after", 1),
-    ("journal", "Journal", "take", "after", 1),
-    ("files", "", "put", "after", 5),
-    ("results", "Results", "complete", "before", 1),
-    ("results", "Results", "complete", "after", 1),
-    ("results", "Results", "append", "after", 1),
-    ("journal", "Journal", "finish", "before", 1),
-    ("journal", "Journal", "finish", "after", 1),
-    ("moves", "", "_status", "after", 2),
-    ("moves", "", "_move", "before", 2),
-    ("moves", "", "_move", "after", 2),
-    ("journal", "Journal", "settle", "before", 1),
-    ("journal", "Journal", "settle", "after", 1),
+    ("watch.journal", "Journal", "saw", "after", 1),
+    ("watch.journal", "Journal", "take", "after", 1),
+    ("results.files", "", "put", "after", 5),
+    ("watch.results", "Results", "complete", "before", 1),
+    ("watch.results", "Results", "complete", "after", 1),
+    ("watch.results", "Results", "append", "after", 1),
+    ("watch.journal", "Journal", "finish", "before", 1),
+    ("watch.journal", "Journal", "finish", "after", 1),
+    ("watch.disposal", "", "_status", "after", 2),
+    ("watch.disposal", "", "_move", "before", 2),
+    ("watch.disposal", "", "_move", "after", 2),
+    ("watch.journal", "Journal", "settle", "before", 1),
+    ("watch.journal", "Journal", "settle", "after", 1),
 ]
 
 SCRIPT = """
 import importlib, itertools, os, signal, sys
 module, owner, name, when, call = sys.argv[1:6]
-found = importlib.import_module("bcd_edge.watch." + module)
+found = importlib.import_module("bcd_edge." + module)
 place = getattr(found, owner) if owner else found
 real, calls = getattr(place, name), itertools.count(1)
 def killed(*arguments, **options):

@@ -11,9 +11,9 @@ import pytest
 
 from bcd_edge.errors import OutputError
 from bcd_edge.watch import journal as journal_module
-from bcd_edge.watch.entries import Setback
-from bcd_edge.watch.folder import Look
 from bcd_edge.watch.journal import MIGRATIONS, NAME, Journal, connect
+from bcd_edge.watch.models import Setback
+from bcd_edge.watch.scanner import Look
 
 AT = "2026-01-01T00:00:00.000+00:00"
 

@@ -13,10 +13,10 @@ import pytest
 
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import OutputError, ProviderError, UsageError
+from bcd_edge.results.patients import compile_pattern
 from bcd_edge.watch import results as results_module
 from bcd_edge.watch.batch import Batch
-from bcd_edge.watch.intake import Content, read
-from bcd_edge.watch.patients import compile_pattern
+from bcd_edge.watch.reader import Content, read
 from bcd_edge.watch.settings import Clock
 
 
@@ -228,8 +228,8 @@ def test_a_clock_that_jumps_back_changes_only_what_is_written_down(place: Any) -
 
 
 def test_what_changes_or_goes_while_it_is_read_is_not_believed(place: Any) -> None:
-    from bcd_edge.watch.entries import File
-    from bcd_edge.watch.folder import look
+    from bcd_edge.watch.models import File
+    from bcd_edge.watch.scanner import look
 
     place.drop("a.png")
     seen = look(place.inbox, "a.png")

@@ -1,0 +1,143 @@
+"""What the providers of NVIDIA cards share: whether they can start, and buffers that stay on the card."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_edge.backends import Availability, Options, installed
+from bcd_edge.backends.onnxruntime import REQUIRES, first_line
+from bcd_edge.errors import ProviderError
+from bcd_edge.system import jetson
+
+CURE = 'pip uninstall -y onnxruntime && pip install "bcd-edge[gpu]"'
+JETSON_CURE = "install the onnxruntime-gpu that was built for this JetPack, with TensorRT, and JetPack's CUDA, cuDNN and TensorRT: docs/jetson.md"
+
+
+def availability(execution_provider: str) -> Availability:
+    """Whether an NVIDIA execution provider can start: a driver with a card, an onnxruntime that has it, and every library that it needs.
+
+    The libraries are loaded as ONNX Runtime will load them, so that the name of a missing one can be said; it would
+    only write it to stderr and run on the CPU.
+    """
+    cards, reason = cuda_devices()
+    if not cards:
+        return Availability(False, reason, "install NVIDIA's driver and check that `nvidia-smi` lists the card")
+    on_jetson = jetson.read() is not None
+    cure = JETSON_CURE if on_jetson else CURE
+    answer = installed(REQUIRES, cure)
+    if not answer.available:
+        return answer
+    import onnxruntime
+
+    if execution_provider not in onnxruntime.get_available_providers():
+        return Availability(False, f"onnxruntime {onnxruntime.__version__} is built without {execution_provider}", cure)
+    short = "tensorrt" if "Tensorrt" in execution_provider else "cuda"
+    with contextlib.redirect_stdout(io.StringIO()):  # standard output is for results, and what is missing is said below
+        if hasattr(onnxruntime, "preload_dlls"):  # finds the CUDA and cuDNN packages of PyPI; since 1.21
+            onnxruntime.preload_dlls()
+        if short == "tensorrt":  # its package loads its libraries when it is imported, where it was installed by pip
+            with contextlib.suppress(Exception):
+                importlib.import_module("tensorrt")
+    built_for = str(getattr(onnxruntime, "cuda_version", "") or "").partition(".")[0] or "12"
+    library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{short}.so"
+    try:
+        if library.exists():  # elsewhere, as on Windows, the session says what is wrong
+            ctypes.CDLL(str(library))
+    except OSError as error:
+        missing = str(error).partition(":")[0]
+        packages = f"tensorrt-cu{built_for}" if "nvinfer" in missing else f"'onnxruntime-gpu[cuda,cudnn]=={onnxruntime.__version__}'"
+        reason = f"onnxruntime {onnxruntime.__version__} needs CUDA {built_for} and {missing} is not there"
+        return Availability(False, reason, cure if on_jetson else f"pip install {packages}")
+    return Availability(True)
+
+
+def cuda_devices() -> tuple[int, str]:
+    """How many cards the driver offers, and why none if it is 0; asks the driver itself (CUDA driver API)."""
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            driver = ctypes.CDLL(name)
+        except OSError:
+            continue
+        count = ctypes.c_int(0)
+        code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+        return count.value, "" if count.value else f"the NVIDIA driver finds no card (CUDA error {code})"
+    return 0, "no NVIDIA driver (libcuda.so.1) is installed"
+
+
+def card(options: Options, provider: str) -> int:
+    """The index of the card that `Options.device` names; the first if it names none.
+
+    Raises:
+        ProviderError: it is no number of a card that is there.
+    """
+    cards, _ = cuda_devices()
+    if options.device in ("", "GPU"):
+        return 0
+    if not options.device.isdigit() or int(options.device) >= cards:
+        raise ProviderError(f"The provider {provider} was asked for on the device {options.device}; give a number from 0 to {cards - 1}.")
+    return int(options.device)
+
+
+def card_name(index: int) -> str:
+    """As the driver calls it."""
+    driver = ctypes.CDLL("nvcuda.dll" if hasattr(ctypes, "windll") else "libcuda.so.1")
+    name, device = ctypes.create_string_buffer(100), ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), index) or driver.cuDeviceGetName(name, len(name), device):
+        return f"CUDA device {index}"
+    return name.value.decode()
+
+
+class CardBackend:
+    """See `bcd_edge.backends.Backend`. With a fixed batch, images are copied into one buffer on the card and answers
+    into another, which a CUDA graph can replay; one call at a time uses them.
+    """
+
+    def __init__(self, session: Any, provider: str, index: int, batch: int) -> None:
+        import onnxruntime
+
+        self.provider, self.device, self.batch = provider, card_name(index), batch
+        self._session, self._lock = session, threading.Lock()
+        (given,), (answered,) = session.get_inputs(), session.get_outputs()
+        self._names = given.name, answered.name
+        self._index = index
+        self._fixed: tuple[Any, Any, Any] | None = None
+        if batch:
+            make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+            image = make([batch, *given.shape[1:]], np.uint8, "cuda", index)
+            logits = make([batch, 2], np.float32, "cuda", index)
+            binding = session.io_binding()
+            binding.bind_ortvalue_input(given.name, image)
+            binding.bind_ortvalue_output(answered.name, logits)
+            self._fixed = binding, image, logits
+
+    def infer(self, batch_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        try:
+            with self._lock:
+                if self._fixed:
+                    binding, image, logits = self._fixed
+                    if batch_nhwc_u8.dtype != np.uint8 or list(batch_nhwc_u8.shape) != list(image.shape()):
+                        raise ValueError(f"it takes uint8 of shape {image.shape()} and got {batch_nhwc_u8.dtype} of shape {batch_nhwc_u8.shape}")
+                    image.update_inplace(np.ascontiguousarray(batch_nhwc_u8))
+                    self._session.run_with_iobinding(binding)
+                    return np.array(logits.numpy(), np.float32)
+                binding = self._session.io_binding()
+                binding.bind_cpu_input(self._names[0], batch_nhwc_u8)
+                binding.bind_output(self._names[1])
+                self._session.run_with_iobinding(binding)
+                return np.asarray(binding.copy_outputs_to_cpu()[0], np.float32)
+        except Exception as error:
+            raise ProviderError(
+                f"Inference with {self.provider} failed ({first_line(error)}); check the card's free memory with nvidia-smi."
+            ) from None
+
+    def close(self) -> None:
+        self._session = self._fixed = None

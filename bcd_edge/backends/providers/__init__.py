@@ -1,0 +1,1 @@
+"""Providers: a file of this package is a provider; see `bcd_edge.backends` for its interface."""

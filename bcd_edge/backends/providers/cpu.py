@@ -1,0 +1,57 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_edge.backends import Availability, Options, installed, require
+from bcd_edge.backends import onnxruntime as shared
+from bcd_edge.errors import ProviderError
+from bcd_edge.system import machine
+
+REQUIRES = (shared.REQUIRES,)
+CURE = 'pip install "bcd-edge[cpu]"'
+PROVIDER = "CPUExecutionProvider"
+
+
+def is_available() -> Availability:
+    """Whether onnxruntime (or onnxruntime-gpu, which holds the CPU provider too) imports and is new enough."""
+    return installed(REQUIRES[0], CURE)
+
+
+def open(model: bytes, options: Options) -> CpuBackend:
+    """Opens an ONNX model.
+
+    Raises:
+        ProviderError: onnxruntime is missing, too old, runs on something else than was asked for, or another device was.
+        BundleError: the model is no graph that ONNX Runtime can load.
+    """
+    require("cpu", is_available())
+    if options.device.upper() not in ("", "CPU"):
+        raise ProviderError(f"The provider cpu was asked for on the device {options.device}; it has only CPU.")
+    return CpuBackend(shared.session(model, options, "cpu", [(PROVIDER, {})]))
+
+
+class CpuBackend:
+    """See `bcd_edge.backends.Backend`."""
+
+    provider = "cpu"
+    batch = 0
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._input = session.get_inputs()[0].name
+        self.device = machine.cpu_name()
+
+    def infer(self, batch_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        try:
+            (logits,) = self._session.run(None, {self._input: batch_nhwc_u8})
+        except Exception as error:
+            raise ProviderError(f"Inference on the cpu failed ({shared.first_line(error)}); check free memory and the bundle.") from None
+        return np.asarray(logits, np.float32)
+
+    def close(self) -> None:
+        self._session = None

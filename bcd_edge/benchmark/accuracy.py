@@ -1,0 +1,88 @@
+"""Accuracy beside speed: what a provider and a variant answer for labelled images."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from bcd_edge.benchmark import statistics
+from bcd_edge.classifier import Classifier
+from bcd_edge.errors import UsageError
+from bcd_edge.inputs import Inputs
+
+LABELS: Final = {"benign": False, "0": False, "malignant": True, "1": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One image; those of one `patient` are resampled together."""
+
+    file: Path
+    malignant: bool
+    patient: str
+
+
+def collection(folder: Path) -> list[Labelled]:
+    """The labelled images of a folder: rows of its manifest.csv (file, label, patient), or what is in its class folders.
+
+    Raises:
+        UsageError: a row that cannot be understood, or not both labels.
+    """
+    found = _manifest(folder) if (folder / "manifest.csv").is_file() else _folders(folder)
+    kinds = {one.malignant for one in found}
+    if len(kinds) < 2:
+        only = f"only {'malignant' if kinds.pop() else 'benign'} images" if kinds else "no labelled image"
+        raise UsageError(
+            f"--data {folder} holds {only}; give a folder with benign/ and malignant/, or with a manifest.csv of file, label and patient."
+        )
+    return found
+
+
+def _folders(folder: Path) -> list[Labelled]:
+    """`.../malignant/PATIENT/a.png`; an image that is in no patient's folder is a patient of its own."""
+    found = []
+    for name, _ in Inputs([str(folder)]):
+        parts = Path(name).relative_to(folder).parts[:-1]
+        depth = next((index for index, part in enumerate(parts) if part.lower() in ("benign", "malignant")), None)
+        if depth is not None:
+            patient = parts[depth + 1] if depth + 1 < len(parts) else name
+            found.append(Labelled(Path(name), LABELS[parts[depth].lower()], patient))
+    return found
+
+
+def _manifest(folder: Path) -> list[Labelled]:
+    path = folder / "manifest.csv"
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            return [_row(path, line, row) for line, row in enumerate(csv.DictReader(lines), 2)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} could not be read ({error}); give a CSV in UTF-8.") from None
+
+
+def _row(path: Path, line: int, row: dict[str, Any]) -> Labelled:
+    file, label, patient = (str(row.get(name) or "").strip() for name in ("file", "label", "patient"))
+    if not file or label.lower() not in LABELS:
+        raise UsageError(f"{path}, line {line}: file {file!r} has the label {label!r}; write benign or malignant.")
+    return Labelled(path.parent / file, LABELS[label.lower()], patient or file)
+
+
+def measure(classifier: Classifier, images: Sequence[Labelled]) -> dict[str, Any]:
+    """AUROC and accuracy with 95 % intervals, and how many images could not be read, as plain values.
+
+    Raises:
+        UsageError: what could be read is of one label alone.
+    """
+    answers = [record.p_malignant for record in classifier.classify_many(one.file for one in images)]
+    read = [(one, p) for one, p in zip(images, answers, strict=True) if p is not None]
+    malignant = np.array([one.malignant for one, _ in read], bool)
+    if malignant.all() or not malignant.any():
+        raise UsageError("The images of --data that can be read do not have both labels; see which fail: bcd-edge predict DIR")
+    patients = [one.patient for one, _ in read]
+    found = statistics.scores(malignant, np.array([p for _, p in read]), patients, classifier.rule.threshold)
+    counts = {"images": len(read), "patients": len(set(patients)), "malignant": int(malignant.sum()), "failed": len(images) - len(read)}
+    return {name: estimate.as_dict() for name, estimate in found.items()} | counts

@@ -1,0 +1,67 @@
+"""The `lime` package as it is, its own masks included, fed by our model in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_edge.explain import Ask, Counted, Explanation, Settings, likelier
+from bcd_edge.explain.segments import Segments
+from bcd_edge.explain.surrogate import package, shrinkage
+from bcd_edge.readers.raster import UInt8Image
+
+SAMPLES: Final = 1000
+BATCH: Final = 32
+
+
+def explain(ask: Ask, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation:
+    """See `bcd_edge.explain.explain`: `settings.samples` coin-flipped masks, the package's 1,000 if 0; nothing stops it early."""
+    counted = Counted(ask)
+    module = package("lime_image")
+    masks: list[npt.NDArray[Any]] = []
+
+    def rows(data: Iterable[Any]) -> Iterable[Any]:
+        masks.append(np.asarray(data).astype(bool))
+        return data
+
+    def probabilities(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        p = counted(images)
+        return np.stack([1 - p, p], axis=1)
+
+    before, module.tqdm = module.tqdm, rows  # its progress bar cannot be switched off
+    try:
+        explainer = module.LimeImageExplainer(random_state=settings.seed)
+        found = explainer.explain_instance(
+            image_hwc_u8,
+            probabilities,
+            labels=(0, 1),
+            top_labels=None,
+            num_samples=settings.samples or SAMPLES,
+            batch_size=BATCH,
+            segmentation_fn=lambda _: segments,
+        )
+    finally:
+        module.tqdm = before
+    whole = float(ask(image_hwc_u8[np.newaxis])[0])
+    label = likelier(whole, settings.label)
+    weights = np.zeros(int(segments.max()) + 1)
+    for index, weight in found.local_exp[int(label == "malignant")]:
+        weights[index] = weight
+    return Explanation(
+        explainer="lime",
+        label=label,
+        probability=whole if label == "malignant" else 1 - whole,
+        segments=segments,
+        weights=weights,
+        standard_errors=np.full(len(weights), np.nan),
+        samples=counted.images,
+        settled=len(weights) == 1,
+        reason="the package draws a fixed number of masks and does not say how sure it is",
+        r2=float(found.score) if np.isfinite(found.score) else float("nan"),
+        shrinkage=shrinkage(masks[0]),
+        model_s=counted.seconds,
+        total_s=counted.elapsed,
+    )

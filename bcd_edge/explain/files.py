@@ -1,0 +1,110 @@
+"""What a person opens of an explanation: overlay, numbers, pages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import cv2
+
+from bcd_edge.bundle import Input
+from bcd_edge.errors import InputError
+from bcd_edge.explain import Ask, Settings, explain
+from bcd_edge.explain.overlay import draw
+from bcd_edge.explain.page import Explained, page
+from bcd_edge.outputs import printable
+from bcd_edge.readers import raster
+from bcd_edge.records import Record
+from bcd_edge.system.atomic import atomic_write
+
+# A page carries its pictures; more of them would be more than a browser opens with pleasure.
+IMAGES_A_PAGE: Final = 100
+# Bytes; a name of 255, the most that file systems take, leaves no room for what is added.
+LONGEST_STEM: Final = 150
+
+
+def write(ask: Ask, size: Input, record: Record, data: bytes, out: Path, explainer: str, settings: Settings) -> Explained:
+    """Explains one classified image; writes `NAME-HASH.png` and `NAME-HASH.json` into `out`.
+
+    Args:
+        ask: the model, see `bcd_edge.explain.Ask`.
+        size: of the network input.
+        record: what was answered; names the image.
+        data: the bytes of the image file.
+        out: an existing folder.
+        explainer: see `bcd_edge.explain.explain`.
+        settings: how.
+
+    Raises:
+        InputError: the bytes are no image.
+        OSError: a file could not be written; there is no half one.
+    """
+    one = explained(ask, size, record, data, explainer, settings)
+    stem = f"{os.fsencode(Path(_name(record)).stem)[:LONGEST_STEM].decode(errors='ignore')}-{str(record.sha256)[:8]}"
+    atomic_write(out / f"{stem}.png", one.png)
+    atomic_write(out / f"{stem}.json", numbers(one))
+    return one
+
+
+def explained(ask: Ask, size: Input, record: Record, data: bytes, explainer: str, settings: Settings) -> Explained:
+    """Explains one classified image and draws its overlay; see `write`."""
+    image = raster.decode(data)
+    found = explain(ask, raster.fit(image, size), explainer, settings)
+    overlay = cv2.imencode(".png", draw(image, found, printable(_name(record)))[..., ::-1])[1].tobytes()
+    return Explained(record, found, overlay)
+
+
+def numbers(one: Explained) -> bytes:
+    """A record and its explanation as JSON."""
+    return json.dumps({"record": one.record.as_dict(), "explanation": one.explanation.as_dict()}, indent=1).encode()
+
+
+def _name(record: Record) -> str:
+    return "stdin" if record.source == "-" else os.path.basename(record.source)
+
+
+def unchanged(source: str | Path | bytes, record: Record) -> bytes:
+    """The bytes that a record speaks of, read once more.
+
+    Raises:
+        InputError: they cannot be read, or are others by now.
+    """
+    data = source if isinstance(source, bytes) else raster.read(source)
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        raise InputError("The file was changed after it was classified, so it was not explained; classify it again.")
+    return data
+
+
+@dataclass
+class Pages:
+    """`index.html`, then `index-2.html` and so on, of at most `IMAGES_A_PAGE` explanations each.
+
+    Attributes:
+        out: an existing folder.
+        written: the pages, the first one first.
+        images: how many explanations were added.
+    """
+
+    out: Path
+    written: list[Path] = field(default_factory=list)
+    images: int = 0
+    _waiting: list[Explained] = field(default_factory=list)
+
+    def add(self, one: Explained) -> None:
+        """Takes an explanation; a full page is written."""
+        self.images += 1
+        self._waiting.append(one)
+        if len(self._waiting) == IMAGES_A_PAGE:
+            self.close()
+
+    def close(self) -> None:
+        """Writes the page that is not full."""
+        if self._waiting:
+            number = len(self.written) + 1
+            self.written.append(self.out / ("index.html" if number == 1 else f"index-{number}.html"))
+            atomic_write(self.written[-1], page(self._waiting).encode())
+            self._waiting = []

@@ -1,0 +1,89 @@
+"""An explanation drawn over its image."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from bcd_edge.explain import Explanation
+from bcd_edge.readers.raster import UInt8Image
+
+# Orange and blue of Okabe & Ito ("Color Universal Design", 2008): told apart with every kind of colour blindness, and
+# far from the pink and violet of H&E.
+FOR: Final = (230, 159, 0)
+AGAINST: Final = (0, 114, 178)
+# What is weaker than this share of the strongest weight is not coloured: a veil over everything hides the tissue.
+FAINT: Final = 0.1
+STRONGEST: Final = 0.55
+SMALLEST_SIDE: Final = 480
+
+
+def draw(image_hwc_u8: UInt8Image, explanation: Explanation, title: str = "") -> UInt8Image:
+    """The image with superpixels for the label in orange and against it in blue, the top ones outlined, and a legend below.
+
+    Args:
+        image_hwc_u8: uint8 RGB at its own resolution; a small one is enlarged so that the legend can be read.
+        explanation: of the same picture.
+        title: of the legend, such as the file's name.
+
+    Returns:
+        uint8 RGB, as large as the image and the legend.
+    """
+    scale = max(1.0, SMALLEST_SIDE / image_hwc_u8.shape[1])
+    height, width = (max(1, round(side * scale)) for side in image_hwc_u8.shape[:2])
+    picture = np.asarray(cv2.resize(image_hwc_u8, (width, height), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA), np.float32)
+    segments = np.asarray(cv2.resize(explanation.segments.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST), np.int32)
+    strongest = float(np.abs(explanation.weights).max(initial=0.0))
+    if strongest > 0:
+        share = np.abs(explanation.weights) / strongest
+        alpha = np.where(share >= FAINT, STRONGEST * share, 0.0).astype(np.float32)[segments][..., np.newaxis]
+        colours = np.where(explanation.weights[:, np.newaxis] >= 0, FOR, AGAINST).astype(np.float32)[segments]
+        picture = picture * (1 - alpha) + colours * alpha
+        _outline(picture, segments, explanation)
+    legend = _legend(width, explanation, title)
+    return np.concatenate([picture.clip(0, 255).astype(np.uint8), legend])
+
+
+def _outline(picture: npt.NDArray[np.float32], segments: npt.NDArray[np.int32], explanation: Explanation) -> None:
+    """A dark line with a light rim around each of the five weightiest superpixels; it shows on any tissue."""
+    thin = max(1, round(min(picture.shape[:2]) / 300))
+    for index in explanation.order[:5]:
+        contours, _ = cv2.findContours((segments == index).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, (255.0, 255.0, 255.0), 3 * thin)
+        cv2.drawContours(picture, contours, -1, (20.0, 20.0, 20.0), thin)
+
+
+def _legend(width: int, explanation: Explanation, title: str) -> UInt8Image:
+    size = max(12, min(22, width // 36))
+    font = ImageFont.load_default(size)
+    sure = "settled" if explanation.settled else "NOT SETTLED: it could look different with other samples"
+    lines = [
+        *([title] if title else []),
+        f"{explanation.label}, p = {explanation.probability:.3f}",
+        f"{explanation.explainer}, {explanation.samples} samples, {sure}",
+    ]
+    step = round(1.5 * size)
+    canvas = Image.new("RGB", (width, step * (len(lines) + 1) + size), "white")
+    pen = ImageDraw.Draw(canvas)
+    for row, line in enumerate(lines):
+        pen.text((size // 2, size // 2 + row * step), _fitting(pen, line, font, width - size), fill="black", font=font)
+    at, top = size // 2, size // 2 + len(lines) * step
+    for colour, word in ((FOR, f"speaks for {explanation.label}"), (AGAINST, "against")):
+        pen.rectangle((at, top, at + size, top + size), fill=colour)
+        pen.text((at + round(1.4 * size), top), word, fill="black", font=font)
+        at += round(2.6 * size + pen.textlength(word, font=font))
+    return np.asarray(canvas, np.uint8)
+
+
+def _fitting(pen: ImageDraw.ImageDraw, line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Cut in the middle where it is too long: the end of a file's name tells more than its middle."""
+    if pen.textlength(line, font=font) <= width:
+        return line
+    keep = len(line)
+    while keep > 4 and pen.textlength(line[: keep // 2] + "..." + line[-keep // 2 :], font=font) > width:
+        keep -= 2
+    return line[: keep // 2] + "..." + line[-keep // 2 :]

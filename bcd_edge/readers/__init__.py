@@ -1,0 +1,1 @@
+"""Readers of image files: a file of this package is a reader."""

@@ -1,0 +1,120 @@
+"""What the journal says: counts, what needs a person, names and their answers, patients."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bcd_edge.bundle import Decision
+from bcd_edge.decision import decide
+from bcd_edge.results.patients import Patient
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """Images that were classified on a day, by decision, and further names of images that were known already."""
+
+    day: str
+    benign: int
+    malignant: int
+    review: int
+    linked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A file that has no answer: `state` is `failed` (tried again) or `quarantined`."""
+
+    path: str
+    state: str
+    tries: int
+    reason: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A name and its answer."""
+
+    path: str
+    sha256: str
+    bundle_sha256: str
+    decision: str
+    p_malignant: float
+    patient: str | None
+    same_as: str | None
+    answered: str
+    overlay: str | None
+
+
+def counts(db: sqlite3.Connection) -> dict[str, int]:
+    """How many files are in each state, and how many contents are done."""
+    found = dict.fromkeys(("seen", "taken", "failed", "quarantined", "gone"), 0)
+    found |= dict(db.execute("SELECT state, COUNT(*) FROM files WHERE state IN ('taken', 'failed', 'quarantined', 'gone') GROUP BY state"))
+    found["seen"] = db.execute("SELECT COUNT(*) FROM files WHERE due IS NOT NULL AND state = 'seen'").fetchone()[0]
+    totals = db.execute("SELECT TOTAL(benign), TOTAL(malignant), TOTAL(review), TOTAL(linked) FROM days").fetchone()
+    benign, malignant, review, linked = (int(value) for value in totals)
+    return {"done": benign + malignant + review, "benign": benign, "malignant": malignant, "review": review, "linked": linked} | found
+
+
+def days(db: sqlite3.Connection, limit: int = -1) -> list[Day]:
+    """The latest first."""
+    return [Day(*row) for row in db.execute("SELECT day, benign, malignant, review, linked FROM days ORDER BY day DESC LIMIT ?", (limit,))]
+
+
+def troubles(db: sqlite3.Connection, limit: int = -1) -> list[Trouble]:
+    """What needs a person, the latest first."""
+    rows = db.execute(
+        """SELECT path, state, tries, reason, ended_at FROM files WHERE state IN ('failed', 'quarantined')
+           ORDER BY state DESC, ended_at DESC LIMIT ?""",
+        (limit,),
+    )
+    return [Trouble(os.fsdecode(row[0]), *row[1:]) for row in rows]
+
+
+def names(db: sqlite3.Connection, limit: int = -1, day: str | None = None) -> Iterator[Named]:
+    """Names and their answers, the latest first."""
+    for row in db.execute(
+        """SELECT path, sha256, bundle_sha256, decision, p_malignant, patient, same_as, answered_at, overlay
+           FROM names JOIN images USING (sha256, bundle_sha256) WHERE ? IS NULL OR day = ? ORDER BY names.rowid DESC LIMIT ?""",
+        (day, day, limit),
+    ):
+        path, sha256, bundle, decision, p, patient, same_as, answered, overlay = row
+        yield Named(os.fsdecode(path), sha256, bundle, decision, p, patient, os.fsdecode(same_as) if same_as else None, answered, overlay)
+
+
+def patients(db: sqlite3.Connection, limit: int = -1) -> list[Patient]:
+    """Every patient's mean over the images that the bundle used last has answered, each content once; the latest first."""
+    used = db.execute("SELECT sha256, threshold, review_low, review_high FROM bundles ORDER BY used_at DESC LIMIT 1").fetchone()
+    if used is None:
+        return []
+    rows = db.execute(
+        """SELECT linked.patient, COUNT(*), (SELECT COUNT(DISTINCT slide) FROM names WHERE patient = linked.patient AND bundle_sha256 = :bundle),
+                  AVG(p_malignant), SUM(decision = 'malignant'), SUM(decision = 'review')
+           FROM (SELECT DISTINCT patient, sha256 FROM names WHERE patient IS NOT NULL AND bundle_sha256 = :bundle) AS linked
+           JOIN images ON images.sha256 = linked.sha256 AND images.bundle_sha256 = :bundle
+           GROUP BY linked.patient ORDER BY MAX(ended_at) DESC, linked.patient LIMIT :limit""",
+        {"bundle": used[0], "limit": limit},
+    )
+    rule = Decision(*used[1:])
+    return [
+        Patient(name, images, slides, mean, decide(mean, rule).decision, malignant, review) for name, images, slides, mean, malignant, review in rows
+    ]
+
+
+def retry(db: sqlite3.Connection, globs: Sequence[str]) -> int:
+    """Has files in quarantine, and those that wait for another try, tried now; returns how many. May run beside a watcher."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        rows = db.execute("SELECT path, sha256 FROM files WHERE state IN ('failed', 'quarantined')").fetchall()
+        chosen = [(path, sha256) for path, sha256 in rows if not globs or any(fnmatch.fnmatchcase(os.fsdecode(path), glob) for glob in globs)]
+        db.executemany("DELETE FROM images WHERE sha256 = ? AND state = 'quarantined'", [(sha256,) for _, sha256 in chosen])
+        db.executemany("UPDATE files SET state = 'seen', due = 0, tries = 0 WHERE path = ?", [(path,) for path, _ in chosen])
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    return len(chosen)

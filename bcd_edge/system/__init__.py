@@ -1,0 +1,1 @@
+"""The machine and its file system: what runs here, caches, locks, atomic writes."""

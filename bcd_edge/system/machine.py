@@ -1,0 +1,83 @@
+"""What this machine is: processor, cores, memory, NVIDIA card. Read from the system, never guessed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from bcd_edge.system import jetson
+
+# What makes INT8 and low precision fast, under the names of /proc/cpuinfo on x86 and on Arm.
+FEATURES: Final = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX VNNI",
+    "avx512_bf16": "AVX-512 BF16",
+    "amx_int8": "AMX INT8",
+    "amx_bf16": "AMX BF16",
+    "asimd": "NEON",
+    "asimddp": "dot product",
+    "i8mm": "INT8 matrix",
+    "bf16": "BF16",
+    "sve": "SVE",
+}
+
+
+@cache
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def cpu_name() -> str:
+    """The processor's model name where the system tells (Linux), its architecture elsewhere; an Arm board's own name.
+
+    Every Jetson's processor is an `ARMv8 Processor`, and what was compiled or tuned on one must not be taken on another.
+    """
+    if board := jetson.board():
+        return board
+    found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def cpu_features() -> list[str] | None:
+    """Those of `FEATURES` that the processor has; None where the system does not tell."""
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    if not found:
+        return None
+    flags = set(found[1].split())
+    return [name for flag, name in FEATURES.items() if flag in flags]
+
+
+def cores() -> int:
+    """Logical processors that this process may use, which a container or taskset can make fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def nvidia_driver() -> str:
+    """The version of NVIDIA's kernel driver, empty without one; read from a file, so that asking costs nothing."""
+    try:
+        return Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def nvidia() -> list[str]:
+    """A line for each card as `nvidia-smi` tells: name, driver, memory; empty without a driver."""
+    if not shutil.which("nvidia-smi"):
+        return []
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]

@@ -1,0 +1,140 @@
+"""What of an inbox is looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bcd_edge.errors import UsageError
+from bcd_edge.readers.raster import SUFFIXES
+from bcd_edge.results.patients import compile_pattern, find
+from bcd_edge.watch import disposal
+from bcd_edge.watch.models import Unsettled
+from bcd_edge.watch.scanner import TEMPORARY, Folder, is_wanted, look
+
+letters = st.text(st.characters(exclude_characters="/\0.~", exclude_categories=["Cs"]), min_size=1, max_size=12)
+
+
+@given(st.lists(letters, max_size=3), letters, st.sampled_from(SUFFIXES))
+def test_images_are_wanted_in_any_folder_and_any_case(folders: list[str], stem: str, suffix: str) -> None:
+    path = "/".join([*folders, stem + suffix])
+    assert is_wanted(path, (), ())
+    assert is_wanted("/".join([*folders, stem + suffix.upper()]), (), ())
+    assert not is_wanted(path, (), ("*" + suffix,))
+    assert not is_wanted(path, ("*.none",), ())
+
+
+@given(letters, st.sampled_from(SUFFIXES), st.sampled_from(TEMPORARY))
+def test_temporary_and_hidden_names_are_never_wanted(stem: str, suffix: str, temporary: str) -> None:
+    for path in (f"{stem}{suffix}{temporary}", f".{stem}{suffix}", f"~{stem}{suffix}", f".{stem}/a{suffix}"):
+        assert not is_wanted(path, ("*",), ())
+
+
+def test_a_folder_that_may_not_be_read_hides_nothing_else(tmp_path: Path, until: Callable[[Callable[[], object], str], None], caplog: Any) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "a.png").write_bytes(b"x")
+    (tmp_path / "b.png").write_bytes(b"x")
+    with Folder(tmp_path, scan_s=0.05, events=False) as folder:
+        until(lambda: folder.walks > 1, "two walks")
+        assert {one.path for one in folder.seen(100)} == {"b.png", "open/a.png"}
+        tmp_path.rename(tmp_path.with_name("away"))
+        until(lambda: folder.problem, "the inbox to be missed")
+        tmp_path.with_name("away").rename(tmp_path)
+        until(lambda: folder.problem is None, "the inbox to be found")
+
+
+def test_rights_count_as_a_change(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    before = look(tmp_path, "a.png")
+    (tmp_path / "a.png").chmod(0o640)
+    assert look(tmp_path, "a.png") != before
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "found"),
+    [
+        ("breakhis", "SOB_M_DC-14-2523-40-001.png", ("2523", None)),
+        ("breakhis", "SOB_B_TA-14-22549AB-100-012.png", ("22549", "AB")),
+        ("breakhis", "SOB_M_PC-14-190EF-400-003.png", ("190EF", None)),
+        ("breakhis", "holiday.png", (None, None)),
+        (r"^(?P<patient>P\d+)_(?P<slide>S\d+)", "P07_S3_x.png", ("P07", "S3")),
+        (r"^(?P<patient>P\d+)", "P07_S3_x.png", ("P07", None)),
+    ],
+)
+def test_patient_and_slide(pattern: str, name: str, found: tuple[str | None, str | None]) -> None:
+    assert find(compile_pattern(pattern), name) == found
+
+
+@pytest.mark.parametrize("pattern", ["(", "(?P<slide>x)", "breakhiss"])
+def test_patterns_that_find_no_patient_are_refused(pattern: str) -> None:
+    with pytest.raises(UsageError, match=r"patient|regular expression"):
+        compile_pattern(pattern)
+
+
+class TestMoves:
+    """An answered input, and what else may lie there by then."""
+
+    @pytest.fixture(params=["same disk", "other disk"])
+    def one(self, request: pytest.FixtureRequest, place: Any, monkeypatch: pytest.MonkeyPatch) -> Unsettled:
+        if request.param == "other disk":
+            real = Path.rename
+
+            def rename(self: Path, target: Path) -> Path:
+                if target.is_relative_to(place.results):
+                    raise OSError(18, "Invalid cross-device link")  # EXDEV
+                return real(self, target)
+
+            monkeypatch.setattr(Path, "rename", rename)
+        place.drop("a.png", seed=1)
+        (place.results / "tmp").mkdir(parents=True)
+        import hashlib
+
+        sha256 = hashlib.sha256((place.inbox / "a.png").read_bytes()).hexdigest()
+        seen = look(place.inbox, "a.png")
+        assert seen is not None
+        return Unsettled(1, seen, sha256, "move", disposal.target_path("a.png", sha256, "2026-01-01", place.results))
+
+    def test_it_is_moved_once(self, place: Any, one: Unsettled) -> None:
+        assert disposal.put_away(one, place.inbox, place.results) == one.target
+        assert (place.results / str(one.target)).read_bytes() == place.picture(1)
+        assert not list(place.inbox.iterdir())
+        assert not list((place.results / "tmp").iterdir())
+        assert disposal.put_away(one, place.inbox, place.results) == one.target
+
+    def test_other_content_stays(self, place: Any, one: Unsettled) -> None:
+        place.drop("a.png", seed=2)
+        assert disposal.put_away(one, place.inbox, place.results) is None
+        assert (place.inbox / "a.png").read_bytes() == place.picture(2)
+
+    def test_content_that_came_between_look_and_renaming_is_put_back(self, place: Any, one: Unsettled, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = disposal._status
+
+        def status(path: str) -> os.stat_result | None:
+            found = real(path)
+            if path.endswith("/a.png"):
+                place.drop("b.png", seed=2)
+                (place.inbox / "b.png").replace(path)
+            return found
+
+        monkeypatch.setattr(disposal, "_status", status)
+        assert disposal.put_away(one, place.inbox, place.results) is None
+        assert {path.name: path.read_bytes() for path in place.inbox.iterdir()} == {"a.png": place.picture(2)}
+
+    def test_ended_in_the_middle_with_a_new_file_of_that_name(self, place: Any, one: Unsettled) -> None:
+        (place.inbox / "a.png").rename(place.inbox / f".{one.sha256[:16]}-{one.rowid}.bcd-edge")
+        place.drop("a.png", seed=2)
+        assert disposal.put_away(one, place.inbox, place.results) == one.target
+        assert (place.results / str(one.target)).read_bytes() == place.picture(1)
+        assert (place.inbox / "a.png").read_bytes() == place.picture(2)
+
+    def test_what_cannot_be_moved_lies_where_it_lay(self, place: Any, one: Unsettled) -> None:
+        (place.results / "processed").write_text("in the way")
+        with pytest.raises(OSError, match=r"exists|directory"):
+            disposal.put_away(one, place.inbox, place.results)
+        assert [path.name for path in place.inbox.iterdir()] == ["a.png"]

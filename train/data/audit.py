@@ -1,0 +1,340 @@
+"""What image collections hold, and whether a person or a picture would be on two sides of a split: before any training.
+
+Leakage is what makes a score too good, so it is looked for in the pixels and not in the names alone: two files are
+duplicates when their decoded pixels are the same, whatever they are called and however they are packed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+from bcd_edge import plugins
+from bcd_edge.errors import InputError, OutputError
+from bcd_edge.readers import raster
+from train.data import split as splits
+from train.data.sources import Item, names, read, resolve, unique
+
+SHOWN = 10  # examples of one finding that are printed; the JSON has all
+NOWHERE = "in no part"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An item after one look at it: `size` as width and height in pixels, SHA-256 of its file and pixels, or what is wrong.
+
+    Of a file that cannot be decoded `pixels` and `size` are empty and `error` is the sentence.
+    """
+
+    item: Item
+    file: str
+    pixels: str = ""
+    size: tuple[int, int] = (0, 0)
+    error: str = ""
+
+
+def audit(specifications: Sequence[str], *, seed: int, split: str, split_file: Path | None, console: Console, json_path: Path | None = None) -> bool:
+    """Prints what the collections hold and what crosses the split; optionally writes the findings as JSON.
+
+    Args:
+        specifications: as `train.data.sources.read` takes them.
+        seed: of the split.
+        split: `patient` or `image`; not looked at if there is a `split_file`.
+        split_file: a split that a run wrote.
+        console: where the report goes; progress goes to stderr.
+        json_path: where the findings go.
+
+    Returns:
+        True if no duplicate and no patient is on two sides.
+
+    Raises:
+        click.ClickException: a path or split file cannot be read, or the split file names none of these images.
+        OutputError: the JSON cannot be written.
+    """
+    items, left_out = _read(specifications)
+    seen = look(items)
+    twice = same_pixels(seen)
+    findings: dict[str, Any] = {
+        "sources": {
+            source: describe(source, [one for one in seen if one.item.source == source], twice) | {"left_out": left_out[source]}
+            for source in sorted({item.source for item in items})
+        },
+        "split": crossings(seen, twice, str(split_file) if split_file else split, seed),
+    }
+    findings["clean"] = not findings["split"].get("duplicates") and not findings["split"].get("patients")
+    findings["verdict"] = _verdict(findings)
+    if json_path:
+        try:
+            json_path.write_text(json.dumps(findings, indent=1), encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{json_path} could not be written ({error.strerror}); name a place that can.") from None
+    _print(findings, console)
+    return bool(findings["clean"])
+
+
+def look(items: Sequence[Item]) -> list[Seen]:
+    """Decodes every item once, in threads: OpenCV and hashlib give the lock away."""
+
+    def one(item: Item) -> Seen:
+        try:
+            image = raster.decode(item.data)
+        except InputError as error:
+            return Seen(item, item.sha256, error=str(error))
+        # with the shape, since a 2 x 3 and a 3 x 2 picture of one colour have the same bytes
+        pixels = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
+        return Seen(item, item.sha256, pixels, (image.shape[1], image.shape[0]))
+
+    with ThreadPoolExecutor() as pool:
+        progress = Console(file=sys.stderr)
+        return list(track(pool.map(one, items), f"looking at {len(items):,} images", len(items), transient=True, console=progress))
+
+
+def same_pixels(seen: Sequence[Seen]) -> list[list[Seen]]:
+    """The sets of two and more images with equal pixels; one file given twice under the same name is no duplicate."""
+    sets: dict[str, dict[tuple[str, str, bool], Seen]] = defaultdict(dict)
+    for one in seen:
+        if one.pixels:
+            sets[one.pixels][one.item.source, one.item.name, one.item.malignant] = one
+    return [list(members.values()) for members in sets.values() if len(members) > 1]
+
+
+def describe(source: str, seen: Sequence[Seen], twice: Sequence[Sequence[Seen]]) -> dict[str, Any]:
+    """Counts and peculiarities of one source, ready for JSON."""
+    images: dict[str, list[Item]] = defaultdict(list)
+    for one in seen:
+        images[one.item.patient].append(one.item)
+    counts = sorted(map(len, images.values()))
+    magnifications: dict[str, list[Item]] = defaultdict(list)
+    sizes: dict[str, list[Item]] = defaultdict(list)
+    for one in seen:
+        magnifications[one.item.magnification].append(one.item)
+        if one.pixels:
+            sizes[f"{one.size[0]} x {one.size[1]}"].append(one.item)
+    own = [members for members in twice if any(member.item.source == source for member in members)]
+    labels = {patient: {item.malignant for item in some} for patient, some in images.items()}
+    return {
+        "note": plugins.load("train.data.sources", source).NOTE,
+        "images": len(seen),
+        "patients": len(images),
+        "images_a_patient": {"min": counts[0], "median": float(np.median(counts)), "max": counts[-1]},
+        "classes": {
+            name: {
+                "images": sum(one.item.malignant == side for one in seen),
+                "patients": sum(side in both for both in labels.values()),
+            }
+            for name, side in (("benign", False), ("malignant", True))
+        },
+        "subtypes": dict(Counter(one.item.subtype for one in seen if one.item.subtype).most_common()),
+        "magnifications": {name: _by_class(magnifications[name]) for name in sorted(magnifications, key=_by_number) if name},
+        "sizes": {name: _by_class(some) for name, some in sorted(sizes.items(), key=lambda entry: -len(entry[1]))},
+        "unreadable": [{"name": one.item.name, "error": one.error} for one in seen if one.error],
+        "duplicates": [_names(members) for members in own],
+        "duplicates_across_patients": [_names(members) for members in own if len({member.item.group for member in members}) > 1],
+        "contradictory": [_names(members) for members in own if len({member.item.malignant for member in members}) > 1],
+        "patients_with_both_classes": sorted(patient for patient, both in labels.items() if len(both) > 1),
+    }
+
+
+def crossings(seen: Sequence[Seen], twice: Sequence[Sequence[Seen]], how: str, seed: int) -> dict[str, Any]:
+    """Who and what is on two sides of a split by `patient`, by `image`, or of the file `how`, ready for JSON.
+
+    Raises:
+        click.ClickException: `how` is a file that holds no split, or one that names none of these images.
+    """
+    from_file = how not in ("patient", "image")
+    try:
+        split = splits.make(unique(one.item for one in seen), how, seed)
+    except click.ClickException as error:
+        if from_file:
+            raise
+        return {"name": f"by {how}, seed {seed}", "note": f"these images cannot be split; {error.message}"}
+    name = f"in {how}, by {split.unit}" if from_file else f"by {how}, seed {seed}"
+
+    def part(one: Seen) -> str:
+        return split.parts.get(one.item.group if split.unit == "patient" else one.file, NOWHERE)
+
+    if all(part(one) == NOWHERE for one in seen):
+        raise click.ClickException(f"--split {how}: it names none of these images or patients; give the split of a run on these.")
+
+    def sides(some: Sequence[Seen]) -> list[str]:
+        return [name for name in splits.PARTS if any(part(one) == name for one in some)]
+
+    people: dict[tuple[str, str], list[Seen]] = defaultdict(list)
+    collection = _collections(seen, twice)
+    for one in seen:
+        people[collection[one.item.source], one.item.patient].append(one)
+    return {
+        "name": name,
+        "unit": split.unit,
+        "fingerprint": split.fingerprint,
+        "parts": _parts(seen, part),
+        "duplicates": [{"images": _names(members), "parts": sides(members)} for members in twice if len(sides(members)) > 1],
+        "patients": [
+            {"patient": patient, "sources": sorted({one.item.source for one in some}), "images": len(some), "parts": sides(some)}
+            for (_, patient), some in people.items()
+            if len(sides(some)) > 1
+        ],
+    }
+
+
+def _read(specifications: Sequence[str]) -> tuple[list[Item], Counter[str]]:
+    """All items, and how many images below each source's paths its adapter gives no label."""
+    items: list[Item] = []
+    left_out: Counter[str] = Counter()
+    for specification in dict.fromkeys(specifications):
+        some = read(specification)
+        items += some
+        left_out[some[0].source] += max(0, len(names(resolve(specification)[1])) - len(some))
+    return items, left_out
+
+
+def _parts(seen: Sequence[Seen], part: Callable[[Seen], str]) -> dict[str, dict[str, dict[str, int]]]:
+    """Source to part to how many patients and images of each class are there."""
+    placed: dict[str, dict[str, list[Item]]] = {source: {} for source in sorted({one.item.source for one in seen})}
+    for name in (*splits.PARTS, NOWHERE):
+        for one in seen:
+            if part(one) == name:
+                placed[one.item.source].setdefault(name, []).append(one.item)
+    return {
+        source: {name: {"patients": len({item.patient for item in some}), **_by_class(some)} for name, some in places.items()}
+        for source, places in placed.items()
+    }
+
+
+def _by_class(items: Sequence[Item]) -> dict[str, int]:
+    malignant = sum(item.malignant for item in items)
+    return {"benign": len(items) - malignant, "malignant": malignant}
+
+
+def _collections(seen: Sequence[Seen], twice: Sequence[Sequence[Seen]]) -> dict[str, str]:
+    """Source to the collection it is of: two sources are of one if an image is in both under the same patient.
+
+    Numbers alone do not tell, since BreaKHis and IDC both count their patients with five digits.
+    """
+    collection = {one.item.source: one.item.source for one in seen}
+    for members in twice:
+        sources: dict[str, set[str]] = defaultdict(set)
+        for one in members:
+            sources[one.item.patient].add(one.item.source)
+        for same in sources.values():
+            old = {collection[source] for source in same}
+            collection = {source: min(old) if name in old else name for source, name in collection.items()}
+    return collection
+
+
+def _names(members: Sequence[Seen]) -> list[str]:
+    return [f"{one.item.source} {one.item.name}" for one in members]
+
+
+def _by_number(magnification: str) -> tuple[int, str]:
+    digits = magnification.rstrip("X")
+    return (int(digits) if digits.isdecimal() else 0, magnification)
+
+
+def _verdict(findings: dict[str, Any]) -> str:
+    split = findings["split"]
+    if "note" in split:
+        return f"No split to check: {split['note']}"
+    if findings["clean"]:
+        return f"Nothing crosses: no image and no patient is on two sides of the split {split['name']}."
+    counts = {"patient": len(split["patients"]), "image": len(split["duplicates"])}
+    found = " and ".join(f"{count:,} {what}{'s' if count > 1 else ''}" for what, count in counts.items() if count)
+    return f"LEAKAGE: {found} on two sides of the split {split['name']}; its scores are too good."
+
+
+def _print(findings: dict[str, Any], console: Console) -> None:
+    for source, found in findings["sources"].items():
+        console.print(Text(source, "bold"))
+        _print_rows(console, _source_rows(found))
+    split = findings["split"]
+    console.print(Text(f"split {split['name']}", "bold"))
+    if "note" not in split:
+        table = Table("  source", "part", "patients", "benign", "malignant", box=None, header_style="", pad_edge=False, padding=(0, 2, 0, 0))
+        for column in table.columns[2:]:
+            column.justify = "right"
+        for source, places in split["parts"].items():
+            for place, row in places.items():
+                table.add_row(f"  {source}" if place == next(iter(places)) else "", place, *(f"{count:,}" for count in row.values()))
+        console.print(table)
+        console.print()
+        people = [f"{'/'.join(one['sources'])} {one['patient']} ({one['images']:,} images) in {', '.join(one['parts'])}" for one in split["patients"]]
+        images = [f"{' = '.join(one['images'])} in {', '.join(one['parts'])}" for one in split["duplicates"]]
+        _print_rows(console, [("patients", _listed(people, " on two sides")), ("images", _listed(images, " on two sides"))])
+    console.print(Text(findings["verdict"], "bold green" if findings["clean"] else "bold red"))
+
+
+def _print_rows(console: Console, rows: Sequence[tuple[str, str]]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        if value:
+            # a file's name must not steer the terminal
+            table.add_row(f"  {name}", Text("".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in value)))
+    console.print(table)
+    console.print()
+
+
+def _source_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    spread = found["images_a_patient"]
+    each = f"{spread['min']:,} to {spread['max']:,} a patient, median {spread['median']:g}" if spread["max"] > 1 else "one a patient"
+    across = found["duplicates_across_patients"]
+    inside = len(found["duplicates"]) - len(across)
+    both = found["patients_with_both_classes"]
+    return [
+        ("note", found["note"]),
+        ("images", f"{found['images']:,} of {found['patients']:,} patients, {each}"),
+        *((name, f"{of['images']:,} images of {of['patients']:,} patients") for name, of in found["classes"].items()),
+        ("subtypes", ", ".join(f"{name} {count:,}" for name, count in found["subtypes"].items())),
+        ("magnifications", _by_class_text(found["magnifications"])),
+        ("pixels", _sizes(found["sizes"])),
+        ("left out", f"{found['left_out']:,} images whose name, folder or row gives no label" if found["left_out"] else ""),
+        ("unreadable", _listed([f"{one['name']}: {one['error']}" for one in found["unreadable"]])),
+        ("duplicates", f"{inside:,} inside one patient, {len(across):,} across patients" if inside or across else "none"),
+        ("", "\n".join(_first(_equal(across)))),
+        ("contradictory", _listed(_equal(found["contradictory"]))),
+        ("both classes", f"{len(both):,} patients: {', '.join(_first(both))}" if both else "no patient"),
+    ]
+
+
+def _equal(sets: Sequence[Sequence[str]]) -> list[str]:
+    return [" = ".join(names) for names in sets]
+
+
+def _first(texts: Sequence[str]) -> list[str]:
+    more = len(texts) - SHOWN
+    return [*texts[:SHOWN], *([f"and {more:,} more"] if more > 0 else [])]
+
+
+def _listed(texts: Sequence[str], meaning: str = "") -> str:
+    """How many, and the first of them a line each."""
+    return "\n".join([f"{len(texts):,}{meaning}", *_first(texts)]) if texts else f"none{meaning}"
+
+
+def _by_class_text(counts: dict[str, dict[str, int]]) -> str:
+    text = ", ".join(f"{name}: {of['benign']:,} + {of['malignant']:,}" for name, of in counts.items())
+    return f"{text} (benign + malignant)" if text else ""
+
+
+def _sizes(sizes: dict[str, dict[str, int]]) -> str:
+    """Each size while there are few, else the least, median and largest by width and by height."""
+    if len(sizes) <= 4:
+        return _by_class_text(sizes)
+    commonest = _by_class_text(dict([next(iter(sizes.items()))]))
+    sides = np.array([[int(side) for side in name.split(" x ")] for name, of in sizes.items() for _ in range(sum(of.values()))])
+    least, median, largest = (f"{width:g} x {height:g}" for width, height in (sides.min(0), np.median(sides, 0), sides.max(0)))
+    return f"{len(sizes):,} sizes, {least} to {largest}, median {median}; commonest {commonest}"

@@ -1,0 +1,140 @@
+"""Labelled images, decoded and resized by the runtime's own code, and how often each is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from train.data import cache
+from train.data.sources import Item, read, unique
+from train.data.split import Part, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images of one part: `pixels_nhwc_u8` uint8 RGB N x H x W x 3, `malignant` bool N, and where each came from."""
+
+    pixels_nhwc_u8: npt.NDArray[np.uint8]
+    malignant: npt.NDArray[np.bool_]
+    sources: npt.NDArray[np.str_]
+    groups: npt.NDArray[np.str_]
+    strata: npt.NDArray[np.str_]
+    sha256: npt.NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.malignant)
+
+    def select(self, mask: npt.NDArray[np.bool_]) -> Images:
+        return Images(*(getattr(self, name)[mask] for name in self.__slots__))
+
+
+def read_all(specifications: Sequence[str], magnifications: Sequence[str] = ()) -> list[Item]:
+    """The items of every `KIND=PATH`, each file content once.
+
+    Args:
+        specifications: as `train.data.sources.read` takes them.
+        magnifications: such as `100X`; images of another one are left out, images without one are kept.
+
+    Raises:
+        click.ClickException: no image has one of the magnifications.
+    """
+    found = unique([item for specification in specifications for item in read(specification)])
+    known = {item.magnification for item in found} - {""}
+    if unknown := [name for name in magnifications if name not in known]:
+        raise click.ClickException(f"--magnification {', '.join(unknown)}: no image has it; there are {', '.join(sorted(known)) or 'none at all'}.")
+    items = [item for item in found if not magnifications or not item.magnification or item.magnification in magnifications]
+    return sorted(items, key=lambda item: (item.source, item.name))
+
+
+def decode(items: Sequence[Item], size: int) -> Images:
+    """Decodes and resizes with `bcd_edge.readers.raster`, or takes what an earlier run kept.
+
+    Raises:
+        click.ClickException: an image is damaged; a score must not hide it.
+    """
+    return Images(
+        cache.pixels(items, size),
+        np.array([item.malignant for item in items]),
+        np.array([item.source for item in items]),
+        np.array([item.group for item in items]),
+        np.array([f"{item.source}/{item.magnification}" if item.magnification else item.source for item in items]),
+        np.array([item.sha256 for item in items]),
+    )
+
+
+def part(images: Images, split: Split, name: Part) -> Images:
+    """The images of one part of a split."""
+    keys = images.groups if split.unit == "patient" else images.sha256
+    return images.select(np.array([split.parts[key] == name for key in keys]))
+
+
+def class_weights(images: Images) -> npt.NDArray[np.float32]:
+    """Loss weight per image, float32 N: within each source both classes weigh the same, the mean is 1.
+
+    By source, so that no source's share of cancer becomes a prior that the network could read off its style.
+    """
+    weights = np.ones(len(images), np.float32)
+    for source in np.unique(images.sources):
+        for side in (False, True):
+            own = images.sources == source
+            chosen = own & (images.malignant == side)
+            if chosen.any():
+                weights[chosen] = own.sum() / (2 * chosen.sum())
+    return weights
+
+
+def sampling_weights(images: Images) -> npt.NDArray[np.float64]:
+    """How often an image is drawn, float64 N: square-root sampling over sources and, within one, over patients.
+
+    One patient has 106 images and many have one; one source has twenty times the images of another. The square root
+    lies between "every image alike" and "every patient alike" (Mahajan et al., ECCV 2018, section 2.2, for labels).
+    """
+
+    def counts(keys: npt.NDArray[np.str_]) -> npt.NDArray[np.float64]:
+        _, inverse, count = np.unique(keys, return_inverse=True, return_counts=True)
+        return np.asarray(count[inverse], np.float64)
+
+    return 1 / np.sqrt(counts(images.sources) * counts(images.groups))
+
+
+class Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Whole batches by their indices: uint8 N x 3 x H x W (a view of NHWC memory), target float32 N, loss weight float32 N.
+
+    Nothing is decoded or augmented here: a batch is a gather, and `train.data.augment` works where the network does.
+    """
+
+    def __init__(self, images: Images) -> None:
+        self.pixels = images.pixels_nhwc_u8
+        self.targets = torch.from_numpy(images.malignant.astype(np.float32))
+        self.weights = torch.from_numpy(class_weights(images))
+
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        pixels = torch.from_numpy(self.pixels[indices])
+        return pixels.permute(0, 3, 1, 2), self.targets[indices], self.weights[indices]
+
+
+class Draws(Sampler[list[int]]):
+    """`batches` lists of `size` indices, drawn with replacement in proportion to `weights`."""
+
+    def __init__(self, weights: npt.NDArray[np.float64], batches: int, size: int) -> None:
+        self.weights, self.batches, self.size = torch.from_numpy(weights), batches, size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        drawn = torch.multinomial(self.weights, self.batches * self.size, replacement=True)
+        yield from drawn.view(self.batches, self.size).tolist()
+
+    def __len__(self) -> int:
+        return self.batches
+
+
+def loader(images: Images, batches: int, size: int, workers: int, where: torch.device) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
+    """An epoch of `batches` batches of `size` images; pinned memory where they go to a GPU."""
+    draws = Draws(sampling_weights(images), batches, size)
+    return DataLoader(Batches(images), batch_size=None, sampler=draws, num_workers=workers, pin_memory=where.type == "cuda")

@@ -1,0 +1,32 @@
+"""BreaKHis: surgical biopsies, H&E, 40X to 400X (Spanhol et al., IEEE TBME 2016).
+
+`SOB_<B|M>_<subtype>-<year>-<patient><slide letters>-<magnification>-<sequence>`. The patient is the accession number
+without the slide letters: 22549AB and 22549G are one person. `190EF` is a whole identifier (its other form would be a
+three-digit accession number, and there is none).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from train.data.sources import Item, files
+
+NOTE = "The subset's magnifications go with class and patient; compare scores within one magnification."
+
+NAME = re.compile(r"SOB_(?P<label>[BM])_(?P<subtype>[A-Z]+)-\d+-(?P<patient>\d+)(?P<slide>[A-Z]*)-(?P<magnification>\d+)-\d+")
+WHOLE = {"190EF"}
+
+
+def recognises(path: Path, names: Sequence[PurePosixPath]) -> bool:
+    return 2 * sum(bool(NAME.match(name.stem)) for name in names) > len(names)
+
+
+def read(path: Path) -> Iterator[Item]:
+    for name, data in files(path):
+        if found := NAME.match(name.stem):
+            patient, slide = found["patient"], found["slide"]
+            if patient + slide in WHOLE:
+                patient, slide = patient + slide, ""
+            yield Item("breakhis", str(name), data, found["label"] == "M", patient, found["magnification"] + "X", found["subtype"], slide)

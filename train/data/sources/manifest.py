@@ -1,0 +1,94 @@
+"""A CSV manifest, for a collection whose file names tell nothing: one row an image.
+
+| column | |
+|---|---|
+| `file` | needed; relative to the CSV's folder, or inside a .zip in that folder |
+| `label` | needed; `benign`, `malignant`, or another name in `train.data.sources.LABELS`, in any case |
+| `patient` | without it EVERY IMAGE COUNTS AS A PATIENT OF ITS OWN, and no split can protect from leakage |
+| `magnification`, `slide`, `subtype` | may be left out or empty |
+
+Further columns are ignored. UTF-8, with or without the mark that Excel writes; commas between cells.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from train.data.sources import LABELS, Item, files
+
+NOTE = "An image without a patient in its row counts as a patient of its own; no split can then keep a person on one side."
+
+
+def recognises(path: Path, names: Sequence[PurePosixPath]) -> bool:
+    return path.suffix.lower() == ".csv" and path.is_file()
+
+
+def rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Line number and cells of each row of a CSV, by lower-case column name; a cell that is not there is empty.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no CSV, or lacks a column.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        reader = csv.DictReader(lines, restval="")
+        try:
+            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+            if missing := [name for name in needed if name not in reader.fieldnames]:
+                found = ", ".join(reader.fieldnames) or "nothing"
+                raise ValueError(f"{path.name} has no column {' and no column '.join(missing)}; its first row must name them and has {found}.")
+            return [(reader.line_num, {name: cell.strip() for name, cell in row.items() if name and isinstance(cell, str)}) for row in reader]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path.name} is no CSV in UTF-8 ({error}); export it again.") from None
+
+
+def read(path: Path) -> Iterator[Item]:
+    """Yields an item for each row.
+
+    Raises:
+        ValueError: a row whose label is unknown, whose path leaves the folder, or whose file is missing, by its line.
+    """
+    if path.is_dir():
+        raise ValueError("that is a folder; give the .csv in it.")
+    listed = [(f"line {line} ({row['file']})", row) for line, row in rows(path, ("file", "label"))]
+    places = [_inside(path.parent, where, row["file"]) for where, row in listed]
+    packed = _packed(path.parent, {name for name in places if not (path.parent / name).is_file()})
+    for (where, row), name in zip(listed, places, strict=True):
+        malignant = LABELS.get(row["label"].lower())
+        if malignant is None:
+            raise ValueError(f"{where} has the label {row['label']!r}; write one of {', '.join(LABELS)}.")
+        if name not in packed and not (path.parent / name).is_file():
+            raise ValueError(f"{where} is neither in the folder of {path.name} nor in a .zip there; correct the row or add the file.")
+        data = packed[name] if name in packed else (path.parent / name).read_bytes()
+        magnification = row.get("magnification", "").upper()
+        yield Item(
+            "manifest",
+            str(name),
+            data,
+            malignant,
+            row.get("patient", "") or str(name.with_suffix("")),
+            magnification + "X" if magnification.isdecimal() else magnification,
+            row.get("subtype", ""),
+            row.get("slide", ""),
+        )
+
+
+def _inside(folder: Path, where: str, file: str) -> PurePosixPath:
+    """The path a row names, refused if it leaves the folder in words or through a link."""
+    asked = PureWindowsPath(file)  # reads both / and \, and sees a drive
+    name = PurePosixPath(asked.as_posix())
+    if not asked.name:
+        raise ValueError(f"{where} names no file; write its path from the folder of the .csv.")
+    if asked.drive or asked.root or ".." in asked.parts or not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{where} leaves the folder of the .csv; put the images below it.")
+    return name
+
+
+def _packed(folder: Path, wanted: set[PurePosixPath]) -> dict[PurePosixPath, bytes]:
+    """Name to bytes of those `wanted` that are in a .zip beside the manifest."""
+    found: dict[PurePosixPath, bytes] = {}
+    for archive in sorted(folder.glob("*.zip")) if wanted else ():
+        found |= dict(files(archive, wanted - found.keys()))
+    return found

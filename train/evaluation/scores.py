@@ -1,0 +1,94 @@
+"""A trained network beside its labels: logits, validation of an epoch, and the figures of a finished run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import log_expit
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from train.data.images import Images, class_weights
+from train.evaluation import metrics
+from train.evaluation.calibration import Decision
+
+
+def autocast(where: torch.device, wanted: bool) -> AbstractContextManager[Any]:
+    """bfloat16 where the machine multiplies it in hardware: every CUDA GPU we support, and CPUs with AVX-512 BF16."""
+    fast = where.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(where.type, torch.bfloat16, enabled=wanted and fast)
+
+
+def logits(model: nn.Module, images: Images, where: torch.device, *, fast: bool = False) -> npt.NDArray[np.float32]:
+    """float32 N x 2 in evaluation mode; `fast` allows bfloat16, for choosing an epoch and never for a reported figure."""
+    model.eval()
+    results = []
+    with torch.inference_mode(), autocast(where, fast):
+        for start in range(0, len(images), 64):
+            batch = torch.tensor(images.pixels_nhwc_u8[start : start + 64]).to(where).permute(0, 3, 1, 2)
+            results.append(model(batch.float() / 255).float().cpu().numpy())
+    return np.concatenate(results)
+
+
+def validate(images: Images, logits_n2: npt.NDArray[np.float32]) -> dict[str, float]:
+    """AUROC of each source and their mean weighted by patients, and accuracy at 0.5 and loss with classes weighed alike.
+
+    Apart, so that telling two collections from each other does not pass for telling benign from malignant; weighted,
+    so that a handful of patients does not choose the epoch alone.
+    """
+    difference = (logits_n2[:, 1] - logits_n2[:, 0]).astype(np.float64)
+    aurocs, patients = {}, []
+    for source in np.unique(images.sources):
+        own = images.sources == source
+        if 0 < images.malignant[own].sum() < own.sum():
+            aurocs[f"auroc_{source}"] = float(roc_auc_score(images.malignant[own], difference[own]))
+            patients.append(len(np.unique(images.groups[own])))
+    weights = class_weights(images)
+    loss = -np.average(log_expit(np.where(images.malignant, 1, -1) * difference), weights=weights)
+    accuracy = np.average((difference >= 0) == images.malignant, weights=weights)
+    mean = float(np.average(list(aurocs.values()), weights=patients))
+    return {"auroc": mean, "validation_loss": float(loss), "accuracy": float(accuracy)} | aurocs
+
+
+def score_strata(images: Images, p_malignant: npt.NDArray[np.float64], decision: Decision) -> dict[str, Any]:
+    """Scores per source and per magnification within one; for a source also by patient and class by class.
+
+    A stratum with fewer than two patients of a class is left out: resampling one patient gives an interval of width
+    zero, which would look like certainty.
+    """
+    chosen = {str(source): images.sources == source for source in np.unique(images.sources)}
+    chosen |= {str(stratum): images.strata == stratum for stratum in np.unique(images.strata)}
+    results: dict[str, Any] = {}
+    for name, own in chosen.items():
+        malignant, p, groups = images.malignant[own], p_malignant[own], images.groups[own]
+        if any(len(np.unique(groups[malignant == side])) < 2 for side in (False, True)):
+            continue
+        review = (p >= decision["review_low"]) & (p < decision["review_high"])
+        results[name] = {
+            **metrics.score(malignant, p, groups, decision["threshold"]),
+            "review": int(review.sum()),
+            "malignant_called_benign": int((malignant & (p < decision["review_low"])).sum()),
+        }
+        if name in images.sources:
+            results[name] |= {
+                "report": metrics.classification_report(malignant, p >= decision["threshold"]),
+                "per_class": metrics.per_class(results[name]["confusion"]),
+                "patient_level": metrics.score_patients(malignant, p, groups, decision["threshold"]),
+            }
+    return results
+
+
+def predictions(images: Images, p_malignant: npt.NDArray[np.float64], *, leaky: bool = False) -> str:
+    """CSV: one row an image, with what is needed to score it again elsewhere, and whether the split was by image."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["source", "patient", "sha256", "malignant", "p_malignant", "leaky"])
+    for source, group, sha256, malignant, p in zip(images.sources, images.groups, images.sha256, images.malignant, p_malignant, strict=True):
+        writer.writerow([source, group.partition("/")[2], sha256, int(malignant), f"{p:.6f}", int(leaky)])
+    return stream.getvalue()

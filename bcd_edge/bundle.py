@@ -145,7 +145,7 @@ def open(path: str | Path | None = None) -> Bundle:
         path: a folder, or a .zip of its files; the embedded bundle if not given.
 
     Raises:
-        BundleError: naming the file and the cure.
+        BundleError: naming the file and the fix.
     """
     where = Path(path) if path is not None else embedded()
     if not where.exists():

@@ -103,7 +103,7 @@ def first_available(opened: Bundle, precision: str = "") -> str:
         answer = backends.availability(name)
         if answer.available:
             return name
-        reasons.append(f"{name}: {answer.reason}; cure: {answer.cure}")
+        reasons.append(f"{name}: {answer.reason}; fix: {answer.fix}")
     raise ProviderError(f"No provider runs {opened.name} here. " + ". ".join(reasons) + ".")
 
 

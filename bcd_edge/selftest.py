@@ -79,7 +79,7 @@ def _try(opened: Bundle, provider: str, precision: str | None) -> list[Outcome]:
     precisions = [found for found in dict.fromkeys(variant["precision"] for variant in opened.variants(provider)) if precision in (None, found)]
     availability = backends.availability(provider)
     if not availability.available:
-        return [Outcome(provider, "", "", None, None, "not available", f"{availability.reason}; cure: {availability.cure}")]
+        return [Outcome(provider, "", "", None, None, "not available", f"{availability.reason}; fix: {availability.fix}")]
     return [_measure(opened, provider, found) for found in precisions]
 
 

@@ -37,7 +37,7 @@ def candidates(opened: Bundle, *, provider: str = "", device: str = "", precisio
         precisions = dict.fromkeys(one for one in opened.precisions if _is_wanted(opened, name, one, precision))
         answer = backends.availability(name)
         if not precisions or not answer.available:
-            reasons.append(f"{name}: {answer.reason}; cure: {answer.cure}" if precisions else f"{name}: {opened.name} has no such variant for it")
+            reasons.append(f"{name}: {answer.reason}; fix: {answer.fix}" if precisions else f"{name}: {opened.name} has no such variant for it")
             continue
         on_cpu = name == "cpu" or (name == "openvino" and device.upper() in ("", "CPU"))
         splits = list(dict.fromkeys(_splits(machine.cores()))) if on_cpu else [(0, 1), (0, 2)]

@@ -176,7 +176,7 @@ def int8(
 def _nncf(name: str, fp32: Variant, made: Sequence[Part], folder: Path, seed: int) -> Variant:
     availability = backends.availability("openvino")
     if not availability.available:
-        raise click.ClickException(f"--variants {name}: {availability.reason}, and it is judged there; cure: {availability.cure}")
+        raise click.ClickException(f"--variants {name}: {availability.reason}, and it is judged there; fix: {availability.fix}")
     files, told = [], {}
     for index, (file, part) in enumerate(zip(fp32.files, made, strict=True)):
         files.append(folder / _file(name, index, made))

@@ -29,11 +29,11 @@ PREFERENCE: Final = ("tensorrt", "cuda", "openvino", "cpu")
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a provider can run here; if not, `reason` says why and `cure` which line to type."""
+    """Whether a provider can run here; if not, `reason` says why and `fix` which line to type."""
 
     available: bool
     reason: str = ""
-    cure: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +93,22 @@ def require(provider: str, answer: Availability) -> None:
     """Goes on only where a provider can run.
 
     Raises:
-        ProviderError: it cannot; why, and the cure.
+        ProviderError: it cannot; why, and the fix.
     """
     if not answer.available:
-        raise ProviderError(f"The provider {provider} was asked for and {answer.reason}; cure: {answer.cure}")
+        raise ProviderError(f"The provider {provider} was asked for and {answer.reason}; fix: {answer.fix}")
 
 
-def installed(requirement: str, cure: str) -> Availability:
+def installed(requirement: str, fix: str) -> Availability:
     """Whether the module of a requirement such as `openvino>=2025.4` imports and is new enough."""
     name, _, oldest = requirement.partition(">=")
     try:
         module = importlib.import_module(name)
     except Exception as error:  # a broken installation raises whatever its libraries lack
-        return Availability(False, f"{name} does not import ({error})", cure)
+        return Availability(False, f"{name} does not import ({error})", fix)
     found = str(getattr(module, "__version__", "0"))
     if _release(found) < _release(oldest):
-        return Availability(False, f"{name} {found} is older than {oldest}", cure)
+        return Availability(False, f"{name} {found} is older than {oldest}", fix)
     return Availability(True)
 
 

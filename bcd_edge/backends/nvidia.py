@@ -18,8 +18,8 @@ from bcd_edge.backends.onnxruntime import REQUIRES, first_line
 from bcd_edge.errors import ProviderError
 from bcd_edge.system import jetson
 
-CURE = 'pip uninstall -y onnxruntime && pip install "bcd-edge[gpu]"'
-JETSON_CURE = "install the onnxruntime-gpu that was built for this JetPack, with TensorRT, and JetPack's CUDA, cuDNN and TensorRT: docs/jetson.md"
+FIX = 'pip uninstall -y onnxruntime && pip install "bcd-edge[gpu]"'
+JETSON_FIX = "install the onnxruntime-gpu that was built for this JetPack, with TensorRT, and JetPack's CUDA, cuDNN and TensorRT: docs/jetson.md"
 
 
 def availability(execution_provider: str) -> Availability:
@@ -32,14 +32,14 @@ def availability(execution_provider: str) -> Availability:
     if not cards:
         return Availability(False, reason, "install NVIDIA's driver and check that `nvidia-smi` lists the card")
     on_jetson = jetson.read() is not None
-    cure = JETSON_CURE if on_jetson else CURE
-    answer = installed(REQUIRES, cure)
+    fix = JETSON_FIX if on_jetson else FIX
+    answer = installed(REQUIRES, fix)
     if not answer.available:
         return answer
     import onnxruntime
 
     if execution_provider not in onnxruntime.get_available_providers():
-        return Availability(False, f"onnxruntime {onnxruntime.__version__} is built without {execution_provider}", cure)
+        return Availability(False, f"onnxruntime {onnxruntime.__version__} is built without {execution_provider}", fix)
     short = "tensorrt" if "Tensorrt" in execution_provider else "cuda"
     with contextlib.redirect_stdout(io.StringIO()):  # standard output is for results, and what is missing is said below
         if hasattr(onnxruntime, "preload_dlls"):  # finds the CUDA and cuDNN packages of PyPI; since 1.21
@@ -56,7 +56,7 @@ def availability(execution_provider: str) -> Availability:
         missing = str(error).partition(":")[0]
         packages = f"tensorrt-cu{built_for}" if "nvinfer" in missing else f"'onnxruntime-gpu[cuda,cudnn]=={onnxruntime.__version__}'"
         reason = f"onnxruntime {onnxruntime.__version__} needs CUDA {built_for} and {missing} is not there"
-        return Availability(False, reason, cure if on_jetson else f"pip install {packages}")
+        return Availability(False, reason, fix if on_jetson else f"pip install {packages}")
     return Availability(True)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from bcd_edge.benchmark.scenarios import SCENARIOS, Rule, Subject
 from bcd_edge.errors import OutputError, ProviderError
 
-CURE: Final = 'pip install "bcd-edge[loadgen]"'
+FIX: Final = 'pip install "bcd-edge[loadgen]"'
 SUMMARY: Final = "mlperf_log_summary.txt"
 # LoadGen waits for every answer. Once a run is thrown away it gets empty ones, not so quickly that its log fills the disk.
 PAUSE_S: Final = 0.01
@@ -32,12 +32,12 @@ def require() -> None:
     """Goes on only where LoadGen imports.
 
     Raises:
-        ProviderError: it does not; why, and the cure.
+        ProviderError: it does not; why, and the fix.
     """
     try:
         import mlperf_loadgen  # noqa: F401
     except ImportError as error:
-        raise ProviderError(f"--loadgen was asked for and MLPerf's LoadGen does not import ({error}); cure: {CURE}") from None
+        raise ProviderError(f"--loadgen was asked for and MLPerf's LoadGen does not import ({error}); fix: {FIX}") from None
 
 
 def check(key: str, subject: Subject, rule: Rule, row: dict[str, Any], logs: Path) -> dict[str, Any]:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @log_options
 def command(bundle_path: str | None, provider: str, device: str, precision: str | None, as_json: bool) -> None:
-    """Say whether bcd-edge can run here, and what to do if not.
+    """Check whether bcd-edge can run here, and say what to do if not.
 
-    Looks at the processor, memory and disk, NVIDIA cards, a Jetson's power mode and clocks, every inference engine,
-    packages in each other's way, and the bundle; starts the provider once.
+    Checks the processor, memory and disk, NVIDIA cards, a Jetson's power mode and clocks, every inference engine,
+    conflicting packages and the bundle; loads the model once on the provider.
 
-    Exit code: 0 it can run, 1 something must be mended first.
+    Exit code: 0 it can run; 1 something must be fixed first.
 
     \b
     Examples:
@@ -39,7 +39,7 @@ def command(bundle_path: str | None, provider: str, device: str, precision: str 
         click.echo(json.dumps(report.as_dict(), indent=1))
     else:
         _show(report)
-    if not report.fine:
+    if not report.ok:
         raise click.exceptions.Exit(1)
 
 
@@ -50,38 +50,41 @@ def _show(report: Report) -> None:
     from bcd_edge.outputs import printable
 
     console = Console(markup=False, highlight=False)
-    there = report.machine
-    features = "features not told by this system" if there["features"] is None else ", ".join(there["features"]) or "none that speed up INT8"
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    for name, text in (
-        ("processor", f"{there['cpu']}, {there['cores']} cores, {there['architecture']}"),
-        ("", features),
-        ("memory", f"{there['memory_gib']} GiB"),
-        ("system", f"{there['system']}, Python {there['python']}"),
-        *_jetson(there["jetson"]),
-        ("NVIDIA", "; ".join(there["nvidia"]) or "no card that nvidia-smi tells of"),
-        ("packages", ", ".join(f"{name} {version}" for name, version in report.libraries.items())),
-    ):
-        grid.add_row(name, printable(text))
-    console.print(grid)
-    console.print()
-    table = Table.grid(padding=(0, 2, 0, 0))
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    for name, text in _facts(report):
+        facts.add_row(name, printable(text))
+    checks = Table.grid(padding=(0, 2, 0, 0))
     words = {True: "yes", None: "no", False: "NO"}
     for check in (*report.providers, *report.checks):
-        cure = f"\n{check.cure}" if check.cure and check.fine is not True else ""
-        table.add_row(words[check.fine], check.name, printable(check.says) + cure)
-    console.print(table)
-    console.print()
-    console.print(f"bcd-edge can run here, on {report.chosen}." if report.fine else "Mend what says NO first.", style="bold")
+        fix = f"\nfix: {check.fix}" if check.fix and check.ok is not True else ""
+        checks.add_row(words[check.ok], check.name, printable(check.message) + fix)
+    verdict = f"bcd-edge can run here, on {report.chosen}." if report.ok else "bcd-edge cannot run here: fix the items marked NO."
+    for part in (facts, "", checks, ""):
+        console.print(part)
+    console.print(verdict, style="bold")
 
 
-def _jetson(found: Jetson | None) -> list[tuple[str, str]]:
-    if not found:
-        return [("Jetson", "no")]
-    clocks = [f"{clock.name} {clock.mhz} MHz ({clock.lowest_mhz} to {clock.highest_mhz}, {clock.governor})" for clock in found.clocks]
-    mode = f"{found.power_mode or 'not told by this system'}; there are {', '.join(found.power_modes) or 'none told'}"
+def _facts(report: Report) -> list[tuple[str, str]]:
+    machine = report.machine
+    features = "features not reported" if machine["features"] is None else ", ".join(machine["features"]) or "no features that speed up INT8"
     return [
-        ("Jetson", f"{found.board or 'board not told'}, JetPack {found.jetpack or 'not told'}, L4T {found.l4t or 'not told'}"),
-        ("power mode", mode),
-        ("clocks", "; ".join(clocks) or "not told by this system"),
+        ("processor", f"{machine['cpu']}, {machine['cores']} cores, {machine['architecture']}"),
+        ("", features),
+        ("memory", f"{machine['memory_gib']} GiB"),
+        ("system", f"{machine['system']}, Python {machine['python']}"),
+        *_jetson(machine["jetson"]),
+        ("NVIDIA", "; ".join(machine["nvidia"]) or "nvidia-smi reports no card"),
+        ("packages", ", ".join(f"{name} {version}" for name, version in report.libraries.items())),
+    ]
+
+
+def _jetson(board: Jetson | None) -> list[tuple[str, str]]:
+    if not board:
+        return [("Jetson", "no")]
+    unknown = "not reported"
+    clocks = [f"{clock.name} {clock.mhz} MHz ({clock.lowest_mhz} to {clock.highest_mhz}, {clock.governor})" for clock in board.clocks]
+    return [
+        ("Jetson", f"{board.board or 'board ' + unknown}, JetPack {board.jetpack or unknown}, L4T {board.l4t or unknown}"),
+        ("power mode", f"{board.power_mode or unknown}; available: {', '.join(board.power_modes) or unknown}"),
+        ("clocks", "; ".join(clocks) or unknown),
     ]

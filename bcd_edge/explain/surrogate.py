@@ -14,7 +14,7 @@ from bcd_edge.errors import ProviderError
 
 Floats = npt.NDArray[np.float64]
 
-CURE = 'pip install "bcd-edge[explain]"'
+FIX = 'pip install "bcd-edge[explain]"'
 # The package's defaults (LimeImageExplainer).
 KERNEL_WIDTH: Final = 0.25
 RIDGE: Final = 1.0
@@ -40,7 +40,7 @@ def package(name: str) -> Any:
     try:
         return importlib.import_module(f"lime.{name}")
     except ImportError as error:
-        raise ProviderError(f"Explaining needs the package lime, which does not import ({error}); cure: {CURE}") from None
+        raise ProviderError(f"Explaining needs the package lime, which does not import ({error}); fix: {FIX}") from None
 
 
 def require_package() -> None:
@@ -50,7 +50,7 @@ def require_package() -> None:
         ProviderError: it is not.
     """
     if importlib.util.find_spec("lime") is None:
-        raise ProviderError(f"Explaining needs the package lime, which is not installed; cure: {CURE}")
+        raise ProviderError(f"Explaining needs the package lime, which is not installed; fix: {FIX}")
 
 
 def kernel(distances: Floats) -> Floats:

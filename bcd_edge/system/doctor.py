@@ -1,4 +1,4 @@
-"""Whether bcd-edge can run here: the machine, every provider with reason and cure, packages in each other's way, the bundle."""
+"""Can bcd-edge run here? The machine, every provider with reason and fix, conflicting packages, free memory and disk, the bundle."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from bcd_edge import __version__, backends, bundle, plan
 from bcd_edge.errors import BcdEdgeError
 from bcd_edge.system import caches, jetson, machine
 
-# Distributions that install the same module: whichever came last has overwritten the other's files.
-RIVALS = {
+# Distributions that install the same module: the last one installed has overwritten the files of the others.
+CONFLICTING_PACKAGES = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"),
     "cv2": ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
 }
 LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "scikit-image", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt")
-NEEDED_BYTES = 512 * 2**20
+REQUIRED_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: what.
-        fine: whether it is as it should be; None where it is not needed.
-        says: what was found.
-        cure: what to do if it is not fine.
+        name: what was checked.
+        ok: whether it passed; None where it is not required.
+        message: the finding.
+        fix: what to do if it did not pass.
     """
 
     name: str
-    fine: bool | None
-    says: str
-    cure: str = ""
+    ok: bool | None
+    message: str
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `examine` found; `chosen` is the provider that a command would use, empty if none can."""
+    """The result of `examine`; `chosen` is the provider that a command would use, empty if none can run."""
 
     machine: dict[str, Any]
     libraries: dict[str, str]
@@ -53,28 +53,28 @@ class Report:
     chosen: str
 
     @property
-    def fine(self) -> bool:
-        return bool(self.chosen) and all(check.fine is not False for check in self.checks)
+    def ok(self) -> bool:
+        return bool(self.chosen) and all(check.ok is not False for check in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"fine": self.fine}
+        return asdict(self) | {"ok": self.ok}
 
 
 def examine(path: str | Path | None = None, *, provider: str = "auto", device: str = "", precision: str | None = None) -> Report:
-    """Looks at everything; starts the chosen provider once with the bundle.
+    """Runs every check; loads the bundle once on the chosen provider.
 
     Args:
-        path: of the bundle; the embedded one if not given.
-        provider: the one that must run; `auto` is content with any.
+        path: of the bundle; None is the embedded one.
+        provider: the one that must run; `auto` accepts any.
         device: of the provider.
-        precision: of the bundle; its first for the provider if not given.
+        precision: of the bundle; None is its first for the provider.
     """
     checks = [*_conflicts(), _memory(), _disk()]
     chosen = ""
     try:
         opened = bundle.open(path)
         problems, _ = bundle.verify(opened)
-        checks.append(Check("bundle", not problems, problems[0] if problems else f"{opened.name}, every file is what its manifest says"))
+        checks.append(Check("bundle", not problems, problems[0] if problems else f"{opened.name}, every file matches its manifest"))
         chosen, started = _start(opened, provider, device, precision)
         checks.append(started)
     except BcdEdgeError as error:
@@ -90,44 +90,45 @@ def _start(opened: bundle.Bundle, provider: str, device: str, precision: str | N
             ran = classifier.execution
     except BcdEdgeError as error:
         return "", Check(f"provider {provider}", False, str(error))
-    tuned = "tuned here" if plan.recall(opened) else "not tuned here; bcd-edge tune finds the fastest"
+    tuned = "tuned on this machine" if plan.recall(opened) else "not tuned on this machine; bcd-edge tune finds the fastest settings"
     return ran.provider, Check(f"provider {provider}", True, f"{ran.provider} {ran.precision} runs on {ran.device}; {tuned}")
 
 
 def _providers() -> list[Check]:
-    found = []
+    checks = []
     for name in backends.engines():
         answer = backends.availability(name)
-        found.append(Check(name, answer.available or None, "runs here" if answer.available else answer.reason, answer.cure))
-    return found
+        checks.append(Check(name, answer.available or None, "available" if answer.available else answer.reason, answer.fix))
+    return checks
 
 
 def _conflicts() -> list[Check]:
-    checks = []
-    for module, names in RIVALS.items():
-        there = [f"{name} {version}" for name in names if (version := _version(name))]
-        cure = f"pip uninstall -y {' '.join(name for name in names if _version(name))}, then install the one you want"
-        if len(there) > 1:
-            checks.append(Check(f"one {module}", False, f"{' and '.join(there)} overwrite each other's files", cure))
-        else:
-            checks.append(Check(f"one {module}", True, there[0] if there else "none is installed"))
-    return checks
+    return [_conflict(module, packages) for module, packages in CONFLICTING_PACKAGES.items()]
+
+
+def _conflict(module: str, packages: tuple[str, ...]) -> Check:
+    versions = {name: version for name in packages if (version := _version(name))}
+    listed = " and ".join(f"{name} {version}" for name, version in versions.items())
+    if len(versions) < 2:
+        return Check(f"one {module}", True, listed or "none is installed")
+    fix = f"pip uninstall -y {' '.join(versions)}, then install the one you need"
+    return Check(f"one {module}", False, f"{listed} overwrite each other's files", fix)
 
 
 def _memory() -> Check:
     free = int(psutil.virtual_memory().available)
-    return Check("memory", free >= NEEDED_BYTES, f"{free / 2**30:.1f} GiB free", "close other programs; 0.5 GiB should be free")
+    return Check("memory", free >= REQUIRED_BYTES, f"{free / 2**30:.1f} GiB free", "close other programs; 0.5 GiB should be free")
 
 
 def _disk() -> Check:
-    """Where compiled models are kept; the first parent that exists stands for a folder that is not made yet."""
-    where = next((one for one in (caches.root(), *caches.root().parents) if one.exists()), Path(tempfile.gettempdir()))
-    free = shutil.disk_usage(where).free
-    return Check("disk", free >= NEEDED_BYTES, f"{free / 2**30:.1f} GiB free at {where}", "make room, or set BCD_EDGE_CACHE to another folder")
+    """Space for compiled models; the nearest existing parent stands for a cache folder that does not exist yet."""
+    nearest = next((path for path in (caches.root(), *caches.root().parents) if path.exists()), Path(tempfile.gettempdir()))
+    free = shutil.disk_usage(nearest).free
+    return Check("disk", free >= REQUIRED_BYTES, f"{free / 2**30:.1f} GiB free at {nearest}", "free some space, or point BCD_EDGE_CACHE elsewhere")
 
 
 def hardware() -> dict[str, Any]:
-    """The machine and its system, as plain values."""
+    """The machine and its operating system, as plain values."""
     return {
         "cpu": machine.cpu_name(),
         "architecture": platform.machine(),
@@ -142,7 +143,7 @@ def hardware() -> dict[str, Any]:
 
 
 def libraries() -> dict[str, str]:
-    """What is installed of the packages that an answer, or its speed, depends on, with versions."""
+    """Versions of the installed packages that decide the result or its speed."""
     return {"bcd-edge": __version__} | {name: version for name in LIBRARIES if (version := _version(name))}
 
 

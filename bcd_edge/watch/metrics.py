@@ -9,7 +9,7 @@ from typing import Any, Final
 from bcd_edge.errors import ProviderError, UsageError
 from bcd_edge.watch.settings import Tally
 
-CURE: Final = 'pip install "bcd-edge[watch]"'
+FIX: Final = 'pip install "bcd-edge[watch]"'
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def served(tally: Tally, port: int, address: str) -> Iterator[None]:
     try:
         from prometheus_client import CollectorRegistry, start_http_server
     except ImportError:
-        raise ProviderError(f"Metrics need the package prometheus-client, which is not installed; cure: {CURE}") from None
+        raise ProviderError(f"Metrics need the package prometheus-client, which is not installed; fix: {FIX}") from None
     registry = CollectorRegistry()
     registry.register(_Collector(tally))
     try:

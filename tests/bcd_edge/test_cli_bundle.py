@@ -173,7 +173,7 @@ def test_a_provider_that_is_not_here_is_listed_with_its_reason_and_4_if_alone(go
     done = run("selftest", folder)
     assert done.exit_code == 0
     assert "openvino: openvino does not import" in done.output
-    assert 'cure: pip install "bcd-edge[openvino]"' in done.output
+    assert 'fix: pip install "bcd-edge[openvino]"' in done.output
     with pytest.raises(ProviderError, match="openvino"):
         selftest.run(folder, provider="openvino")
     assert run("selftest", folder, "--provider", "openvino").exit_code == 4

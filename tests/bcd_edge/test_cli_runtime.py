@@ -134,16 +134,16 @@ def test_a_wrong_configuration_is_2_and_names_the_mistake(folder: Path, tmp_path
     assert said in done.stderr.decode()
 
 
-def test_doctor_says_what_runs_here_and_is_0() -> None:
+def test_doctor_lists_what_runs_here_and_exits_with_0() -> None:
     done = run("doctor")
     assert done.returncode == 0, done.stdout
     shown = done.stdout.decode()
     assert max(len(line) for line in shown.splitlines()) <= 80
     report = json.loads(run("doctor", "--json").stdout)
-    assert report["fine"] is True
-    assert report["chosen"] in {check["name"] for check in report["providers"] if check["fine"]}
+    assert report["ok"] is True
+    assert report["chosen"] in {check["name"] for check in report["providers"] if check["ok"]}
     assert {check["name"] for check in report["checks"]} >= {"bundle", "memory", "disk", "one onnxruntime", "one cv2", "provider auto"}
-    assert all(check["fine"] is True or check["says"] for check in report["providers"])
+    assert all(check["ok"] is True or check["message"] for check in report["providers"])
 
 
 def test_doctor_is_1_when_what_was_asked_for_cannot_run(changed: Callable[..., Path]) -> None:
@@ -151,7 +151,7 @@ def test_doctor_is_1_when_what_was_asked_for_cannot_run(changed: Callable[..., P
     if done.returncode == 0:
         pytest.skip("TensorRT runs here")
     assert done.returncode == 1
-    assert b"Mend what says NO first." in done.stdout
+    assert b"fix the items marked NO" in done.stdout
     broken = changed()
     (broken / "model.int8.onnx").write_bytes(b"x")
     done = run("doctor", "--bundle", broken)
@@ -169,9 +169,9 @@ def test_two_engines_in_each_others_way_are_seen(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(doctor, "_version", lambda name: found.get(name, ""))
     report = doctor.examine()
     (both,) = [check for check in report.checks if check.name == "one onnxruntime"]
-    assert both.fine is False
-    assert both.cure.startswith("pip uninstall -y onnxruntime onnxruntime-gpu")
-    assert not report.fine
+    assert both.ok is False
+    assert both.fix.startswith("pip uninstall -y onnxruntime onnxruntime-gpu")
+    assert not report.ok
 
 
 def test_tune_keeps_what_predict_then_uses(folder: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from bcd_edge.system import caches, machine
 def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bundle]:
     """The embedded bundle on a machine where only `cpu` runs and nothing was tuned."""
     monkeypatch.setenv("BCD_EDGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(backends, "availability", lambda name: Availability(name == "cpu", f"{name} is broken", "mend it"))
+    monkeypatch.setattr(backends, "availability", lambda name: Availability(name == "cpu", f"{name} is broken", "reinstall"))
     yield bundle.open()
 
 
@@ -64,8 +64,8 @@ def test_what_was_tuned_elsewhere_or_is_damaged_counts_for_nothing(opened: Bundl
 
 
 def test_what_runs_nowhere_says_why_for_each(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "availability", lambda name: Availability(False, f"{name} is broken", "mend it"))
-    with pytest.raises(ProviderError, match="cpu: cpu is broken; cure: mend it"):
+    monkeypatch.setattr(backends, "availability", lambda name: Availability(False, f"{name} is broken", "reinstall"))
+    with pytest.raises(ProviderError, match="cpu: cpu is broken; fix: reinstall"):
         plan.choose(opened, "latency")
 
 
@@ -105,8 +105,8 @@ def test_what_the_gate_refused_is_not_chosen_for_its_speed(opened: Bundle, chang
 
 
 def test_nothing_to_tune_says_why(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "availability", lambda name: Availability(False, f"{name} is broken", "mend it"))
-    with pytest.raises(ProviderError, match="cpu: cpu is broken; cure: mend it"):
+    monkeypatch.setattr(backends, "availability", lambda name: Availability(False, f"{name} is broken", "reinstall"))
+    with pytest.raises(ProviderError, match="cpu: cpu is broken; fix: reinstall"):
         tune.candidates(opened, provider="cpu")
     with pytest.raises(ProviderError, match="no such variant"):
         tune.candidates(opened, precision="fp16")

@@ -35,7 +35,7 @@ def linear() -> onnx.ModelProto:
 def provider(request: pytest.FixtureRequest) -> str:
     answer = plugins.load("bcd_edge.backends.providers", request.param).is_available()
     if not answer.available:
-        pytest.skip(f"{answer.reason}; cure: {answer.cure}")
+        pytest.skip(f"{answer.reason}; fix: {answer.fix}")
     return str(request.param)
 
 

@@ -13,13 +13,13 @@ from bcd_edge.errors import ProviderError
 from bcd_edge.system import machine
 
 REQUIRES = (shared.REQUIRES,)
-CURE = 'pip install "bcd-edge[cpu]"'
+FIX = 'pip install "bcd-edge[cpu]"'
 PROVIDER = "CPUExecutionProvider"
 
 
 def is_available() -> Availability:
     """Whether onnxruntime (or onnxruntime-gpu, which holds the CPU provider too) imports and is new enough."""
-    return installed(REQUIRES[0], CURE)
+    return installed(REQUIRES[0], FIX)
 
 
 def open(model: bytes, options: Options) -> CpuBackend:

@@ -15,13 +15,13 @@ from bcd_edge.errors import BundleError, ProviderError
 from bcd_edge.system import caches
 
 REQUIRES = ("openvino>=2025.4",)
-CURE = 'pip install "bcd-edge[openvino]"'
+FIX = 'pip install "bcd-edge[openvino]"'
 DEVICE: Final = "CPU"
 
 
 def is_available() -> Availability:
     """Whether openvino imports and is new enough."""
-    return installed(REQUIRES[0], CURE)
+    return installed(REQUIRES[0], FIX)
 
 
 def open(model: bytes, options: Options) -> OpenvinoBackend:
@@ -44,7 +44,7 @@ def open(model: bytes, options: Options) -> OpenvinoBackend:
         devices = list(core.available_devices)
         device = str(core.get_property(wanted, "FULL_DEVICE_NAME")).strip() if wanted in devices else ""
     except Exception as error:  # OpenVINO raises bare RuntimeErrors
-        raise ProviderError(f"The provider openvino was asked for and does not start ({_last_line(error)}); reinstall: {CURE}") from None
+        raise ProviderError(f"The provider openvino was asked for and does not start ({_last_line(error)}); reinstall: {FIX}") from None
     if not device:
         raise ProviderError(
             f"The provider openvino was asked for on the device {wanted} and finds {', '.join(devices) or 'none'} here; "
@@ -63,7 +63,7 @@ def open(model: bytes, options: Options) -> OpenvinoBackend:
         ) from None
     ran = [name.partition(".")[0] for name in compiled.get_property("EXECUTION_DEVICES")]
     if set(ran) != {wanted.partition(".")[0]}:
-        raise ProviderError(f"The provider openvino was asked for on {wanted} and {', '.join(ran)} ran; reinstall: {CURE}")
+        raise ProviderError(f"The provider openvino was asked for on {wanted} and {', '.join(ran)} ran; reinstall: {FIX}")
     return OpenvinoBackend(compiled, device, options, shape, first)
 
 

@@ -18,7 +18,7 @@ from bcd_edge.selftest import TOLERANCES
 
 def _if_it_runs(name: str) -> object:
     answer = plugins.load("bcd_edge.backends.providers", name).is_available()
-    return pytest.param(name, marks=pytest.mark.skipif(not answer.available, reason=f"{name}: {answer.reason}; cure: {answer.cure}"))
+    return pytest.param(name, marks=pytest.mark.skipif(not answer.available, reason=f"{name}: {answer.reason}; fix: {answer.fix}"))
 
 
 PROVIDERS = [_if_it_runs(name) for name in backends.engines()]
@@ -29,7 +29,7 @@ def test_it_says_whether_it_can_run(name: str) -> None:
     module = plugins.load("bcd_edge.backends.providers", name)
     answer = module.is_available()
     assert module.REQUIRES
-    assert answer.available or (answer.reason and answer.cure)
+    assert answer.available or (answer.reason and answer.fix)
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -139,7 +139,7 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     answer = nvidia.availability("CUDAExecutionProvider")
     assert not answer.available
     assert "needs CUDA 13 and libcublasLt.so.13 is not there" in answer.reason
-    assert answer.cure.startswith("pip install")
+    assert answer.fix.startswith("pip install")
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -157,5 +157,5 @@ plugins.load("bcd_edge.backends.providers", {name!r}).open(bundle.open().model()
 
 def test_an_engine_that_is_too_old_or_missing_says_so() -> None:
     assert installed("numpy>=1.0", "").available
-    assert "is older than 99.0" in installed("numpy>=99.0", "cure").reason
-    assert "does not import" in installed("bcd_edge_nothing>=1.0", "cure").reason
+    assert "is older than 99.0" in installed("numpy>=99.0", "fix").reason
+    assert "does not import" in installed("bcd_edge_nothing>=1.0", "fix").reason

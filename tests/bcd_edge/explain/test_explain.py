@@ -238,7 +238,7 @@ def test_a_faithful_order_deletes_faster_than_chance(image: np.ndarray, segments
     assert found.insertion > found.random_insertion
 
 
-def test_without_the_package_the_cure_is_said(image: np.ndarray, segments: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_message_names_the_fix(image: np.ndarray, segments: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     for name in ("lime", "lime.lime_base", "lime.lime_image"):

@@ -1,4 +1,4 @@
-"""Synthetic H&E-like pictures for trying and testing: drawn by a program, they show no tissue and prove no diagnosis."""
+"""Synthetic H&E-like images for demos and tests: drawn by a program, they show no tissue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from bcd_edge.readers.raster import UInt8Image
 
-# Colours of eosin-stained stroma and haematoxylin-stained nuclei, RGB, picked by eye.
+# RGB colours of eosin-stained stroma and haematoxylin-stained nuclei, chosen by eye.
 STROMA = np.array([232, 178, 208], np.float32)
 FIBRE = np.array([206, 128, 176], np.float32)
 CYTOPLASM = np.array([214, 150, 196], np.float32)
@@ -16,7 +16,7 @@ GLASS = np.array([244, 240, 244], np.float32)
 
 
 def samples() -> dict[str, UInt8Image]:
-    """Name to uint8 RGB picture: three synthetic ones, 460 x 700 x 3, and scikit-image's real one, 512 x 512 x 3."""
+    """Name to uint8 RGB image: three synthetic ones, 460 x 700 x 3, and a real one from scikit-image, 512 x 512 x 3."""
     from skimage import data
 
     return {
@@ -31,12 +31,12 @@ def tissue(seed: int, *, height: int = 460, width: int = 700, glands: int = 4, s
     """Draws fibrous pink stroma with glands (a lumen ringed by nuclei) and scattered nuclei.
 
     Args:
-        seed: the same seed gives the same picture.
-        height: pixels.
-        width: pixels.
-        glands: how many.
-        scattered: nuclei outside glands.
-        irregular: 0..1, how much nuclei differ in size, shape and darkness.
+        seed: the same seed gives the same image.
+        height: in pixels.
+        width: in pixels.
+        glands: number of glands.
+        scattered: number of nuclei outside glands.
+        irregular: 0..1, how much nuclei vary in size, shape and darkness.
 
     Returns:
         uint8 RGB, `height` x `width` x 3.
@@ -62,7 +62,7 @@ def tissue(seed: int, *, height: int = 460, width: int = 700, glands: int = 4, s
 
 
 def _stroma(random: np.random.Generator, height: int, width: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Waves along one direction, bent by slow noise: collagen, from afar."""
+    """Waves along one direction, bent by low-frequency noise, which resembles collagen."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     slow = cv2.resize(random.normal(size=(5, 7)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     fine = cv2.GaussianBlur(random.normal(size=(height, width)).astype(np.float32), (0, 0), 2)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bcd_edge.benchmark._nvml import Card
+from bcd_edge.system import jetson
 
 if TYPE_CHECKING:
     from bcd_edge.benchmark.energy import Meter
@@ -110,10 +111,8 @@ def _throttled(root: Path) -> int | None:
 
 
 def _jetson_gpu_mhz(root: Path) -> float | None:
-    for device in sorted((root / "sys/class/devfreq").glob("*")):
-        if re.search(r"gpu|gv11b|ga10b|gpc", device.name) and (value := number(device / "cur_freq")) is not None:
-            return value / 1e6
-    return None
+    clocks = (number(device / "cur_freq") for device in jetson.gpu_devices(root))
+    return next((hertz / 1e6 for hertz in clocks if hertz is not None), None)
 
 
 @dataclass

@@ -1,1 +1,1 @@
-"""The machine and its file system: what runs here, caches, locks, atomic writes."""
+"""The machine and its file system: hardware, doctor, caches, locks, atomic writes."""

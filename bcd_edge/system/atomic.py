@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside, then renamed."""
+"""Atomic writes: a temporary file beside the target, then a rename."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Replaces a file. An interruption or a full disk leaves the former one; after a power cut it may still be the former.
+    """Replaces a file, or leaves the old one if interrupted or out of space; after a power cut either may be there.
 
     Raises:
-        OSError: it could not be written; nothing half-written is left.
+        OSError: the file could not be written; no partial file is left.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        beside.write_bytes(content)
-        beside.replace(path)
+        temporary.write_bytes(content)
+        temporary.replace(path)
     except OSError:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

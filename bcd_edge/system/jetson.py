@@ -1,4 +1,4 @@
-"""What a Jetson tells of itself: board, JetPack, power mode, clocks. Files only, so that it needs no root and none of NVIDIA's tools."""
+"""Board, JetPack, power mode and clocks of a Jetson, read from files: needs neither root nor NVIDIA's tools."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-# JetPack's first number for that of L4T, for a system without the package nvidia-jetpack (NVIDIA, JetPack archive).
+# Major version of L4T to that of JetPack (NVIDIA, JetPack archive), for a system without the package nvidia-jetpack.
 JETPACKS: Final = {"35": "5", "36": "6", "38": "7"}
-# nvidia-jetpack is their parent and often not installed
+# the metapackage nvidia-jetpack is often not installed
 PACKAGES: Final = ("nvidia-jetpack", "nvidia-jetpack-runtime", "nvidia-jetpack-dev")
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """One clock that the power mode bounds.
+    """One clock that the power mode limits.
 
     Attributes:
-        name: as Linux calls it: `policy0` of a cluster of processors, `17000000.gpu` (Orin), `gpu-gpc-0` (Thor).
-        mhz: now.
-        lowest_mhz: that its governor may choose; `jetson_clocks` raises it to the highest.
-        highest_mhz: that its governor may choose; the power mode caps it.
-        governor: what chooses.
+        name: the device's name in Linux: `policy0` of a cluster of cores, `17000000.gpu` (Orin), `gpu-gpc-0` (Thor).
+        mhz: current frequency.
+        lowest_mhz: the governor's lower limit; `jetson_clocks` raises it to the upper one.
+        highest_mhz: the governor's upper limit; the power mode lowers it.
+        governor: the frequency governor.
     """
 
     name: str
@@ -34,14 +34,14 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Jetson:
-    """A text is empty, a list too, where the system does not tell.
+    """Strings and lists are empty where the system does not report them.
 
     Attributes:
         board: `NVIDIA Jetson AGX Thor Developer Kit`.
         l4t: release of Jetson Linux, `36.4.3`.
-        jetpack: `6.2`; only `6` where it had to be told from `l4t`.
-        power_mode: that is set, `25W`.
-        power_modes: that the board has.
+        jetpack: `6.2`; only `6` where it is derived from `l4t`.
+        power_mode: the current one, `25W`.
+        power_modes: all that the board has.
         clocks: of processors and GPU.
     """
 
@@ -54,13 +54,13 @@ class Jetson:
 
 
 def board(root: Path = Path("/")) -> str:
-    """The name that an Arm board gives itself, empty elsewhere; sources as of `read`."""
-    # a container's runtime hides the device tree; what Linux tells of the chip it shows
+    """The name of an Arm board, empty elsewhere; sources as in `read`."""
+    # the container runtime hides the device tree but not sysfs
     return _text(root / "proc/device-tree/model") or _text(root / "sys/devices/soc0/machine")
 
 
 def read(root: Path = Path("/")) -> Jetson | None:
-    """The Jetson whose files are under `root`, or None on anything else; never fails.
+    """The Jetson whose files are under `root`, or None on any other machine; never raises.
 
     Sources of the formats: /etc/nv_tegra_release, /etc/nvpmodel.conf and /var/lib/nvpmodel/status: NVIDIA Jetson Linux
     Developer Guide; /proc/device-tree/model: Devicetree Specification; /sys/devices/soc0, cpufreq and devfreq: Linux,
@@ -82,7 +82,7 @@ def read(root: Path = Path("/")) -> Jetson | None:
 
 
 def _jetpack(root: Path) -> str:
-    """`6.2` of `6.2+b77`, the version of the package that is installed."""
+    """The installed package's version, without its build: `6.2` of `6.2+b77`."""
     for entry in _text(root / "var/lib/dpkg/status").split("\n\n"):
         fields = dict(re.findall(r"^(Package|Status|Version): *(.+)$", entry, re.MULTILINE))
         if fields.get("Package") in PACKAGES and fields.get("Status", "").endswith(" installed"):
@@ -91,7 +91,7 @@ def _jetpack(root: Path) -> str:
 
 
 def _power(root: Path) -> tuple[str, list[str]]:
-    """The mode that is set, or starts where none was ever set, and all modes."""
+    """The current power mode (the default if none was ever set) and all modes."""
     table = _text(root / "etc/nvpmodel.conf")
     names = {int(number): name for number, name in re.findall(r"^< POWER_MODEL ID=(\d+) NAME=(\S+) >", table, re.MULTILINE)}
     chosen = re.search(r"^pmode:(\d+)", _text(root / "var/lib/nvpmodel/status"), re.MULTILINE)
@@ -101,9 +101,13 @@ def _power(root: Path) -> tuple[str, list[str]]:
 
 def _clocks(root: Path) -> list[Clock]:
     processors = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*"))
-    gpu = sorted((root / "sys/class/devfreq").glob("*gpu*"))
-    found = [_clock(folder, "scaling_", 1_000) for folder in processors] + [_clock(folder, "", 1_000_000) for folder in gpu]
-    return [clock for clock in found if clock]
+    clocks = [_clock(folder, "scaling_", 1_000) for folder in processors] + [_clock(folder, "", 1_000_000) for folder in gpu_devices(root)]
+    return [clock for clock in clocks if clock]
+
+
+def gpu_devices(root: Path = Path("/")) -> list[Path]:
+    """The devfreq folders of the GPU: `17000000.gpu` (Orin), `gpu-gpc-0` (Thor), `17000000.gv11b`, `ga10b` on older releases."""
+    return [folder for folder in sorted((root / "sys/class/devfreq").glob("*")) if re.search(r"gpu|gpc|gv11b|ga10b", folder.name)]
 
 
 def _clock(folder: Path, prefix: str, per_mhz: int) -> Clock | None:

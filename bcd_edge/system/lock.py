@@ -1,4 +1,4 @@
-"""A lock between programs: SQLite's, which is the same on every system and is given back however its holder ends."""
+"""A lock between processes: SQLite's, which works alike on every system and is released however its holder ends."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-# SQLite waits without listening to Ctrl-C, so it waits for so long at a time.
-TURN_S: Final = 0.1
+# SQLite does not react to Ctrl-C while it waits, so it waits this long at a time.
+POLL_S: Final = 0.1
 
 
 @contextmanager
-def exclusive(path: Path, patience_s: float, waiting: Callable[[], object] = lambda: None) -> Iterator[bool]:
-    """Holds a lock, and says whether: False where another program kept it for longer than `patience_s`.
+def exclusive(path: Path, timeout_s: float, on_wait: Callable[[], object] = lambda: None) -> Iterator[bool]:
+    """Takes a lock and yields whether it is held: False if another process kept it for longer than `timeout_s`.
 
     Args:
-        path: the lock's file, made if it is not there and left there.
-        patience_s: seconds.
-        waiting: called once if another program holds it.
+        path: the lock file; created if missing, and never deleted.
+        timeout_s: seconds.
+        on_wait: called once if another process holds it.
 
     Raises:
-        sqlite3.OperationalError: the file cannot be opened, or its file system has no locks.
+        sqlite3.OperationalError: the file cannot be opened, or its file system does not support locks.
     """
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=TURN_S)) as connection:
-        yield _taken(connection, time.monotonic() + patience_s, waiting)
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=POLL_S)) as connection:
+        yield _acquire(connection, time.monotonic() + timeout_s, on_wait)
 
 
-def _taken(connection: sqlite3.Connection, ends: float, waiting: Callable[[], object]) -> bool:
-    told = False
+def _acquire(connection: sqlite3.Connection, deadline: float, on_wait: Callable[[], object]) -> bool:
+    waited = False
     while True:
         try:
             connection.execute("BEGIN EXCLUSIVE")
@@ -38,8 +38,8 @@ def _taken(connection: sqlite3.Connection, ends: float, waiting: Callable[[], ob
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
-        if time.monotonic() > ends:
+        if time.monotonic() > deadline:
             return False
-        if not told:
-            waiting()
-            told = True
+        if not waited:
+            on_wait()
+            waited = True

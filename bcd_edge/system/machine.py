@@ -1,4 +1,4 @@
-"""What this machine is: processor, cores, memory, NVIDIA card. Read from the system, never guessed."""
+"""Processor, cores and NVIDIA cards of this machine, as the operating system reports them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 
 from bcd_edge.system import jetson
 
-# What makes INT8 and low precision fast, under the names of /proc/cpuinfo on x86 and on Arm.
+# Instruction sets that speed up INT8 and low precision, by their names in /proc/cpuinfo on x86 and Arm.
 FEATURES: Final = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
@@ -39,32 +39,32 @@ def _cpuinfo() -> str:
 
 
 def cpu_name() -> str:
-    """The processor's model name where the system tells (Linux), its architecture elsewhere; an Arm board's own name.
+    """The board's name on Arm, else the processor's model name (Linux), else its architecture.
 
-    Every Jetson's processor is an `ARMv8 Processor`, and what was compiled or tuned on one must not be taken on another.
+    Every Jetson calls its processor `ARMv8 Processor`, and what was compiled or tuned on one board must not be used on another.
     """
     if board := jetson.board():
         return board
-    found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or platform.machine()
+    model = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    return model[1].strip() if model else platform.processor() or platform.machine()
 
 
 def cpu_features() -> list[str] | None:
-    """Those of `FEATURES` that the processor has; None where the system does not tell."""
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
-    if not found:
+    """Those of `FEATURES` that the processor has; None if the system does not report them."""
+    line = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    if not line:
         return None
-    flags = set(found[1].split())
+    flags = set(line[1].split())
     return [name for flag, name in FEATURES.items() if flag in flags]
 
 
 def cores() -> int:
-    """Logical processors that this process may use, which a container or taskset can make fewer than there are."""
+    """Logical processors that this process may use; a container or taskset can limit them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def nvidia_driver() -> str:
-    """The version of NVIDIA's kernel driver, empty without one; read from a file, so that asking costs nothing."""
+    """The version of NVIDIA's kernel driver, empty without one; read from a file, which is cheap."""
     try:
         return Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
     except (OSError, IndexError):
@@ -72,12 +72,12 @@ def nvidia_driver() -> str:
 
 
 def nvidia() -> list[str]:
-    """A line for each card as `nvidia-smi` tells: name, driver, memory; empty without a driver."""
+    """One line per card from `nvidia-smi`: name, driver, memory; empty without a driver."""
     if not shutil.which("nvidia-smi"):
         return []
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+        completed = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    return [line.strip() for line in completed.stdout.splitlines() if line.strip()]

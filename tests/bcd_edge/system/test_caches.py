@@ -96,20 +96,20 @@ def test_another_process_waits_for_what_is_being_built_and_finds_it(tmp_path: Pa
     assert other.communicate()[0].split() == ["model.blob", caches.SEAL]
 
 
-def test_one_that_never_ends_is_waited_for_in_vain_and_gone_on_without(
+def test_a_process_that_never_releases_the_lock_is_not_waited_for_forever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(caches, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(caches, "LOCK_TIMEOUT_S", 0.3)
     with caches.entry(tmp_path / "entry") as first, caches.entry(tmp_path / "entry") as second:
         assert first
         assert second is None
     assert [record.message for record in caplog.records] == [
-        "Another bcd-edge prepares the same model; waiting for it.",
-        "It took too long; the model is prepared once more, and not kept.",
+        "Another bcd-edge process is preparing the same model; waiting for it.",
+        "Timed out; this process prepares the model again, without caching it.",
     ]
 
 
-def test_who_waits_can_be_interrupted(tmp_path: Path) -> None:
+def test_waiting_can_be_interrupted(tmp_path: Path) -> None:
     with caches.entry(tmp_path / "entry"):
         other = subprocess.Popen([sys.executable, "-c", WAITING, str(tmp_path / "entry")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert other.stderr

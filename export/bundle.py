@@ -28,10 +28,10 @@ from export import variants as making
 from export.manifest import manifest
 from export.members import Member
 from export.variants import Part, Variant
-from train.checkpoint import revision
 from train.data.images import Images
 from train.evaluation.calibration import Decision, p_malignant
 from train.evaluation.scores import score_strata
+from train.provenance import revision
 
 Floats = npt.NDArray[np.float64]
 

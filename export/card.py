@@ -47,7 +47,7 @@ def text(manifest: dict[str, Any]) -> str:
             f"{scores['metrics'][name]['value']:.3f} [{scores['metrics'][name]['low']:.3f}, {scores['metrics'][name]['high']:.3f}]" for name in SHOWN
         )
         lines.append(f"| {source} | {scores['images']} ({scores['malignant']}) | {scores['patients']} | {cells} |")
-    lines += ["", "Colour alone (mean and deviation of R, G, B; logistic regression; same patients):", "", "| set | AUROC |", "|---|---:|"]
+    lines += ["", "Colour alone (mean and standard deviation of R, G, B; logistic regression; same patients):", "", "| set | AUROC |", "|---|---:|"]
     for source, scores in manifest["reference"]["baseline"].items():
         auroc = scores["auroc"]
         lines.append(f"| {source} | {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}] |")

@@ -10,8 +10,8 @@ from typing import Any
 
 from export.members import Member
 from export.variants import Part
-from train.checkpoint import revision
 from train.evaluation.calibration import Decision
+from train.provenance import revision
 
 CITATIONS = {
     "breakhis": "BreaKHis (subset): Spanhol et al., A Dataset for Breast Cancer Histopathological Image Classification, IEEE TBME 2016",
@@ -122,9 +122,9 @@ def _training(meta: dict[str, Any]) -> dict[str, Any]:
 
 def portable(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings with the last names of paths only: where files lay on the training machine is nobody's business."""
-    weights, how = settings["weights"], settings["split"]
+    init, how = settings["init"], settings["split"]
     return settings | {
         "split": how if how == "patient" else Path(how).name,
         "data": [f"{kind}={Path(path).name}" if path else Path(kind).name for kind, _, path in (entry.partition("=") for entry in settings["data"])],
-        "weights": weights if weights in ("none", "imagenet") else "/".join(Path(weights).parts[-2:]),
+        "init": init if init in ("none", "imagenet") else "/".join(Path(init).parts[-2:]),
     }

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from train import networks
+from train import checkpoint, networks
 from train.data import split
 from train.data.images import Images, decode, part, read_all
 from train.evaluation import calibration
@@ -55,25 +55,25 @@ def load(runs: Sequence[Path], data: Sequence[str]) -> list[Member]:
     Raises:
         click.ClickException: a run is unfinished, leaky, of other classes, or holds out other people than the first.
     """
-    checkpoints = [_finished(run) for run in runs]
-    prints = {checkpoint["meta"]["split"]["fingerprint"] for checkpoint in checkpoints}
+    contents = [_finished(run) for run in runs]
+    prints = {content["meta"]["split"]["fingerprint"] for content in contents}
     if len(prints) > 1:
         raise click.ClickException(
             f"{', '.join(map(str, runs))} hold out different people, so no test patient is new to all of them; train them with one --split."
         )
     members = []
-    for run, checkpoint in zip(runs, checkpoints, strict=True):
-        settings = checkpoint["meta"]["settings"]
+    for run, content in zip(runs, contents, strict=True):
+        settings = content["meta"]["settings"]
         model = networks.build(name=settings["network"])
         try:
-            model.load_state_dict(checkpoint["model"])
+            model.load_state_dict(content["model"])
         except RuntimeError as error:
             raise click.ClickException(
                 f"{run / 'best.pt'} does not hold the {settings['network']} it says ({str(error).splitlines()[-1].strip()}); train it again."
             ) from None
         where = data or settings["data"]
-        images = divided(where, settings, str(run / "split.json"), checkpoint["meta"]["split"]["fingerprint"])
-        members.append(Member(run, checkpoint["meta"], model.eval(), images, where))
+        images = divided(where, settings, str(run / "split.json"), content["meta"]["split"]["fingerprint"])
+        members.append(Member(run, content["meta"], model.eval(), images, where))
     return members
 
 
@@ -121,12 +121,12 @@ def decision(members: Sequence[Member]) -> calibration.Decision:
 
 
 def _finished(run: Path) -> dict[str, Any]:
-    checkpoint = networks.load(run / "best.pt")
-    meta = checkpoint.get("meta", {})
+    content = checkpoint.load(run / "best.pt")
+    meta = content.get("meta", {})
     if "test" not in meta:
         raise click.ClickException(f"{run} is not finished; go on with `python -m train fit --resume ...` first.")
     if meta["classes"] != list(networks.CLASSES):
         raise click.ClickException(f"{run} was trained with classes {meta['classes']}, not {list(networks.CLASSES)}; its answers would be exchanged.")
     if meta["leaky"]:
         raise click.ClickException(f"{run} was split by image, so its figures tell nothing about new patients; export a run split by patient.")
-    return checkpoint
+    return content

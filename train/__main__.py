@@ -32,7 +32,6 @@ def settings_options(**changed: Any) -> Callable[[Command], Command]:
         option("--seed", click.IntRange(0), 0, "Decides the split and every random draw."),
         option("--network", NETWORKS, "resnet50", "Architecture."),
         click.option(
-            "--weights",
             "--init",
             default="none",
             show_default=True,
@@ -53,7 +52,7 @@ def settings_options(**changed: Any) -> Callable[[Command], Command]:
         option("--label-smoothing", share, 0.0, "Share of each label given to the other class."),
         option("--mixup", click.FloatRange(0), 0.0, "Alpha of mixup; 0 mixes nothing."),
         option("--jitter", share, 0.1, "How much stain colours are changed at most; light half as much."),
-        option("--averaging", share, 0.99, "Decay a step of the moving average of weights that is kept; 0 keeps the last."),
+        option("--ema-decay", share, 0.99, "Decay a step of the moving average of weights that is kept; 0 keeps the last."),
         option("--patience", click.IntRange(0), 0, "Stop after so many epochs without a better one; 0 never does."),
         option("--teacher", click.Choice(["none", "efficientnet-lite0"]), "none", "Network whose features the student also learns to predict."),
         option("--distillation", click.FloatRange(0), 1.0, "Weight of the teacher's loss."),
@@ -114,7 +113,7 @@ def fit(out: Path, resume: bool, device: str, workers: int, compiled: bool, **se
 
 @main.command()
 @settings_options(
-    size=96, head_epochs=0, epochs=20, epoch_images=0, unfreeze="stem", batch_size=64, learning_rate=1e-3, layer_decay=1.0, averaging=0.995
+    size=96, head_epochs=0, epochs=20, epoch_images=0, unfreeze="stem", batch_size=64, learning_rate=1e-3, layer_decay=1.0, ema_decay=0.995
 )
 @split_option
 @out_folder

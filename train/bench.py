@@ -39,14 +39,14 @@ def rates(name: str, size: int, batch_size: int, seconds: float, *, device: str,
     A B C A B C, because a machine's speed drifts. Loading comes before both: it empties the queue of batches that filled
     during the step, which would else hide what the loader costs.
     """
-    where = device_named(device)
+    target = device_named(device)
     images = _images(size)
     settings = Settings(data=(), network=name, size=size, batch_size=batch_size, head_epochs=0)
-    training = Training(settings, networks.build(name=name), dict.fromkeys(PARTS, images), where, workers, compiled)
-    training.thaw(0)
-    ready = next(iter(loader(images, 1, batch_size, 0, where)))
+    training = Training(settings, networks.build(name=name), dict.fromkeys(PARTS, images), target, workers, compiled)
+    training.unfreeze(0)
+    ready = next(iter(loader(images, 1, batch_size, 0, target)))
     measures: dict[str, Callable[[], None]] = {}
-    stream = _endless(images, batch_size, workers, where)
+    stream = _endless(images, batch_size, workers, target)
     measures["step alone"] = lambda: training.step(iter([ready]))
     measures["loader alone"] = lambda: _touch(next(stream))
     measures["both"] = lambda: training.step(stream)
@@ -55,7 +55,7 @@ def rates(name: str, size: int, batch_size: int, seconds: float, *, device: str,
         one()  # compiles, allocates, starts workers
     for _ in range(ROUNDS):
         for what, one in measures.items():
-            found[what].append(batch_size * _per_second(one, seconds / ROUNDS, where))
+            found[what].append(batch_size * _per_second(one, seconds / ROUNDS, target))
     return {what: np.array(values) for what, values in found.items()}
 
 
@@ -78,9 +78,9 @@ def _images(size: int) -> Images:
     return Images(np.tile(kinds, (IMAGES // 8, 1, 1, 1)), np.arange(IMAGES) % 2 == 1, source, names, source, names)
 
 
-def _endless(images: Images, batch_size: int, workers: int, where: torch.device) -> Iterator[tuple[Tensor, ...]]:
+def _endless(images: Images, batch_size: int, workers: int, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
     while True:
-        yield from loader(images, 512, batch_size, workers, where)
+        yield from loader(images, 512, batch_size, workers, device)
 
 
 def _touch(batch: tuple[Tensor, ...]) -> None:
@@ -88,31 +88,31 @@ def _touch(batch: tuple[Tensor, ...]) -> None:
     float(batch[0].flatten()[-1])
 
 
-def _per_second(one: Callable[[], None], seconds: float, where: torch.device) -> float:
+def _per_second(one: Callable[[], None], seconds: float, device: torch.device) -> float:
     """Calls a second; the first call, which finds what the thing before left, is not counted."""
     one()
-    _finish(where)
+    _finish(device)
     count, started = 0, time.perf_counter()
     while not count or time.perf_counter() - started < seconds:
         one()
         count += 1
-    _finish(where)
+    _finish(device)
     return count / (time.perf_counter() - started)
 
 
-def _finish(where: torch.device) -> None:
-    if where.type == "cuda":
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
         torch.cuda.synchronize()
 
 
-def _show(rate: dict[str, Floats], where: torch.device) -> None:
+def _show(rate: dict[str, Floats], device: torch.device) -> None:
     console = Console()
     table = Table("", "images/s", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for what, values in rate.items():
         table.add_row(what, f"{np.median(values):,.0f}")
     console.print(table)
-    console.print(verdict(added(rate), where.type))
+    console.print(verdict(added(rate), device.type))
 
 
 def verdict(cost: Estimate, device: str) -> str:

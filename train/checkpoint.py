@@ -1,22 +1,13 @@
-"""What a run keeps: files that are whole or not there, where a checkpoint came from, and whom its weights have seen."""
+"""Checkpoints, and the other files of a run: written whole or not at all, read without running code in them."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
-
-from train import networks
-from train.data.images import Images
-from train.data.split import Split
-
-LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-learn")
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -48,57 +39,21 @@ def write(path: Path, text: str) -> None:
         raise click.ClickException(f"{path} could not be written ({error}); free some space and go on with --resume.") from None
 
 
-def origin(settings: dict[str, Any], split: Split, parts: dict[str, Images]) -> dict[str, Any]:
-    """Everything about a run that is known before it starts, for its checkpoints and its manifest.
+def load(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint or state dict without running any code in it (`weights_only`).
 
     Raises:
-        click.ClickException: the initial weights were trained on patients that this run holds out.
+        click.ClickException: missing, truncated, or holding more than tensors and plain values.
     """
-    return {
-        "settings": settings,
-        "classes": list(networks.CLASSES),
-        "leaky": split.leaky,
-        "split": {"fingerprint": split.fingerprint, "unit": split.unit, "parts": {name: _counts(images) for name, images in parts.items()}},
-        "versions": {name: version(name) for name in LIBRARIES},
-        "revision": revision(),
-        **_ancestry(settings["weights"], parts),
-    }
-
-
-def revision() -> str:
-    """The source revision, with `-dirty` if files differ from it, or `unknown` outside a repository."""
     try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-        )
-    except OSError:
-        return "unknown"
-    return run.stdout.strip() or "unknown"
-
-
-def _counts(images: Images) -> dict[str, dict[str, int]]:
-    return {
-        str(source): {
-            "patients": len(np.unique(images.groups[images.sources == source])),
-            "benign": int((~images.malignant[images.sources == source]).sum()),
-            "malignant": int(images.malignant[images.sources == source].sum()),
-        }
-        for source in np.unique(images.sources)
-    }
-
-
-def _ancestry(weights: str, parts: dict[str, Images]) -> dict[str, Any]:
-    """Every patient the weights have seen and the settings of the runs before."""
-    seen = set(map(str, parts["train"].groups))
-    if weights in ("none", "imagenet"):
-        return {"trained_on": sorted(seen), "before": []}
-    meta = networks.load(Path(weights)).get("meta", {})
-    held_out = {str(group) for name in ("validation", "test") for group in parts[name].groups} - seen
-    leaked = sorted(held_out & set(meta.get("trained_on", [])))
-    if leaked:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise click.ClickException(f"{path} does not exist; give a checkpoint, for example runs/NAME/best.pt.") from None
+    except Exception as error:  # a damaged zip or pickle can raise nearly anything; torch's own text advises to run its code
         raise click.ClickException(
-            f"The initial weights {weights}: trained on {len(leaked)} patients that this run holds out ({', '.join(leaked[:3])} ...); "
-            "use the same --seed as that run."
-        )
-    before = [{"settings": meta["settings"], "epoch": meta["epoch"]}] if meta else []
-    return {"trained_on": sorted(seen | set(meta.get("trained_on", []))), "before": [*meta.get("before", []), *before]}
+            f"{path} is no usable checkpoint ({type(error).__name__}): damaged, or more than tensors and plain values; "
+            "give the best.pt of a run, or a state dict saved by torch."
+        ) from None
+    if not isinstance(content, dict):
+        raise click.ClickException(f"{path} holds a {type(content).__name__}, not a state dict.")
+    return content

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel
 
-from train import checkpoint, networks, optimise
+from train import checkpoint, networks, optimise, provenance
 from train.data import split
 from train.data.augment import augment, mix
 from train.data.images import Images, class_weights, decode, loader, part, read_all
@@ -37,7 +37,7 @@ class Settings:
     split: str = "patient"
     seed: int = 0
     network: str = "resnet50"
-    weights: str = "none"
+    init: str = "none"
     size: int = 150
     head_epochs: int = 1
     epochs: int = 12
@@ -52,7 +52,7 @@ class Settings:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     jitter: float = 0.1
-    averaging: float = 0.99
+    ema_decay: float = 0.99
     patience: int = 0
     teacher: str = "none"
     distillation: float = 1.0
@@ -68,7 +68,7 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
         click.ClickException: the run exists and `--resume` was not given, or the other way round; settings differ;
             initial weights were trained on patients that this run holds out; there is no GPU though one was asked for.
     """
-    where = device_named(device)
+    target = device_named(device)
     smallest = networks.get_architecture(settings.network).smallest
     if settings.size < smallest:
         raise click.ClickException(f"--size {settings.size}: {settings.network} needs at least {smallest} pixels.")
@@ -88,25 +88,25 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
         if not any(0 < own.malignant[own.sources == source].sum() < (own.sources == source).sum() for source in np.unique(own.sources)):
             raise click.ClickException(f"--split {settings.split}: no collection has both classes in its {name} part; give more images.")
     torch.manual_seed(settings.seed)
-    model = networks.build(settings.weights, settings.network)
-    meta = checkpoint.origin(plain, divided, parts)
+    model = networks.build(settings.init, settings.network)
+    meta = provenance.describe(plain, divided, parts)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint.write(out / "split.json", divided.text())
     if divided.leaky:
         console.print("[bold red]LEAKY[/]: split by image, so patients are on both sides; every output says so.")
-    history = Training(settings, model, parts, where, workers, compiled).run(out, meta, last)
-    finish(out, where, history, parts)
+    history = Training(settings, model, parts, target, workers, compiled).run(out, meta, last)
+    finish(out, target, history, parts)
 
 
 class Training:
     """The state that changes while a network learns: weights, their average, optimiser and schedule."""
 
-    def __init__(self, settings: Settings, model: nn.Module, parts: dict[str, Images], where: torch.device, workers: int, compiled: bool) -> None:
-        self.settings, self.parts, self.where, self.workers = settings, parts, where, workers
+    def __init__(self, settings: Settings, model: nn.Module, parts: dict[str, Images], device: torch.device, workers: int, compiled: bool) -> None:
+        self.settings, self.parts, self.device, self.workers = settings, parts, device, workers
         self.architecture = networks.get_architecture(settings.network)
-        self.model = model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # of a million photographs, what is near the pixels is worth keeping (Yosinski et al., NeurIPS 2014); of our own thousands, it still improves
-        self.unfreeze = ("layer3" if networks.of_imagenet(settings.weights) else "stem") if settings.unfreeze == "auto" else settings.unfreeze
+        self.unfreeze_from = ("layer3" if networks.of_imagenet(settings.init) else "stem") if settings.unfreeze == "auto" else settings.unfreeze
         step = settings.batch_size * settings.accumulate
         self.steps = max(1, -(-(settings.epoch_images or len(parts["train"])) // step))
         head_epochs = min(settings.head_epochs, settings.epochs - 1)
@@ -115,11 +115,11 @@ class Training:
         self.distillation = None
         if settings.teacher != "none":
             width = model.get_submodule(self.architecture.head).in_features
-            self.distillation = Distillation(settings.teacher, int(width)).to(where)  # type: ignore[arg-type]
+            self.distillation = Distillation(settings.teacher, int(width)).to(device)  # type: ignore[arg-type]
             groups.append({"params": list(self.distillation.parameters()), "lr": settings.learning_rate, "weight_decay": 0.0})
         self.optimiser = torch.optim.AdamW(groups)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda at: optimise.rate(at, self.phases, settings.warm_up))
-        self.averaged = AveragedModel(self.model, multi_avg_fn=optimise.moving_average(settings.averaging), use_buffers=True)
+        self.averaged = AveragedModel(self.model, multi_avg_fn=optimise.moving_average(settings.ema_decay), use_buffers=True)
         self.network = torch.compile(self.model) if compiled else self.model
 
     def run(self, out: Path, meta: dict[str, Any], last: dict[str, Any] | None) -> list[dict[str, float]]:
@@ -147,7 +147,7 @@ class Training:
 
     def _validate(self) -> dict[str, float]:
         images = self.parts["validation"]
-        return scores.validate(images, scores.logits(self.averaged.module, images, self.where, fast=True))
+        return scores.validate(images, scores.logits(self.averaged.module, images, self.device, fast=True))
 
     def _keep(self, out: Path, meta: dict[str, Any], history: list[dict[str, float]]) -> None:
         """Writes `last.pt`, and before it `best.pt` if no epoch was better: killed between the two, the epoch is run again."""
@@ -167,10 +167,10 @@ class Training:
         best = max(range(len(history)), key=lambda index: history[index]["auroc"])
         return len(history) - 1 - max(best, self.settings.head_epochs) >= self.settings.patience
 
-    def thaw(self, epoch: int) -> None:
+    def unfreeze(self, epoch: int) -> None:
         """Lets what learns in an epoch learn: only the head in the first phase."""
-        learning = "head" if epoch * self.steps < self.phases[0] else self.unfreeze
-        optimise.thaw(self.model, self.architecture, learning, self.unfreeze)
+        learning = "head" if epoch * self.steps < self.phases[0] else self.unfreeze_from
+        optimise.unfreeze(self.model, self.architecture, learning, self.unfreeze_from)
 
     def step(self, batches: Iterator[tuple[Tensor, ...]]) -> tuple[float, float, float]:
         """One step of the optimiser over `accumulate` batches: mean loss, weight of what was right, weight of all."""
@@ -178,7 +178,7 @@ class Training:
         total, right, seen = 0.0, 0.0, 0.0
         self.optimiser.zero_grad(set_to_none=True)
         for _ in range(accumulate):
-            pixels, target, weight = (value.to(self.where, non_blocking=True) for value in next(batches))
+            pixels, target, weight = (value.to(self.device, non_blocking=True) for value in next(batches))
             images = augment(pixels, self.settings.jitter).contiguous(memory_format=torch.channels_last)
             loss, logits = self._loss(images, target, weight)
             (loss / accumulate).backward()
@@ -193,9 +193,9 @@ class Training:
         return total, right, seen
 
     def _epoch(self, epoch: int, advance: Callable[[], None]) -> dict[str, float]:
-        self.thaw(epoch)
+        self.unfreeze(epoch)
         count = self.steps * self.settings.accumulate
-        batches = iter(loader(self.parts["train"], count, self.settings.batch_size, self.workers, self.where))
+        batches = iter(loader(self.parts["train"], count, self.settings.batch_size, self.workers, self.device))
         sums = np.zeros(3)
         for _ in range(self.steps):
             sums += self.step(batches)
@@ -211,13 +211,13 @@ class Training:
         losses = binary_cross_entropy_with_logits(logits, target * (1 - smooth) + smooth / 2, reduction="none")
         loss = (losses * weight).mean()
         if self.distillation:
-            with scores.autocast(self.where, True):
+            with scores.autocast(self.device, True):
                 loss = loss + self.settings.distillation * self.distillation(features, images)
         return loss, logits.detach()
 
     def _forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Difference of the logits, float32 N, and the features that a teacher wants to see."""
-        with scores.autocast(self.where, True):
+        with scores.autocast(self.device, True):
             if self.distillation:
                 logits, features = networks.features(self.model, self.settings.network, images)
             else:
@@ -225,20 +225,20 @@ class Training:
         return logits[:, 1].float() - logits[:, 0].float(), features
 
 
-def finish(out: Path, where: torch.device, history: list[dict[str, float]], parts: dict[str, Images]) -> None:
+def finish(out: Path, device: torch.device, history: list[dict[str, float]], parts: dict[str, Images]) -> None:
     """Calibrates the best epoch on validation, scores it on test, and writes everything a reader needs."""
-    kept = networks.load(out / "best.pt")
+    kept = checkpoint.load(out / "best.pt")
     model = networks.build(name=kept["meta"]["settings"]["network"])
     model.load_state_dict(kept["model"])
-    model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    raw = scores.logits(model, parts["validation"], where)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    raw = scores.logits(model, parts["validation"], device)
     validation = parts["validation"]
     temperature = calibration.temperature(raw, validation.malignant, class_weights(validation))
     decision = calibration.decision(validation.malignant, calibration.p_malignant(raw, temperature), validation.groups)
-    p_test = calibration.p_malignant(scores.logits(model, parts["test"], where), temperature)
+    p_test = calibration.p_malignant(scores.logits(model, parts["test"], device), temperature)
     result = {
         **kept["meta"],
-        "revision": checkpoint.revision(),
+        "revision": provenance.revision(),
         "temperature": temperature,
         "decision": decision,
         "test": scores.score_strata(parts["test"], p_test, decision),
@@ -262,12 +262,12 @@ def finish(out: Path, where: torch.device, history: list[dict[str, float]], part
 
 
 def device_named(name: str) -> torch.device:
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-    if where.type == "cuda" and not torch.cuda.is_available():
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise click.ClickException("--device cuda: this PyTorch finds no CUDA GPU; use --device cpu, or check `nvidia-smi`.")
-    if where.type == "cuda":
+    if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
-    return where
+    return device
 
 
 def _last(out: Path, settings: dict[str, Any], resume: bool) -> dict[str, Any] | None:
@@ -278,7 +278,7 @@ def _last(out: Path, settings: dict[str, Any], resume: bool) -> dict[str, Any] |
         return None
     if not path.exists():
         raise click.ClickException(f"{out} holds no run to resume; leave --resume away to start one.")
-    last = networks.load(path)
+    last = checkpoint.load(path)
     before = last["meta"]["settings"]
     changed = [name for name in settings if before.get(name) != settings[name]]
     if changed:

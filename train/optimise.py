@@ -29,7 +29,7 @@ def parameter_groups(
     ]
 
 
-def thaw(network: nn.Module, architecture: Architecture, learning: str, adapting: str) -> None:
+def unfreeze(network: nn.Module, architecture: Architecture, learning: str, adapting: str) -> None:
     """Lets weights learn from one stage on, and batch statistics follow the images from another on; before, both stay.
 
     Statistics are let go before weights: a head that learned on those of another collection would see other features

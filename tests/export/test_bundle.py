@@ -22,7 +22,7 @@ from bcd_edge.backends.providers import cpu
 from bcd_edge.errors import BundleError
 from export import gate, graph, members, quantise, variants
 from export.__main__ import main
-from train import networks
+from train import checkpoint, networks
 from train.data import split
 from train.data.images import decode, read_all
 
@@ -55,14 +55,14 @@ def test_the_runtime_opens_it_and_both_variants_answer_as_alike_as_the_manifest_
 
 def test_the_runtime_answers_as_the_checkpoint_does(built: Path, run: Path, collection: str) -> None:
     images = decode(read_all([collection])[:5], 32)
-    checkpoint = networks.load(run / "best.pt")
+    content = checkpoint.load(run / "best.pt")
     model = networks.build()
-    model.load_state_dict(checkpoint["model"])
+    model.load_state_dict(content["model"])
     with torch.inference_mode():
         logits = model.eval()(torch.tensor(images.pixels_nhwc_u8).permute(0, 3, 1, 2) / 255).numpy()
     classifier = Classifier.load(built, precision="fp32")
     found = [classifier.classify(pixels).p_malignant for pixels in images.pixels_nhwc_u8]
-    expected = 1 / (1 + np.exp(-(logits[:, 1] - logits[:, 0]) / checkpoint["meta"]["temperature"]))
+    expected = 1 / (1 + np.exp(-(logits[:, 1] - logits[:, 0]) / content["meta"]["temperature"]))
     assert np.allclose(found, expected, atol=1e-5)
 
 
@@ -269,7 +269,7 @@ def test_the_bundle_it_replaces_is_compared_on_the_same_patients(built: Path, ru
 
 
 def test_a_checkpoint_that_is_not_what_it_says(run: Path, tmp_path: Path) -> None:
-    content = networks.load(run / "best.pt")
+    content = checkpoint.load(run / "best.pt")
     (tmp_path / "split.json").write_bytes((run / "split.json").read_bytes())
     for change, sentence in (
         ({"classes": ["malignant", "benign"]}, "exchanged"),
@@ -310,7 +310,7 @@ def test_other_images_than_the_runs_are_refused(run: Path, tmp_path: Path) -> No
 
 def test_an_unfinished_run_and_an_existing_bundle_are_refused(built: Path, run: Path, tmp_path: Path) -> None:
     assert "exists" in CliRunner().invoke(main, ["bundle", "--run", str(run), "--out", str(built)]).output
-    content = networks.load(run / "best.pt")
+    content = checkpoint.load(run / "best.pt")
     del content["meta"]["test"]
     torch.save(content, tmp_path / "best.pt")
     assert "not finished" in CliRunner().invoke(main, ["bundle", "--run", str(tmp_path), "--out", str(tmp_path / "out")]).output

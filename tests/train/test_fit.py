@@ -15,7 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from train import checkpoint, networks
+from train import checkpoint
 from train.__main__ import main
 from train.data import split
 
@@ -41,13 +41,13 @@ def test_a_run_leaves_what_a_reviewer_asks_for(run: Path) -> None:
     assert "does not diagnose alone" in (run / "report.html").read_text()
     for name in ("history.png", "breakhis_curves.png", "breakhis_confusion.png"):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
-    assert networks.load(run / "best.pt")["meta"]["test"] == metrics["test"]
+    assert checkpoint.load(run / "best.pt")["meta"]["test"] == metrics["test"]
     assert not list(run.glob("*.part"))
 
 
 def test_what_was_trained_on_is_what_the_split_says(run: Path) -> None:
     parts = split.read(run / "split.json").parts
-    trained = networks.load(run / "best.pt")["meta"]["trained_on"]
+    trained = checkpoint.load(run / "best.pt")["meta"]["trained_on"]
     assert set(trained) == {group for group, part in parts.items() if part == "train"}
 
 
@@ -75,7 +75,7 @@ def test_resume_wants_a_run_and_the_same_settings(run: Path, collection: str, tm
 
 def test_weights_that_saw_a_held_out_patient_are_refused(run: Path, collection: str, tmp_path: Path) -> None:
     for name in ("best.pt", "last.pt"):
-        code, said = fit("--data", collection, "--out", tmp_path / "leaky", "--weights", run / name, "--seed", "1")
+        code, said = fit("--data", collection, "--out", tmp_path / "leaky", "--init", run / name, "--seed", "1")
         assert code == 1
         assert "that this run holds out" in said
     assert "same --seed" in said
@@ -110,7 +110,7 @@ def test_a_killed_run_resumes_to_the_same_result(run: Path, collection: str, tmp
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert len(networks.load(out / "last.pt")["history"]) == 1
+    assert len(checkpoint.load(out / "last.pt")["history"]) == 1
     code, said = fit(*options, "--resume")
     assert code == 0, said
     resumed, alone = (
@@ -125,5 +125,5 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(run: Path, tmp_path: Path) -
     checkpoint.save(good, {"model": {}, "epoch": 1})
     (tmp_path / "last.part").symlink_to("/dev/full")
     with pytest.raises(click.ClickException, match="free some space"):
-        checkpoint.save(good, networks.load(run / "best.pt"))
-    assert networks.load(good)["epoch"] == 1
+        checkpoint.save(good, checkpoint.load(run / "best.pt"))
+    assert checkpoint.load(good)["epoch"] == 1

@@ -12,7 +12,7 @@ import torch
 from torchvision.models import densenet121, inception_v3, resnet50
 
 from bcd_edge import plugins
-from train import networks
+from train import checkpoint, networks
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def test_normalisation_is_folded_into_the_first_layer(imagenet: tuple[Path, torc
     ours = networks.build(str(path)).eval()
     pixels = torch.rand(1, 3, 64, 64)
     made = networks.get_architecture("resnet50")
-    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (made.mean, made.deviation))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (made.mean, made.std))
     with torch.inference_mode():
-        expected = model.bn1(model.conv1((pixels - mean) / deviation))
+        expected = model.bn1(model.conv1((pixels - mean) / std))
         found = ours.bn1(ours.conv1(pixels))
     assert torch.allclose(found[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], atol=1e-4)
     assert ours.fc.out_features == 2
@@ -44,7 +44,7 @@ def test_normalisation_is_folded_into_the_first_layer(imagenet: tuple[Path, torc
 
 
 def test_a_run_of_ours_is_taken_as_it_is(run: Path) -> None:
-    stored = networks.load(run / "best.pt")["model"]
+    stored = checkpoint.load(run / "best.pt")["model"]
     built = networks.build(str(run / "best.pt")).state_dict()
     assert all(torch.equal(value, stored[name]) for name, value in built.items())
 

@@ -31,7 +31,7 @@ def test_rates_fall_towards_the_input_and_norms_do_not_decay(model: torch.nn.Mod
 
 
 def test_only_the_stages_from_the_first_on_learn(model: torch.nn.Module) -> None:
-    optimise.thaw(model, RESNET, "layer3", "layer3")
+    optimise.unfreeze(model, RESNET, "layer3", "layer3")
     learning = {name.partition(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert learning == {"layer3", "layer4", "fc"}
     assert not model.bn1.training
@@ -41,11 +41,11 @@ def test_only_the_stages_from_the_first_on_learn(model: torch.nn.Module) -> None
     model(torch.rand(2, 3, 32, 32))
     assert torch.equal(model.bn1.running_mean, before[0])
     assert not torch.equal(model.layer4[0].bn1.running_mean, before[1])
-    optimise.thaw(model, RESNET, "head", "layer4")
+    optimise.unfreeze(model, RESNET, "head", "layer4")
     assert {name.partition(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad} == {"fc"}
     assert not model.layer3[0].bn1.training
     assert model.layer4[0].bn1.training
-    optimise.thaw(model, RESNET, "stem", "stem")
+    optimise.unfreeze(model, RESNET, "stem", "stem")
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert model.bn1.training
 

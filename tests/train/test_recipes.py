@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 
 from tests.conftest import write_collection
-from train import networks
+from train import checkpoint, networks
 from train.__main__ import main
 from train.data.sources import Item, read
 from train.evaluation import reproduce
@@ -32,13 +32,13 @@ def train(*options: str | Path) -> tuple[int, str]:
 def test_pretraining_with_a_teacher_starts_a_fit(collection: str, tmp_path: Path) -> None:
     code, said = train("pretrain", "--data", collection, "--out", tmp_path / "pretrain", *TINY, "--teacher", "efficientnet-lite0")
     assert code == 0, said
-    kept = networks.load(tmp_path / "pretrain" / "best.pt")
+    kept = checkpoint.load(tmp_path / "pretrain" / "best.pt")
     assert kept["meta"]["settings"]["teacher"] == "efficientnet-lite0"
     assert set(kept["model"]) == set(networks.build().state_dict())  # neither the teacher nor its map
     options = ["--label-smoothing", "0.1", "--mixup", "0.2", "--accumulate", "2", "--unfreeze", "layer4", "--head-epochs", "1"]
     code, said = train("fit", "--data", collection, "--init", tmp_path / "pretrain" / "best.pt", "--out", tmp_path / "fit", *TINY, *options)
     assert code == 0, said
-    tuned = networks.load(tmp_path / "fit" / "best.pt")
+    tuned = checkpoint.load(tmp_path / "fit" / "best.pt")
     assert tuned["meta"]["before"][0]["settings"]["teacher"] == "efficientnet-lite0"
     assert torch.equal(tuned["model"]["layer3.0.conv1.weight"], kept["model"]["layer3.0.conv1.weight"])
     assert torch.equal(tuned["model"]["layer3.0.bn1.running_mean"], kept["model"]["layer3.0.bn1.running_mean"])
@@ -67,7 +67,7 @@ def test_the_other_networks_train_too(name: str, collection: str, tmp_path: Path
     options = ["--size", "75", "--epochs", "1", "--epoch-images", "8", "--batch-size", "8", "--device", "cpu"]
     code, said = train("fit", "--data", collection, "--out", tmp_path / "run", "--network", name, *options)
     assert code == 0, said
-    assert networks.load(tmp_path / "run" / "best.pt")["meta"]["settings"]["network"] == name
+    assert checkpoint.load(tmp_path / "run" / "best.pt")["meta"]["settings"]["network"] == name
 
 
 def test_an_input_too_small_for_the_network_is_said(collection: str, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ class Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return pixels.permute(0, 3, 1, 2), self.targets[indices], self.weights[indices]
 
 
-class Draws(Sampler[list[int]]):
+class WeightedBatchSampler(Sampler[list[int]]):
     """`batches` lists of `size` indices, drawn with replacement in proportion to `weights`."""
 
     def __init__(self, weights: npt.NDArray[np.float64], batches: int, size: int) -> None:
@@ -134,7 +134,7 @@ class Draws(Sampler[list[int]]):
         return self.batches
 
 
-def loader(images: Images, batches: int, size: int, workers: int, where: torch.device) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
+def loader(images: Images, batches: int, size: int, workers: int, device: torch.device) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
     """An epoch of `batches` batches of `size` images; pinned memory where they go to a GPU."""
-    draws = Draws(sampling_weights(images), batches, size)
-    return DataLoader(Batches(images), batch_size=None, sampler=draws, num_workers=workers, pin_memory=where.type == "cuda")
+    sampler = WeightedBatchSampler(sampling_weights(images), batches, size)
+    return DataLoader(Batches(images), batch_size=None, sampler=sampler, num_workers=workers, pin_memory=device.type == "cuda")

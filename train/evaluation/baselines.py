@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def colour(training: Images, test: Images) -> dict[str, Any]:
-    """AUROC, per source, of a logistic regression on mean and deviation of R, G and B: same patients, same intervals."""
+    """AUROC, per source, of a logistic regression on mean and standard deviation of R, G and B: same patients, same intervals."""
     p = linear(colour_features(training), training, colour_features(test), test)
     results: dict[str, Any] = {}
     for source in np.unique(test.sources):
@@ -59,19 +59,19 @@ def colour_features(images: Images) -> Floats:
     return np.concatenate([pixels.mean(axis=(1, 2)), pixels.std(axis=(1, 2), dtype=np.float32)], axis=1).astype(np.float64)
 
 
-def frozen_features(model: nn.Module, name: str, images: Images, where: torch.device) -> Floats:
+def frozen_features(model: nn.Module, name: str, images: Images, device: torch.device) -> Floats:
     """What the head of a network is given, N x D, without augmentation.
 
     Args:
         model: a network of `train.networks`.
         name: which.
         images: N images.
-        where: the device it is on.
+        device: where the network is.
     """
     model.eval()
     rows = []
-    with torch.inference_mode(), autocast(where, True):
+    with torch.inference_mode(), autocast(device, True):
         for start in range(0, len(images), 64):
-            batch = torch.tensor(images.pixels_nhwc_u8[start : start + 64]).to(where).permute(0, 3, 1, 2)
+            batch = torch.tensor(images.pixels_nhwc_u8[start : start + 64]).to(device).permute(0, 3, 1, 2)
             rows.append(networks.features(model, name, batch.float() / 255)[1].float().cpu().numpy())
     return np.concatenate(rows).astype(np.float64)

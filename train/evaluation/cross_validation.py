@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
-from train import checkpoint, networks
+from train import checkpoint, networks, provenance
 from train.data import split
 from train.data.images import Images, decode, part, read_all
 from train.evaluation import baselines, metrics
@@ -43,7 +43,7 @@ def cross_validate(settings: Settings, out: Path, count: int, *, device: str, wo
         run(replace(settings, split=str(written(out / f"split-{number}.json", one))), out / f"fold-{number}", device, workers, compiled)
     images = decode(items, settings.size)
     answers = collect([out / f"fold-{number}" for number in range(1, count + 1)], images)
-    result = {"settings": plain, "revision": checkpoint.revision(), "sources": summary(images, divided, answers, settings, device_named(device))}
+    result = {"settings": plain, "revision": provenance.revision(), "sources": summary(images, divided, answers, settings, device_named(device))}
     checkpoint.write(out / "crossval.json", json.dumps(result, indent=2))
     checkpoint.write(out / "crossval.md", markdown(result["sources"]))
     show(result["sources"])
@@ -92,10 +92,10 @@ def collect(runs: list[Path], images: Images) -> dict[str, Floats]:
     return answers
 
 
-def summary(images: Images, divided: list[split.Split], answers: dict[str, Floats], settings: Settings, where: torch.device) -> dict[str, Any]:
+def summary(images: Images, divided: list[split.Split], answers: dict[str, Floats], settings: Settings, device: torch.device) -> dict[str, Any]:
     """Per source: the network's scores over all folds, each fold's AUROC, and the AUROC of both baselines in the same folds."""
-    model = networks.build(settings.weights, settings.network).to(where)
-    features = {"colour": baselines.colour_features(images), "frozen features": baselines.frozen_features(model, settings.network, images, where)}
+    model = networks.build(settings.init, settings.network).to(device)
+    features = {"colour": baselines.colour_features(images), "frozen features": baselines.frozen_features(model, settings.network, images, device)}
     others: dict[str, Floats] = {name: np.full(len(images), np.nan) for name in features}
     fold = np.zeros(len(images), int)
     for number, one in enumerate(divided):
@@ -128,7 +128,7 @@ def by_fold(malignant: npt.NDArray[np.bool_], p: Floats, fold: npt.NDArray[np.in
 
 
 def rows(sources: dict[str, Any]) -> list[list[str]]:
-    """Source, what, AUROC with interval, mean and deviation over folds."""
+    """Source, what, AUROC with interval, mean and standard deviation over folds."""
     listed = []
     for source, result in sources.items():
         for name in ("network", *result["baselines"]):

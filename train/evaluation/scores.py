@@ -19,19 +19,19 @@ from train.evaluation import metrics
 from train.evaluation.calibration import Decision
 
 
-def autocast(where: torch.device, wanted: bool) -> AbstractContextManager[Any]:
+def autocast(device: torch.device, wanted: bool) -> AbstractContextManager[Any]:
     """bfloat16 where the machine multiplies it in hardware: every CUDA GPU we support, and CPUs with AVX-512 BF16."""
-    fast = where.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(where.type, torch.bfloat16, enabled=wanted and fast)
+    fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and fast)
 
 
-def logits(model: nn.Module, images: Images, where: torch.device, *, fast: bool = False) -> npt.NDArray[np.float32]:
+def logits(model: nn.Module, images: Images, device: torch.device, *, fast: bool = False) -> npt.NDArray[np.float32]:
     """float32 N x 2 in evaluation mode; `fast` allows bfloat16, for choosing an epoch and never for a reported figure."""
     model.eval()
     results = []
-    with torch.inference_mode(), autocast(where, fast):
+    with torch.inference_mode(), autocast(device, fast):
         for start in range(0, len(images), 64):
-            batch = torch.tensor(images.pixels_nhwc_u8[start : start + 64]).to(where).permute(0, 3, 1, 2)
+            batch = torch.tensor(images.pixels_nhwc_u8[start : start + 64]).to(device).permute(0, 3, 1, 2)
             results.append(model(batch.float() / 255).float().cpu().numpy())
     return np.concatenate(results)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bcd_edge import plugins
+from train import checkpoint
 
 CLASSES = ("benign", "malignant")
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
@@ -31,7 +32,7 @@ class Architecture:
         first: names of the first convolution and of the batch norm behind it.
         head: name of the last linear layer.
         mean: subtracted from pixels in 0..1 by who trained the ImageNet weights; three values.
-        deviation: what they divided by.
+        std: what they divided by.
         stages: prefixes of parameter names of each of `STAGES`, from the input to the head.
         smallest: least side of the input, pixels.
     """
@@ -41,7 +42,7 @@ class Architecture:
     first: tuple[str, str]
     head: str
     mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
+    std: tuple[float, float, float]
     stages: tuple[tuple[str, ...], ...]
     smallest: int
 
@@ -53,7 +54,7 @@ class Architecture:
 
 
 # torchvision.transforms.presets.ImageClassification
-IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def get_architecture(name: str) -> Architecture:
@@ -66,11 +67,11 @@ def get_architecture(name: str) -> Architecture:
     return architecture
 
 
-def build(weights: str = "none", name: str = "resnet50") -> nn.Module:
+def build(init: str = "none", name: str = "resnet50") -> nn.Module:
     """A network: float32 N x 3 x H x W in 0..1 to float32 logits N x 2, in the order of `CLASSES`.
 
     Args:
-        weights: `none` (random), `imagenet` (torchvision's own, downloaded on first use), or a file: a checkpoint of
+        init: `none` (random), `imagenet` (torchvision's own, downloaded on first use), or a file: a checkpoint of
             `train fit` or `train pretrain`, or a torchvision state dict trained on ImageNet.
         name: a module of this package.
 
@@ -79,28 +80,28 @@ def build(weights: str = "none", name: str = "resnet50") -> nn.Module:
     """
     architecture = get_architecture(name)
     network = architecture.make()
-    if weights == "none":
+    if init == "none":
         return network
-    state = _download(architecture) if weights == "imagenet" else load(Path(weights))
+    state = _download(architecture) if init == "imagenet" else checkpoint.load(Path(init))
     if {"meta", "model"} <= set(state):
         made = state["meta"]["settings"].get("network", "resnet50")
         if made != name:
-            raise click.ClickException(f"The initial weights {weights}: trained as {made}, not {name}; give --network {made}.")
+            raise click.ClickException(f"The initial weights {init}: trained as {made}, not {name}; give --network {made}.")
         state = state["model"]
     else:
-        state = _torchvision_names(_without_normalisation(state, architecture, weights, name), architecture)
+        state = _torchvision_names(_without_normalisation(state, architecture, init, name), architecture)
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise click.ClickException(f"The initial weights {weights}: not a {name} ({str(error).splitlines()[-1].strip()}).") from None
+        raise click.ClickException(f"The initial weights {init}: not a {name} ({str(error).splitlines()[-1].strip()}).") from None
     if unexpected or any(not key.startswith(architecture.head + ".") for key in missing):
-        raise click.ClickException(f"The initial weights {weights}: not the layers of a {name}; give a torchvision {name} state dict.")
+        raise click.ClickException(f"The initial weights {init}: not the layers of a {name}; give a torchvision {name} state dict.")
     return network
 
 
-def of_imagenet(weights: str) -> bool:
-    """Whether weights, as `build` takes them, come from ImageNet and not from a run of ours or from nowhere."""
-    return weights == "imagenet" or (weights != "none" and "meta" not in load(Path(weights)))
+def of_imagenet(init: str) -> bool:
+    """Whether initial weights, as `build` takes them, come from ImageNet and not from a run of ours or from nowhere."""
+    return init == "imagenet" or (init != "none" and "meta" not in checkpoint.load(Path(init)))
 
 
 def features(network: nn.Module, name: str, images_nchw: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,33 +115,13 @@ def features(network: nn.Module, name: str, images_nchw: Tensor) -> tuple[Tensor
     return logits, kept[0]
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint or state dict without running any code in it (`weights_only`).
-
-    Raises:
-        click.ClickException: missing, truncated, or holding more than tensors and plain values.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise click.ClickException(f"{path} does not exist; give a checkpoint, for example runs/NAME/best.pt.") from None
-    except Exception as error:  # a damaged zip or pickle can raise nearly anything; torch's own text advises to run its code
-        raise click.ClickException(
-            f"{path} is no usable checkpoint ({type(error).__name__}): damaged, or more than tensors and plain values; "
-            "give the best.pt of a run, or a state dict saved by torch."
-        ) from None
-    if not isinstance(content, dict):
-        raise click.ClickException(f"{path} holds a {type(content).__name__}, not a state dict.")
-    return content
-
-
 def _download(architecture: Architecture) -> dict[str, Any]:
     try:
         state: dict[str, Any] = architecture.imagenet.get_state_dict(progress=True, check_hash=True)
         return state
     except OSError as error:
         file = architecture.imagenet.url.rpartition("/")[2]
-        raise click.ClickException(f"--weights imagenet: the download failed ({error}); fetch {file} elsewhere and give --init FILE.") from None
+        raise click.ClickException(f"--init imagenet: the download failed ({error}); fetch {file} elsewhere and give --init FILE.") from None
 
 
 def _torchvision_names(state: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
@@ -149,16 +130,16 @@ def _torchvision_names(state: dict[str, Tensor], architecture: Architecture) -> 
     return {name: value for name, value in renamed.items() if not name.startswith((architecture.head + ".", "AuxLogits."))}
 
 
-def _without_normalisation(state: dict[str, Tensor], architecture: Architecture, weights: str, name: str) -> dict[str, Tensor]:
-    """Moves (x - mean) / deviation from in front of the first convolution into it, so that it takes 0..1 as it is.
+def _without_normalisation(state: dict[str, Tensor], architecture: Architecture, init: str, name: str) -> dict[str, Tensor]:
+    """Moves (x - mean) / std from in front of the first convolution into it, so that it takes 0..1 as it is.
 
-    conv((x - mean) / dev) is conv'(x) - shift with conv' = W / dev; batch norm takes the shift as part of its mean.
+    conv((x - mean) / std) is conv'(x) - shift with conv' = W / std; batch norm takes the shift as part of its mean.
     Exact but for the border, where zero padding now means black instead of the mean colour.
     """
     convolution, norm = (f"{architecture.first[0]}.weight", f"{architecture.first[1]}.running_mean")
     if convolution not in state or norm not in state:
-        raise click.ClickException(f"The initial weights {weights}: not the layers of a {name}; give a torchvision {name} state dict.")
+        raise click.ClickException(f"The initial weights {init}: not the layers of a {name}; give a torchvision {name} state dict.")
     mean = torch.tensor(architecture.mean).view(1, 3, 1, 1)
-    scaled = state[convolution] / torch.tensor(architecture.deviation).view(1, 3, 1, 1)
+    scaled = state[convolution] / torch.tensor(architecture.std).view(1, 3, 1, 1)
     shift = (scaled * mean).sum(dim=(1, 2, 3))
     return {**state, convolution: scaled, norm: state[norm] + shift}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torchvision import models
 
-from train.networks import IMAGENET_DEVIATION, IMAGENET_MEAN, Architecture
+from train.networks import IMAGENET_MEAN, IMAGENET_STD, Architecture
 
 ARCHITECTURE = Architecture(
     lambda: models.densenet121(num_classes=2),
@@ -12,7 +12,7 @@ ARCHITECTURE = Architecture(
     ("features.conv0", "features.norm0"),
     "classifier",
     IMAGENET_MEAN,
-    IMAGENET_DEVIATION,
+    IMAGENET_STD,
     (
         ("features.conv0", "features.norm0"),
         *((f"features.denseblock{n}", f"features.transition{n}") for n in (1, 2, 3)),

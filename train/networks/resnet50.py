@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torchvision import models
 
-from train.networks import IMAGENET_DEVIATION, IMAGENET_MEAN, Architecture
+from train.networks import IMAGENET_MEAN, IMAGENET_STD, Architecture
 
 ARCHITECTURE = Architecture(
     lambda: models.resnet50(num_classes=2),
@@ -12,7 +12,7 @@ ARCHITECTURE = Architecture(
     ("conv1", "bn1"),
     "fc",
     IMAGENET_MEAN,
-    IMAGENET_DEVIATION,
+    IMAGENET_STD,
     (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",), ("fc",)),
     32,
 )

@@ -86,7 +86,7 @@ def test_a_batch_is_what_was_asked_for() -> None:
 
 
 def test_draws_follow_the_weights_and_the_seed() -> None:
-    draws = data.Draws(np.array([0.0, 1.0, 3.0]), batches=200, size=10)
+    draws = data.WeightedBatchSampler(np.array([0.0, 1.0, 3.0]), batches=200, size=10)
     torch.manual_seed(0)
     first = list(draws)
     torch.manual_seed(0)

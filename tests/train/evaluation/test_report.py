@@ -55,7 +55,7 @@ def result_of(test: Images, p: np.ndarray, **more: Any) -> dict[str, Any]:
     }
     count = {"breakhis": {"patients": 4, "benign": 10, "malignant": 10}}
     return {
-        "settings": {"data": ["breakhis=images.zip"], "weights": "none", "seed": 7},
+        "settings": {"data": ["breakhis=images.zip"], "init": "none", "seed": 7},
         "classes": ["benign", "malignant"],
         "split": {"fingerprint": "f00d", "parts": {"train": count, "validation": count, "test": count}},
         "versions": {"torch": "2.14.1"},

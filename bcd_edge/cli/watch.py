@@ -53,6 +53,7 @@ class WatchGroup(click.Group):
 @click.option("--patients", metavar="PATTERN", help="breakhis, or a regular expression with (?P<patient>...) and maybe (?P<slide>...).")
 @click.option("--reprocess", is_flag=True, help="Classify again what only another bundle has answered.")
 @click.option("--explain", is_flag=True, help="An overlay for every image, after its answer; needs bcd-edge[explain].")
+@click.option("--group", metavar="NAME", help="Members of this group of users may read the results.  [default: only the owner]")
 @pseudonyms
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics.  [default: no]")
 @click.option("--metrics-address", default="127.0.0.1", show_default=True, help="Where they are served.")
@@ -85,7 +86,7 @@ def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: st
     from bcd_edge.watch.settings import Requests, Tally
 
     settings = _settings(asked)
-    os.umask(0o077)
+    os.umask(0o077 if settings.group is None else 0o027)
     requests, tally = Requests(), Tally()
     screen = not is_quiet(ctx)
     with (
@@ -132,6 +133,7 @@ def _settings(asked: dict[str, Any]) -> Settings:
         provider_tries=asked["provider_tries"],
         after=asked["after"],
         patients=compile_pattern(asked["patients"]) if asked["patients"] else None,
+        group=asked["group"],
         pseudonymise=asked["pseudonymise"],
         overlay=asked["explain"],
         min_free=size(asked["min_free"]),

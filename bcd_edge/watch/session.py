@@ -11,6 +11,7 @@ from typing import Final
 
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import BcdEdgeError, OutputError, UsageError
+from bcd_edge.results.permissions import share
 from bcd_edge.watch.batch import Batch
 from bcd_edge.watch.housekeeping import Upkeep
 from bcd_edge.watch.journal import NAME, Journal
@@ -75,17 +76,19 @@ def _started_again(settings: Settings, classifier: Classifier, requests: Request
 
 
 def make_results(settings: Settings) -> None:
-    """The folder of results, for this user alone.
+    """The folder of results, for this user alone or for a group too.
 
     Raises:
-        UsageError: it and the inbox lie in each other, or the inbox is a folder of results.
+        UsageError: one of it and the inbox contains the other, the inbox is a folder of results, or the group cannot have it.
     """
     inbox, results = settings.inbox, settings.results
     if (inbox / NAME).exists():
         raise UsageError(f"{inbox} holds the results of a watcher, not images; name the inbox, or write: bcd-edge watch status {inbox}")
     if inbox.is_relative_to(results) or results.is_relative_to(inbox):
-        raise UsageError(f"The results {results} and the inbox {inbox} must not lie in each other; give another --out.")
-    if not results.exists():
+        raise UsageError(f"The results {results} and the inbox {inbox} must not contain each other; give another --out.")
+    if settings.group is not None:
+        share(results, settings.group)
+    elif not results.exists():
         results.mkdir(mode=0o700, parents=True)
     elif os.name == "posix" and results.stat().st_mode & 0o077:
         log.warning("%s can be entered by other users of this computer; to keep them out: chmod 700 %s", results, results)

@@ -33,6 +33,7 @@ class Settings:
         provider_tries: failures of the provider in a row before the watcher gives up.
         after: what becomes of an answered input.
         patients: pattern of patient and slide, see `bcd_edge.results.patients`.
+        group: of users who may read the results; None is nobody but the owner.
         pseudonymise: names are replaced in logs, CSV, pages and what `watch` prints.
         overlay: whether each image is explained after its answer.
         min_free: bytes that must stay free where the results are.
@@ -53,6 +54,7 @@ class Settings:
     provider_tries: int = 10
     after: After = "keep"
     patients: re.Pattern[str] | None = None
+    group: str | None = None
     pseudonymise: bool = False
     overlay: bool = False
     min_free: int = 0

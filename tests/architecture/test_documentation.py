@@ -1,0 +1,91 @@
+"""What the documentation says of files, commands and options is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name != "cli.md")]
+PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@pytest.fixture(scope="module")
+def cli() -> ModuleType:
+    """docs/cli.py, which is no module of a package."""
+    specification = importlib.util.spec_from_file_location("docs_cli", ROOT / "docs" / "cli.py")
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def commands(cli: ModuleType) -> dict[str, click.Context]:
+    return dict(cli.commands())
+
+
+def options(context: click.Context) -> set[str]:
+    """Of a command and of those above it."""
+    own = {name for parameter in context.command.get_params(context) for name in (*parameter.opts, *parameter.secondary_opts)}
+    return own | (options(context.parent) if context.parent else set())
+
+
+def indented(page: Path) -> list[str]:
+    """Lines to type, those that a backslash continues joined."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines() if line.startswith("    ")]
+
+
+def test_the_page_of_commands_is_in_step(cli: ModuleType) -> None:
+    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == cli.page(), "the commands changed; run: make docs"
+
+
+def test_the_readme_is_short_and_names_every_page() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count("\n") <= 120
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in text] == []
+
+
+@PAGE
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        linked = page.parent / file if file else page
+        assert linked.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}, target
+
+
+@PAGE
+def test_commands_to_type_have_their_options(page: Path, commands: dict[str, click.Context]) -> None:
+    programs = {path for path in commands if path == "bcd-edge" or (path.count(" ") == 2 and path.startswith("python -m"))}
+    for line in indented(page):
+        program = next((name for name in sorted(programs) if re.search(rf"(^|[ /]){name} ", f"{line} ")), None)
+        if program is None:
+            continue
+        words = shlex.split(line.partition(program)[2].split(" | ")[0].split(" > ")[0], comments=True)
+        path = program
+        for word in words:
+            path = f"{path} {word}" if f"{path} {word}" in commands else path
+        named = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert named <= options(commands[path]) | {"--help"}, f"{page.name}: {line}"
+
+
+@PAGE
+def test_options_in_the_text_exist(page: Path, commands: dict[str, click.Context]) -> None:
+    """Those of other programs (pip, docker) stand in lines to type or behind their program's name, never alone."""
+    known = {name for context in commands.values() for name in options(context)} | {"--help"}
+    prose = "\n".join(line for line in page.read_text(encoding="utf-8").splitlines() if not line.startswith("    "))
+    alone = set(re.findall(r"`(--[a-z][a-z-]*)[ =`]", prose))
+    assert alone - known == set(), page.name

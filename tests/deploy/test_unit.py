@@ -19,7 +19,7 @@ UNIT = Path(__file__).parents[2] / "deploy" / "bcd-edge-watch.service"
 def test_systemd_understands_it(tmp_path: Path) -> None:
     copy = tmp_path / UNIT.name
     # the command is not installed where this test runs; everything else is taken as it stands
-    copy.write_text(UNIT.read_text().replace("/opt/bcd-edge/.venv/bin/bcd-edge", "/bin/true"))
+    copy.write_text(UNIT.read_text().replace("/opt/bcd-edge/bin/bcd-edge", "/bin/true"))
     done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -32,7 +32,7 @@ wheel-test: .venv-test/installed
 
 # docs/cli.md from the commands' own help
 docs: .venv-test/installed
-	$(BIN)/python docs/cli.py
+	$(BIN)/python docs/cli.py docs/cli.md
 
 # docs/clinic.md, its lines run as written in a copy-on-write root that is discarded: needs root on Linux.
 check-clinic: .venv/installed .venv-test/installed

@@ -24,7 +24,7 @@ RESULTS: Final = "/var/lib/bcd-edge/results"
 READERS: Final = (
     f"grep -q synthetic-stroma {RESULTS}/summary.html",
     f"cat {RESULTS}/daily/*.csv",
-    f"ls {RESULTS}/overlays/* || ls -R {RESULTS}",
+    f"find {RESULTS} -name '*.overlay.png' -readable | grep .",
     f"cat {RESULTS}/journal.sqlite3  # exit code 1",
     f"sudo -u nobody ls {RESULTS}  # exit code 2",
 )
@@ -54,7 +54,9 @@ def run() -> None:
     """
     missing = [tool for tool in ("unshare", "chroot", "apt-get", "git") if not shutil.which(tool)]
     if missing or os.geteuid() != 0:
-        raise UsageError(f"The check of docs/clinic.md needs root on Debian or Ubuntu{', and ' + missing[0] if missing else ''}; run it as root there.")
+        raise UsageError(
+            f"The check of docs/clinic.md needs root on Debian or Ubuntu{', and ' + missing[0] if missing else ''}; run it as root there."
+        )
     command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", sys.executable, "-m", "deploy.clinic"]
     if subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode:
         raise click.exceptions.Exit(1)

@@ -29,9 +29,9 @@ def shell(*command: str | Path, **options: Any) -> str:
         subprocess.CalledProcessError: it failed; `output` has both streams.
     """
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")} | options.pop("env", {})
-    done = subprocess.run([str(part) for part in command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
-    done.check_returncode()
-    return done.stdout
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    output: str = subprocess.run([str(part) for part in command], env=environment, check=True, **streams, **options).stdout
+    return output
 
 
 def find_python(version: str) -> str | None:

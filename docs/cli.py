@@ -1,8 +1,9 @@
-"""Writes docs/cli.md, the help of every command, from the commands themselves: `make docs`."""
+"""Writes docs/cli.md, the help of every command, from the commands themselves: `python docs/cli.py docs/cli.md`, or `make docs`."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Final
 
 import click
 
-ROOT: Final = Path(__file__).parents[1]
 PROGRAMS: Final = {
     "bcd-edge": "bcd_edge.cli",
     "python -m train": "train.__main__",
@@ -31,7 +31,7 @@ def commands() -> Iterator[tuple[str, click.Context]]:
 
 
 def _below(path: str, command: click.Command, parent: click.Context | None = None) -> Iterator[tuple[str, click.Context]]:
-    settings = command.context_settings | {"terminal_width": 100}
+    settings = {**command.context_settings, "terminal_width": 100}
     context = click.Context(command, info_name=path.split()[-1] if parent else path, parent=parent, **settings)
     yield path, context
     if isinstance(command, click.Group):
@@ -47,5 +47,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    (ROOT / "docs" / "cli.md").write_text(page(), encoding="utf-8")
+    sys.path.insert(0, os.getcwd())
+    Path(sys.argv[1]).write_text(page(), encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -69,7 +70,7 @@ def examine(path: str | Path | None = None, *, provider: str = "auto", device: s
         device: of the provider.
         precision: of the bundle; None is its first for the provider.
     """
-    checks = [*_conflicts(), _memory(), _disk()]
+    checks = [*_conflicts(), _memory(), _disk(), _service()]
     chosen = ""
     try:
         opened = bundle.open(path)
@@ -125,6 +126,17 @@ def _disk() -> Check:
     nearest = next((path for path in (caches.root(), *caches.root().parents) if path.exists()), Path(tempfile.gettempdir()))
     free = shutil.disk_usage(nearest).free
     return Check("disk", free >= REQUIRED_BYTES, f"{free / 2**30:.1f} GiB free at {nearest}", "free some space, or point BCD_EDGE_CACHE elsewhere")
+
+
+def _service() -> Check:
+    """Whether a systemd unit with ProtectHome=yes, such as deploy/bcd-edge-watch.service, can read this Python and its packages."""
+    homes = [Path("/home"), Path("/root"), Path("/run/user")]
+    paths = [Path(sys.executable).resolve(), Path(sys.prefix), Path(__file__).resolve()]
+    hidden = next((path for path in paths if any(path.is_relative_to(home) for home in homes)), None)
+    if hidden is None:
+        return Check("as a service", True, "Python and packages are outside home folders")
+    fix = "for a service, install as docs/clinic.md does: with /usr/bin/python3, in /opt"
+    return Check("as a service", None, f"{hidden} is in a home folder, which a service with ProtectHome=yes cannot read", fix)
 
 
 def hardware() -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from bcd_edge.cli import watch
+from bcd_edge.cli import _config, main, watch
+from deploy import clinic
 
 UNIT = Path(__file__).parents[2] / "deploy" / "bcd-edge-watch.service"
 
@@ -22,6 +23,21 @@ def test_systemd_understands_it(tmp_path: Path) -> None:
     copy.write_text(UNIT.read_text().replace("/opt/bcd-edge/bin/bcd-edge", "/bin/true"))
     done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_its_settings_are_options_of_the_command() -> None:
+    context = click.Context(main, info_name="bcd-edge")
+    defaults = _config.defaults(UNIT.with_name("config.toml"), main, context, "watch")
+    assert defaults["watch"]["group"] == "bcd-edge-readers"
+
+
+def test_every_line_of_the_set_up_is_typed_by_the_check() -> None:
+    typed = clinic.lines(clinic.PAGE.read_text(encoding="utf-8"))
+    assert [line.text for line in typed[:2]] == ["sudo apt-get install -y python3-venv make", "make demo"]
+    assert [line.exit_code for line in typed if "watch status ~/try" in line.text] == [1]
+    assert typed[-1].text == "sudo rm -r /opt/bcd-edge"
+    written = [line[4:] for line in clinic.PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("    ")]
+    assert [line.text for line in typed if line.text not in clinic.READERS] == written
 
 
 def test_its_options_are_options_of_the_command() -> None:

@@ -1,1 +1,1 @@
-"""What proves the Jetson image and the wheel without a Jetson and without a Docker engine: `python -m deploy`, `make check-jetson`."""
+"""Deployment: the service, the containers, and the checks of both: `python -m deploy`."""

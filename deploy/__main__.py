@@ -15,19 +15,19 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--only", multiple=True, metavar="NAME", help="Run this check alone; repeatable.  [default: every one]")
+@click.option("--only", multiple=True, metavar="NAME", help="Run only this check; repeatable.  [default: all]")
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="A bundle with an fp32 variant, compared on arm64 too.  [default: the embedded one alone]",
+    help="A bundle with an fp32 variant, also compared on arm64.  [default: only the embedded one]",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the figures into this Markdown file, between its marks."
+    "--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Write the figures into this Markdown file, between its marks."
 )
 def check(only: tuple[str, ...], bundle: Path | None, out: Path | None) -> None:
-    """Run the checks one after the other and say at the end what passed, what failed and what was skipped, and why.
+    """Check the Jetson image without a Jetson and without Docker, and list what passed, failed and was skipped.
 
-    Needs about 4 GB in the temporary folder, which is given back. Exit code: 0 nothing failed, 1 something did.
+    Needs about 4 GB in the temporary folder and deletes them. Exit code: 0 nothing failed, 1 something did.
     """
     from deploy.checks import run
 

@@ -1,4 +1,4 @@
-"""An arm64 Debian in a folder, and its Python run on this processor by QEMU's user emulation."""
+"""An arm64 Debian in a folder, and its Python run by QEMU's user mode emulation."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from typing import Final
 
 from deploy.environments import beside, pip, shell, with_extra
 
-# glibc of Ubuntu 22.04 and 24.04, on which JetPack 6 and 7 stand, and of the Debian that is emulated
+# glibc of Ubuntu 22.04 and 24.04 (JetPack 6 and 7) and of the emulated Debian
 GLIBC: Final = {"3.10": 35, "3.12": 39, "3.11": 36}
 SUITE, PYTHON = "bookworm", "3.11"
-# It has Arm's dot product, which INT8 kernels use, as the Cortex-A78AE of an Orin has.
+# It has Arm's dot product, which INT8 kernels use, like the Cortex-A78AE of an Orin.
 PROCESSOR: Final = "cortex-a76"
 
 
 class NoEmulationError(Exception):
-    """An arm64 system cannot be made or run here; says why."""
+    """An arm64 system cannot be made or run here, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """An arm64 root file system and the emulator; what is installed lies in `root`/opt."""
+    """An arm64 root file system and the emulator; packages are installed in `root`/opt."""
 
     root: Path
     emulator: Path
 
     def python(self, *arguments: str | Path, packages: Sequence[str] = ()) -> str:
-        """Runs the emulated interpreter with these folders of /opt on its path; what it prints, both streams.
+        """Runs the emulated interpreter with these folders of /opt on its path and returns its output, both streams.
 
         Raises:
             subprocess.CalledProcessError: it failed.
@@ -48,7 +48,7 @@ def download(wheel: Path, python: str, folder: Path, *requirements: str, extra: 
 
 
 def unpack(wheel: Path, python: str, folder: Path, extra: str) -> None:
-    """Installs the wheel for arm64 into a folder of this machine, to weigh it."""
+    """Installs the wheel for arm64 into a folder of this machine, to measure its size."""
     shell(*pip("install", "--target", folder, *_for_arm64(python), *beside(wheel), with_extra(wheel, extra)))
 
 
@@ -58,15 +58,15 @@ def _for_arm64(python: str) -> list[str]:
 
 
 def boot(work: Path) -> Machine:
-    """Makes the root file system: debootstrap's first stage, and the packages it leaves for the second unpacked without it.
+    """Makes the root file system: debootstrap's first stage, then unpacks the packages left for the second.
 
     Raises:
-        NoEmulationError: this is not a Debian-like Linux, or not its root.
+        NoEmulationError: not root on a Debian-like Linux.
     """
     if sys.platform != "linux" or os.geteuid() != 0:
         raise NoEmulationError("debootstrap needs root on Linux")
     if not shutil.which("dpkg-deb") or not shutil.which("apt-get"):
-        raise NoEmulationError("debootstrap and qemu-user-static come from apt, which is not here")
+        raise NoEmulationError("debootstrap and qemu-user-static come from apt, which is missing")
     emulator = _tool("qemu-user-static", "usr/bin/qemu-aarch64-static", work)
     debootstrap = _tool("debootstrap", "usr/sbin/debootstrap", work)
     scripts = debootstrap.parents[1] / "share" / "debootstrap"
@@ -81,8 +81,8 @@ def boot(work: Path) -> Machine:
 
 def _tool(package: str, path: str, work: Path) -> Path:
     """A program of a Debian package: the installed one, else unpacked from the package."""
-    if found := shutil.which(Path(path).name):
-        return Path(found)
+    if installed := shutil.which(Path(path).name):
+        return Path(installed)
     folder = work / package
     folder.mkdir()
     shell("apt-get", "download", "--quiet", package, cwd=folder)
@@ -92,21 +92,21 @@ def _tool(package: str, path: str, work: Path) -> Path:
     return folder / path
 
 
-def install(machine: Machine, found: Path, into: str, *what: str | Path) -> None:
-    """Installs with the emulated pip, which judges by itself whether a wheel is for its platform.
+def install(machine: Machine, wheels: Path, into: str, *requirements: str | Path) -> None:
+    """Installs with the emulated pip, which decides whether a wheel is for its platform.
 
     Args:
-        machine: where.
-        found: folder of the wheels, pip's own among them.
+        machine: the emulated one.
+        wheels: folder of the wheels, including pip's.
         into: a folder of /opt.
-        what: wheels, requirements and options of pip.
+        requirements: wheels, requirements and options of pip.
     """
-    (own,) = found.glob("pip-*.whl")
-    offline = ["--quiet", "--no-index", "--find-links", found, "--root-user-action=ignore"]
-    machine.python(own / "pip", "install", *offline, "--target", machine.root / "opt" / into, *what)
+    (pip_wheel,) = wheels.glob("pip-*.whl")
+    offline = ["--quiet", "--no-index", "--find-links", wheels, "--root-user-action=ignore"]
+    machine.python(pip_wheel / "pip", "install", *offline, "--target", machine.root / "opt" / into, *requirements)
 
 
 def probabilities(printed: str) -> dict[str, float]:
-    """p_malignant by image of the records that `bcd-edge predict --format jsonl` printed among other lines."""
+    """p_malignant by image of the records that `bcd-edge predict --format jsonl` printed, among other lines."""
     records = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     return {Path(record["source"]).name: record["p_malignant"] for record in records}

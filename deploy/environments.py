@@ -1,4 +1,4 @@
-"""Python environments made for one check: an interpreter of a version, the oldest packages allowed, what an installation weighs."""
+"""Python environments for one check: interpreters by version, the oldest allowed packages, installed size."""
 
 from __future__ import annotations
 
@@ -18,42 +18,43 @@ else:
     import tomli as tomllib
 
 ROOT: Final = Path(__file__).parents[1]
-# Extras that a device or a clinic's PC may want; the others train, export or test. `gpu` has packages for x86 alone.
+# Extras for a device or a clinic's PC; the others are for training, export and tests. `gpu` has packages for x86 only.
 RUNTIME_EXTRAS: Final = ("cpu", "openvino", "explain", "watch")
 
 
 def shell(*command: str | Path, **options: Any) -> str:
-    """Standard output of a command that succeeded; an interpreter that it starts sees none of this process's own paths.
+    """Output of a command that must succeed; an interpreter that it starts does not see this process's Python paths.
 
     Raises:
-        subprocess.CalledProcessError: it failed; `output` has both streams.
+        subprocess.CalledProcessError: it failed; `output` holds both streams.
     """
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")} | options.pop("env", {})
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    output: str = subprocess.run([str(part) for part in command], env=environment, check=True, **streams, **options).stdout
-    return output
+    arguments = [str(part) for part in command]
+    completed = subprocess.run(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    completed.check_returncode()
+    return str(completed.stdout)
 
 
 def find_python(version: str) -> str | None:
     """A working interpreter of a version such as `3.10`: on PATH, or one of pyenv's; None if there is none."""
-    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    for candidate in (sys.executable, f"python{version}", *sorted(map(str, kept.glob(f"{version}.*/bin/python3")))):
+    installed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for candidate in (sys.executable, f"python{version}", *sorted(map(str, installed.glob(f"{version}.*/bin/python3")))):
         if shutil.which(candidate):
-            told = subprocess.run([candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True)
-            if told.stdout.strip() == version:
+            completed = subprocess.run([candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True)
+            if completed.stdout.strip() == version:
                 return candidate
     return None
 
 
 def build(folder: Path) -> Path:
-    """The wheel of this source, and beside it those of the extra `explain`, which PyPI has as source alone (lime, pure Python)."""
+    """Builds the wheel of this source and, next to it, those of the extra `explain`, which PyPI has only as source (lime, pure Python)."""
     shell(*pip("wheel", "--no-deps", "--wheel-dir", folder, ROOT, *project()["optional-dependencies"]["explain"]))
     (own,) = folder.glob("bcd_edge-*.whl")
     return own
 
 
 def make(folder: Path, python: str, *requirements: str | Path) -> Path:
-    """The interpreter of a new environment with these packages and options of pip; nothing is compiled here."""
+    """Makes an environment with these packages and options of pip, from wheels only; returns its interpreter."""
     shell(python, "-m", "venv", folder)
     own = folder / "bin" / "python"
     if requirements:
@@ -63,39 +64,40 @@ def make(folder: Path, python: str, *requirements: str | Path) -> Path:
 
 def oldest() -> list[str]:
     """The requirements of the runtime and of `cpu` in pyproject, each as its oldest series: `numpy>=1.24` as `numpy==1.24.*`."""
-    wanted = project()["dependencies"] + project()["optional-dependencies"]["cpu"]
+    requirements = project()["dependencies"] + project()["optional-dependencies"]["cpu"]
     pinned = []
-    for requirement in map(Requirement, wanted):
-        (least,) = [one.version for one in requirement.specifier if one.operator in (">=", "==")]
-        series = least if "." in least else f"{least}.0"
+    for requirement in map(Requirement, requirements):
+        (lowest,) = [bound.version for bound in requirement.specifier if bound.operator in (">=", "==")]
+        series = lowest if "." in lowest else f"{lowest}.0"
         marker = f"; {requirement.marker}" if requirement.marker else ""
         pinned.append(f"{requirement.name}=={series}.*{marker}")
     return pinned
 
 
 def extras() -> list[str]:
-    """The extras of the runtime that pyproject has, after the runtime alone, which is empty."""
+    """The runtime's extras in pyproject, after an empty one for the runtime without extras."""
     return ["", *(extra for extra in RUNTIME_EXTRAS if extra in project()["optional-dependencies"])]
 
 
 def with_extra(wheel: Path, extra: str) -> str:
+    """The requirement that installs a wheel with an extra, or without if it is empty."""
     return f"{wheel}[{extra}]" if extra else str(wheel)
 
 
 def beside(wheel: Path) -> tuple[str | Path, str | Path]:
-    """Pip's option to look for wheels where `build` put them."""
+    """Pip's option to find the wheels that `build` made."""
     return "--find-links", wheel.parent
 
 
 def packages_bytes(folder: Path) -> int:
-    """What the files of a site-packages folder weigh, without pip's own and setuptools'."""
+    """Size of a site-packages folder without pip and setuptools."""
     own = ("pip", "setuptools", "_distutils_hack", "distutils-precedence")
     files = [file for file in folder.rglob("*") if file.is_file() and not file.is_symlink()]
     return sum(file.stat().st_size for file in files if not file.relative_to(folder).parts[0].startswith(own))
 
 
 def pass_runtime_tests(python: Path, folder: Path) -> str:
-    """Copies the runtime's tests away from the source, passes them in an environment, and returns pytest's last line."""
+    """Copies the runtime's tests away from the source, runs them in an environment, and returns pytest's last line."""
     shell(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pytest", "hypothesis")
     shutil.copytree(ROOT / "tests" / "bcd_edge", folder / "tests")
     shutil.copy(ROOT / "pyproject.toml", folder)
@@ -103,10 +105,11 @@ def pass_runtime_tests(python: Path, folder: Path) -> str:
 
 
 def project() -> dict[str, Any]:
-    found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return found
+    """The table [project] of pyproject."""
+    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return table
 
 
 def pip(*arguments: str | Path) -> Sequence[str | Path]:
-    """A pip command of this interpreter that downloads or unpacks and never compiles."""
+    """A pip command of this interpreter."""
     return (sys.executable, "-m", "pip", *arguments[:1], "--quiet", "--disable-pip-version-check", *arguments[1:])

@@ -1,4 +1,4 @@
-"""The rules of the tree, checked on a real interpreter."""
+"""The rules of the source tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded model on real images of patients it never saw, through the command a person types."""
+"""The embedded model on real images of patients it never saw, through the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of Dockerfile.jetson and of the compose file, on what they say; no Docker engine is needed."""
+"""The rules of Dockerfile.jetson and of the compose file, checked on their text: needs no Docker."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ def test_the_engine_is_a_build_argument_and_its_hash_is_checked_before_anything_
     assert texts(wheels, "SHELL") == ['["/bin/bash", "-o", "pipefail", "-c"]']
 
 
-@pytest.mark.parametrize(("told", "fine"), [("right", True), ("wrong", False), ("", False)])
-def test_a_wrong_or_missing_hash_ends_the_build(tmp_path: Path, told: str, fine: bool) -> None:
+@pytest.mark.parametrize(("kind", "ok"), [("right", True), ("wrong", False), ("", False)])
+def test_a_wrong_or_missing_hash_ends_the_build(tmp_path: Path, kind: str, ok: bool) -> None:
     """The line itself, with the folder changed."""
     (line,) = [text for stage in STAGES for text in texts(stage, "RUN") if "sha256sum" in text]
     (tmp_path / "engine.whl").write_bytes(b"engine")
     right = subprocess.run(["sha256sum", tmp_path / "engine.whl"], capture_output=True, text=True).stdout.split()[0]
-    digest = {"right": right, "wrong": "0" * 64}.get(told, told)
+    digest = {"right": right, "wrong": "0" * 64}.get(kind, kind)
     command = ["bash", "-o", "pipefail", "-c", line.replace("/wheels", str(tmp_path))]
     done = subprocess.run(command, env={"ORT_SHA256": digest, "PATH": "/usr/bin:/bin"}, capture_output=True)
-    assert (done.returncode == 0) is fine
+    assert (done.returncode == 0) is ok
 
 
 def test_the_last_stage_takes_wheels_alone_and_no_torch() -> None:
@@ -98,7 +98,7 @@ def test_no_compiler_and_no_cache_are_left() -> None:
     assert "exit 1" in apt
 
 
-def test_it_runs_as_nobody_special_and_is_asked_for_its_health() -> None:
+def test_it_runs_as_an_ordinary_user_and_has_a_health_check() -> None:
     names = [instruction.name for instruction in LAST]
     (user,) = texts(LAST, "USER")
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user)
@@ -111,18 +111,18 @@ def test_it_runs_as_nobody_special_and_is_asked_for_its_health() -> None:
     assert texts(LAST, "ENTRYPOINT") == ['["bcd-edge"]']
 
 
-def test_the_builder_is_sent_what_the_wheel_is_made_of_and_no_more() -> None:
+def test_the_build_context_is_the_wheels_sources() -> None:
     lines = (ROOT / ".dockerignore").read_text().split()
     assert lines[0] == "*"
     assert {line[1:] for line in lines if line.startswith("!")} == {"bcd_edge", "pyproject.toml", "README.md", "LICENSE", "*.whl"}
 
 
 def compose() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
-    return found
+    content: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
+    return content
 
 
-def test_the_watcher_and_its_metrics_are_for_this_machine_alone() -> None:
+def test_the_watcher_and_its_metrics_are_for_this_machine_only() -> None:
     services = compose()["services"]
     watch, metrics = services["watch"], services["metrics"]
     assert watch["runtime"] == "nvidia"

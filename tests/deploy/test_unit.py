@@ -1,4 +1,4 @@
-"""The systemd unit is one that systemd understands, and its command is one that the program understands."""
+"""The systemd unit, its settings and its set-up: understood by systemd and by bcd-edge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept between runs is trusted only if it is what was kept."""
+"""A cache entry is used only if its files match their checksums."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def sealed(folder: Path) -> Path:
     return entry
 
 
-def test_what_was_sealed_is_found_again(tmp_path: Path) -> None:
+def test_a_sealed_entry_is_reused(tmp_path: Path) -> None:
     entry = sealed(tmp_path)
     sealed_at = (entry / caches.SEAL).stat().st_mtime_ns
-    with caches.entry(entry) as found:
-        assert found == entry
+    with caches.entry(entry) as opened:
+        assert opened == entry
         assert (entry / "model.blob").read_bytes() == b"compiled"
-    assert (entry / caches.SEAL).stat().st_mtime_ns == sealed_at  # nothing changed, so nothing is read and written again
+    assert (entry / caches.SEAL).stat().st_mtime_ns == sealed_at  # nothing changed, so no checksum is computed again
     with caches.entry(entry):
         (entry / "timing.cache").write_bytes(b"one more")
     assert "timing.cache" in (entry / caches.SEAL).read_text()
 
 
 @pytest.mark.parametrize("damage", ["changed", "more", "missing", "no seal", "seal is nonsense", "half written"])
-def test_what_is_not_what_was_sealed_is_thrown_away(damage: str, tmp_path: Path) -> None:
+def test_an_entry_that_does_not_match_its_checksums_is_deleted(damage: str, tmp_path: Path) -> None:
     entry = sealed(tmp_path)
     file, seal = entry / "model.blob", entry / caches.SEAL
     if damage == "changed":
@@ -52,12 +52,12 @@ def test_what_is_not_what_was_sealed_is_thrown_away(damage: str, tmp_path: Path)
         seal.unlink()
     else:
         seal.write_text("nonsense" if damage == "seal is nonsense" else seal.read_text()[:20])
-    with caches.entry(entry) as found:
-        assert found == entry
+    with caches.entry(entry) as opened:
+        assert opened == entry
         assert list(entry.iterdir()) == []
 
 
-def test_what_an_exception_ended_is_thrown_away(tmp_path: Path) -> None:
+def test_an_entry_that_an_exception_interrupted_is_deleted(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), caches.entry(tmp_path / "entry") as entry:
         assert entry
         (entry / "model.blob").write_bytes(b"half")
@@ -67,11 +67,11 @@ def test_what_an_exception_ended_is_thrown_away(tmp_path: Path) -> None:
         assert list(entry.iterdir()) == []
 
 
-def test_nowhere_to_keep_anything_is_no_error(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for place in (tmp_path / "file" / "entry", None):
-        with caches.entry(place) as found:
-            assert found is None
+        with caches.entry(place) as opened:
+            assert opened is None
 
 
 WAITING = """
@@ -84,14 +84,14 @@ with caches.entry(Path(sys.argv[1])) as entry:
 """
 
 
-def test_another_process_waits_for_what_is_being_built_and_finds_it(tmp_path: Path) -> None:
+def test_another_process_waits_for_an_entry_being_built_and_uses_it(tmp_path: Path) -> None:
     place = tmp_path / "entry"
     with caches.entry(place) as entry:
         assert entry
         other = subprocess.Popen([sys.executable, "-c", WAITING, str(place)], stdout=subprocess.PIPE, text=True)
         assert other.stdout
         assert other.stdout.readline() == "here\n"
-        time.sleep(0.5)  # time enough to throw away what has no seal yet
+        time.sleep(0.5)  # enough time to delete an entry that is not sealed yet
         (entry / "model.blob").write_bytes(b"compiled")
     assert other.communicate()[0].split() == ["model.blob", caches.SEAL]
 
@@ -132,7 +132,7 @@ def test_the_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @OPENVINO
-def test_openvino_compiles_once_and_rebuilds_what_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_compiles_once_and_rebuilds_a_damaged_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, size = bundle.open().model()[1][0], bundle.open().input
     batch = np.random.default_rng(0).integers(0, 256, (1, size.height, size.width, 3), dtype=np.uint8)
 

@@ -1,4 +1,4 @@
-"""What is read from the file trees of an Orin and a Thor. They follow the published formats; no board was at hand to record one."""
+"""Read from file trees of an Orin and a Thor, which follow the published formats; they were not recorded from a board."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bcd_edge.system.jetson import Clock, Jetson
 TREES = Path(__file__).parent / "jetson"
 
 
-def test_an_orin_tells_everything() -> None:
+def test_an_orin_reports_everything() -> None:
     assert jetson.read(TREES / "orin") == Jetson(
         board="NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super",
         l4t="36.4.3",
@@ -33,23 +33,23 @@ def test_an_orin_tells_everything() -> None:
 
 
 def test_a_thor_without_the_package_and_with_a_mode_never_changed() -> None:
-    found = jetson.read(TREES / "thor")
-    assert found
-    assert (found.board, found.l4t, found.jetpack) == ("NVIDIA Jetson AGX Thor Developer Kit", "38.2.0", "7")
-    assert (found.power_mode, found.power_modes) == ("120W", ["MAXN", "120W", "90W", "70W"])
-    assert [clock.name for clock in found.clocks] == ["policy0", "gpu-gpc-0", "gpu-nvd-0"]
-    assert all(clock.lowest_mhz == clock.mhz == clock.highest_mhz for clock in found.clocks)
+    board = jetson.read(TREES / "thor")
+    assert board
+    assert (board.board, board.l4t, board.jetpack) == ("NVIDIA Jetson AGX Thor Developer Kit", "38.2.0", "7")
+    assert (board.power_mode, board.power_modes) == ("120W", ["MAXN", "120W", "90W", "70W"])
+    assert [clock.name for clock in board.clocks] == ["policy0", "gpu-gpc-0", "gpu-nvd-0"]
+    assert all(clock.lowest_mhz == clock.mhz == clock.highest_mhz for clock in board.clocks)
 
 
-def test_a_container_that_hides_the_device_tree_still_tells(tmp_path: Path) -> None:
+def test_a_container_that_hides_the_device_tree_still_reports(tmp_path: Path) -> None:
     tree = shutil.copytree(TREES / "orin", tmp_path / "orin")
     shutil.rmtree(tree / "proc")
-    assert (found := jetson.read(tree))
-    assert (found.board, found.l4t) == ("", "36.4.3")
+    assert (board := jetson.read(tree))
+    assert (board.board, board.l4t) == ("", "36.4.3")
     (tree / "sys/devices/soc0").mkdir()
     (tree / "sys/devices/soc0/machine").write_text("NVIDIA Jetson Orin Nano\n")
-    assert (found := jetson.read(tree))
-    assert found.board == "NVIDIA Jetson Orin Nano"
+    assert (board := jetson.read(tree))
+    assert board.board == "NVIDIA Jetson Orin Nano"
 
 
 def test_boards_are_told_apart_where_their_processors_have_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,26 +74,26 @@ def test_damaged_files_never_end_it(tmp_path: Path, content: bytes) -> None:
     for file in tree.rglob("*"):
         if file.is_file() and file.name != "model":
             file.write_bytes(content)
-    assert (found := jetson.read(tree))
-    assert (found.l4t, found.jetpack, found.power_modes, found.clocks) == ("", "", [], [])
+    assert (board := jetson.read(tree))
+    assert (board.l4t, board.jetpack, board.power_modes, board.clocks) == ("", "", [], [])
 
 
-def test_a_package_that_was_removed_tells_no_version(tmp_path: Path) -> None:
+def test_a_removed_package_has_no_version(tmp_path: Path) -> None:
     tree = shutil.copytree(TREES / "orin", tmp_path / "orin")
     status = tree / "var/lib/dpkg/status"
     status.write_text(status.read_text().replace("install ok installed", "deinstall ok config-files"))
-    assert (found := jetson.read(tree))
-    assert found.jetpack == "6"
+    assert (board := jetson.read(tree))
+    assert board.jetpack == "6"
 
 
 @pytest.mark.parametrize("tree", ["orin", "thor"])
 def test_doctor_prints_it(monkeypatch: pytest.MonkeyPatch, tree: str) -> None:
-    found = jetson.read(TREES / tree)
-    assert found
-    monkeypatch.setattr(jetson, "read", lambda: found)
+    board = jetson.read(TREES / tree)
+    assert board
+    monkeypatch.setattr(jetson, "read", lambda: board)
     shown = " ".join(CliRunner().invoke(main, ["doctor"], catch_exceptions=False).output.split())
-    clock = found.clocks[-1]
-    told = found.board, f"JetPack {found.jetpack}", f"L4T {found.l4t}", found.power_mode, f"{clock.mhz} MHz", clock.governor
-    assert [text for text in told if text not in shown] == []
+    clock = board.clocks[-1]
+    expected = board.board, f"JetPack {board.jetpack}", f"L4T {board.l4t}", board.power_mode, f"{clock.mhz} MHz", clock.governor
+    assert [text for text in expected if text not in shown] == []
     printed = CliRunner().invoke(main, ["doctor", "--json"], catch_exceptions=False).output
-    assert json.loads(printed)["machine"]["jetson"] == json.loads(json.dumps(dataclasses.asdict(found)))
+    assert json.loads(printed)["machine"]["jetson"] == json.loads(json.dumps(dataclasses.asdict(board)))

@@ -1,4 +1,4 @@
-"""A lock between programs."""
+"""A lock between processes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ with exclusive(Path(sys.argv[1]), 0) as held:
 """
 
 
-def test_one_holds_it_and_it_is_free_again_when_that_one_is_killed(tmp_path: Path) -> None:
-    told: list[str] = []
+def test_a_lock_is_exclusive_and_released_when_its_holder_is_killed(tmp_path: Path) -> None:
+    calls: list[str] = []
     with subprocess.Popen([sys.executable, "-c", HOLDING, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
         assert other.stdout.readline() == "True\n"
-        with exclusive(tmp_path / "lock", 0.3, lambda: told.append("waiting")) as held:
+        with exclusive(tmp_path / "lock", 0.3, lambda: calls.append("waiting")) as held:
             assert not held
         other.kill()
-    assert told == ["waiting"]
-    with exclusive(tmp_path / "lock", 0.3, lambda: told.append("waiting")) as held:
+    assert calls == ["waiting"]
+    with exclusive(tmp_path / "lock", 0.3, lambda: calls.append("waiting")) as held:
         assert held
-    assert told == ["waiting"]
+    assert calls == ["waiting"]
 
 
-def test_where_no_file_can_be_there_is_no_lock(tmp_path: Path) -> None:
+def test_a_lock_file_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="unable to open"), exclusive(tmp_path / "no folder" / "lock", 0):
         pass

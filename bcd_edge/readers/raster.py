@@ -1,59 +1,69 @@
 """Bytes to pixels to network input: the one implementation, used by training and serving alike.
 
-The written policy of `decode`:
+The written policy of `decode`; `docs/decoding.md` has how it is held to a second decoder:
 
 | input | what happens |
 |---|---|
-| JPEG, PNG, TIFF, BMP, WebP | decoded by OpenCV; any other format is refused |
-| EXIF orientation | applied, so that a rotated camera gives the upright picture |
-| 16 bits per sample | mapped linearly from 0..65535 to 0..255, rounded; 12 bits stored in 16 look dark, so export 8 bits |
-| float or other samples | refused: their white point is unknown |
-| grey, palette, 1 bit | expanded to RGB |
-| alpha | composited on white, the colour of empty glass in bright-field microscopy |
-| CMYK JPEG | converted to RGB by the decoder; embedded ICC profiles are not applied to any format |
+| JPEG, PNG, TIFF, BMP, WebP, AVIF, HEIC | told apart by content, not by name; any other format is refused by its name |
+| orientation in EXIF, XMP or TIFF | applied, so that a rotated camera gives the upright picture; no other metadata is read |
+| 16 bits per sample | mapped linearly from 0..65535 to 0..255, rounded |
+| 8 to 14 bits stored in 16 | refused: their white point is unknown |
+| float, signed or other samples | refused: their white point is unknown |
+| grey, palette, 1, 2 or 4 bits | expanded to RGB |
+| alpha | composited on white, the colour of empty glass in bright-field microscopy; a further sample that is not declared as alpha is ignored |
+| CMYK | converted to RGB by the plain formula; embedded ICC profiles are not applied to any format |
 | several frames or pages | refused: which one would the answer be about? |
+| reduced copies and masks in a TIFF, what follows the first picture in a phone's JPEG | ignored |
+| whole slides | refused by that name |
 | more than 89,478,485 pixels | refused from the header, before memory is allocated |
-| empty, truncated, damaged | refused; a JPEG must reach its end marker, PNG chunks must match their checksums |
+| empty, truncated, damaged | refused: a decoder's warning is an error, checksums must match, and a compressed part must end where its pixels do |
 """
 
 from __future__ import annotations
 
-import io
+import functools
 import os
 import stat
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
+from bcd_edge import plugins
 from bcd_edge.bundle import Input
 from bcd_edge.errors import InputError
+from bcd_edge.readers.pixels import MAX_PIXELS, UInt8Image
 
-UInt8Image = npt.NDArray[np.uint8]
+__all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "UInt8Image", "decode", "fit", "read"]
 
-FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
-SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
-
-# Pillow's own threshold for a decompression bomb: 256 MiB of 24-bit pixels. A 20x microscope
-# camera gives 5 to 50 megapixels; a larger picture is a whole slide and needs tiling first.
-MAX_PIXELS: Final = 89_478_485
+CODECS: Final = "bcd_edge.readers.codecs"
+FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "WebP")
+SUFFIXES: Final = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp", ".heic", ".heif", ".avif")
 MAX_BYTES: Final = 512 * 2**20
-
-# Where a PNG can say that it must be turned: its own chunk, ImageMagick's text, Adobe's XMP.
-PNG_EXIF: Final = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+# As many bytes as tell any format.
+HEAD_BYTES: Final = 132
+# What else people take for an image: place and value of the first bytes.
+OTHERS: Final = (
+    (0, b"GIF8", "GIF"),
+    (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
+    (128, b"DICM", "DICOM"),
+    (0, b"%PDF", "PDF"),
+    (0, b"8BPS", "Photoshop"),
+    (0, b"PK\x03\x04", "ZIP"),
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"<svg", "SVG"),
+    (0, b"\x00\x00\x01\x00", "ICO"),
+    (0, b"v/1\x01", "OpenEXR"),
+    (0, b"\x89HDF", "HDF5"),
+)
 
 # OpenCV logs damaged input to stderr by itself; the InputError says it already.
 (cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)  # moved in OpenCV 5
-# `_header` refuses such a picture itself, with a sentence.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# And what Pillow says of damaged tags; whether the image is whole is decided here.
-warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 
 
 def read(source: str | Path) -> bytes:
@@ -99,14 +109,28 @@ def decode(source: str | Path | bytes) -> UInt8Image:
     data = source if isinstance(source, bytes) else read(source)
     if not data:
         raise InputError("The image is empty (0 bytes); copy it again from where it came.")
-    orientation = _header(data)
+    for codec in _codecs():
+        if codec.matches(data):
+            return codec.decode(data)  # type: ignore[no-any-return]
+    kind = next((name for at, mark, name in OTHERS if data.startswith(mark, at)), None)
+    if kind:
+        raise InputError(f"{kind} is not read; export the image as one of {', '.join(FORMATS)}.")
+    raise InputError(f"This is not an image in a known format; export it as one of {', '.join(FORMATS)}.")
+
+
+def has_image(path: str) -> bool:
+    """Whether a file's content begins like a format that `decode` reads; for files without a suffix."""
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except (cv2.error, MemoryError) as error:
-        raise InputError(f"The image could not be decoded ({str(error).strip()[-80:]}); export it again.") from None
-    if pixels is None:
-        raise InputError("The image is damaged or truncated and could not be decoded; copy it again from where it came.")
-    return np.ascontiguousarray(_upright(_rgb(pixels), orientation))
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    return any(codec.matches(head) for codec in _codecs())
+
+
+@functools.cache
+def _codecs() -> list[ModuleType]:
+    return [plugins.load(CODECS, name) for name in plugins.names(CODECS)]
 
 
 def fit(image_hwc_u8: UInt8Image, spec: Input) -> UInt8Image:
@@ -126,90 +150,3 @@ def fit(image_hwc_u8: UInt8Image, spec: Input) -> UInt8Image:
     shrinks = height >= spec.height and width >= spec.width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image_hwc_u8, (spec.width, spec.height), interpolation=method), np.uint8)
-
-
-def _header(data: bytes) -> int:
-    """Checks format, size, frames and completeness without decoding; returns the EXIF orientation still to undo, 1..8."""
-    with _pillow(data) as header:
-        kind, (width, height) = str(header.format), header.size
-        if kind not in FORMATS:
-            raise InputError(f"{kind} is not read; export the image as one of {', '.join(FORMATS)}.")
-        if width * height > MAX_PIXELS:
-            raise InputError(_too_large(f"{width} x {height}"))
-        frames = int(getattr(header, "n_frames", 1))
-        if frames > 1:
-            raise InputError(f"The file holds {frames} frames or pages; export the one to be classified as a file of its own.")
-        # Pillow decodes a whole PNG to look behind its pixels for EXIF: as long as OpenCV takes for the image itself
-        orientation = int(header.getexif().get(0x0112, 1)) if kind != "PNG" or any(mark in data for mark in PNG_EXIF) else 1
-    if kind == "PNG":
-        with _pillow(data) as header:  # afresh: it wants a file that nothing was read from
-            header.verify()  # the checksum of every chunk
-    if kind == "JPEG" and not _jpeg_is_complete(data):
-        raise InputError("The JPEG ends before its end marker, so a part is missing; copy it again from where it came.")
-    # OpenCV turns a TIFF upright by itself, whatever the flags
-    return orientation if 1 <= orientation <= 8 and kind != "TIFF" else 1
-
-
-@contextmanager
-def _pillow(data: bytes) -> Iterator[Image.Image]:
-    """The image opened by Pillow, which reads no more than the header; its complaints as sentences."""
-    try:
-        with Image.open(io.BytesIO(data)) as header:
-            yield header
-    except InputError:
-        raise
-    except Image.DecompressionBombError:
-        raise InputError(_too_large("more than 178 million")) from None
-    except UnidentifiedImageError:
-        raise InputError(f"This is not an image in a known format; export it as one of {', '.join(FORMATS)}.") from None
-    except Exception as error:  # Pillow's parsers raise nearly anything on damaged input; none of it is our bug
-        raise InputError(f"The image is damaged ({str(error).strip() or type(error).__name__}); export it again.") from None
-
-
-def _too_large(pixels: str) -> str:
-    return f"The image has {pixels} pixels, more than the {MAX_PIXELS:,} allowed; cut it into fields of view and give those."
-
-
-def _jpeg_is_complete(data: bytes) -> bool:
-    """Whether an end marker follows the first scan (ITU-T T.81 B.1): libjpeg fills a missing rest with grey and says fine.
-
-    Inside entropy-coded data 0xFF is always followed by 0x00 or a restart marker, so the first FF D9 after the
-    scan's start is the real end; thumbnails with an end marker of their own sit in segments before it.
-    """
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        if data[at + 1] == 0xFF:  # fill byte
-            at += 1
-        elif data[at + 1] == 0xDA:
-            return data.find(b"\xff\xd9", at) >= 0
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return False
-
-
-def _rgb(pixels: npt.NDArray[np.integer[Any] | np.floating[Any]]) -> UInt8Image:
-    """OpenCV's unchanged pixels (grey, BGR or BGRA; 8 or 16 bits) as uint8 RGB."""
-    if pixels.dtype == np.uint16:
-        pixels = np.rint(pixels.astype(np.float32) / 257).astype(np.uint8)  # 65535 / 255 = 257
-    elif pixels.dtype != np.uint8:
-        raise InputError(f"Samples of type {pixels.dtype} have no known white; export the image with 8 bits per channel.")
-    if pixels.ndim == 2 or pixels.shape[2] == 1:
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
-    if pixels.shape[2] == 4:
-        alpha = pixels[..., 3:].astype(np.float32) / 255
-        blended = pixels[..., 2::-1].astype(np.float32) * alpha + 255 * (1 - alpha)
-        return np.rint(blended).astype(np.uint8)
-    if pixels.shape[2] != 3:
-        raise InputError(f"{pixels.shape[2]} channels are neither grey nor colour; export the image as RGB.")
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def _upright(image: UInt8Image, orientation: int) -> UInt8Image:
-    """Undoes an EXIF orientation (CIPA DC-008, tag 274)."""
-    if orientation in (5, 6, 7, 8):
-        image = image.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    return image

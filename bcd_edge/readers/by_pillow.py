@@ -1,0 +1,45 @@
+"""Formats that Pillow decodes, its complaints as sentences."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from bcd_edge.errors import InputError
+from bcd_edge.readers.ifd import exif_orientation, xmp_orientation
+from bcd_edge.readers.pixels import UInt8Image, check_size, damaged, rgb, upright
+
+
+@contextmanager
+def opened(data: bytes, plugin: Callable[[io.BytesIO], ImageFile.ImageFile]) -> Iterator[Image.Image]:
+    """The image opened by one of Pillow's plug-ins, its size checked, nothing decoded yet.
+
+    A plug-in is called directly, because `Image.open` warns of large pictures, and a filter for warnings belongs to the whole process.
+
+    Raises:
+        InputError: it is damaged, too large, or holds several frames.
+    """
+    try:
+        with plugin(io.BytesIO(data)) as image:
+            check_size(*image.size)
+            frames = int(getattr(image, "n_frames", 1))
+            if frames > 1:
+                raise InputError(f"The file holds {frames} frames or pages; export the one to be classified as a file of its own.")
+            yield image
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's plug-ins raise nearly anything on damaged input; none of it is our bug
+        raise damaged(str(error) or type(error).__name__) from None
+
+
+def picture(image: Image.Image) -> UInt8Image:
+    """The pixels of an opened image of 8 bits per channel, upright, on white."""
+    exif = image.info.get("exif", b"")
+    has_alpha = "A" in image.mode or "transparency" in image.info
+    samples = np.asarray(image.convert("RGBA" if has_alpha else "RGB"), np.uint8)
+    orientation = exif_orientation(exif.removeprefix(b"Exif\0\0")) if exif else xmp_orientation(image.info.get("xmp", b""))
+    return upright(rgb(samples, "straight" if has_alpha else "none"), orientation)

@@ -108,5 +108,16 @@ def watch(full: bool, seed: int, out: Path | None) -> None:
     measure(out, seed, full=full)
 
 
+@main.command("decoding")
+@click.argument("images", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--seconds", type=click.FloatRange(1), default=5.0, show_default=True, help="For each side of the comparison of speed.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def decoding(images: Path | None, seconds: float, out: Path | None) -> None:
+    """Every layout of every format beside a second decoder, and damaged files; IMAGES is a ZIP of real JPEGs to damage. Five minutes."""
+    from benchmarks.decoding import compare
+
+    compare(images, out, seconds)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

@@ -28,8 +28,8 @@ from bcd_edge.readers import raster
 from bcd_edge.system import caches
 from train.data.sources import Item
 
-# Raise it when `imaging.decode` or `imaging.fit` gives other pixels for the same file than before.
-POLICY = 1
+# Raise it when `raster.decode` or `raster.fit` gives other pixels for the same file than before.
+POLICY = 2
 LIMIT_BYTES = 4 * 2**30
 # The folder may be one that holds other files too: what is not named like this is never removed.
 OWN = re.compile(r"[0-9a-f]{64}\.(npy|\w+\.part)")

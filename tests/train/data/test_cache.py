@@ -66,7 +66,7 @@ def test_the_policy_number_stands_for_these_pixels() -> None:
     assert decoded.tolist() == [[[0, 0, 0], [30, 20, 10]], [[60, 40, 20], [255, 255, 255]]]
     assert raster.fit(decoded, Input(1, 1)).tolist() == [[[86, 79, 71]]]
     assert raster.fit(decoded[:1], Input(1, 4)).tolist() == [[[0, 0, 0], [8, 5, 3], [23, 15, 8], [30, 20, 10]]]
-    assert cache.POLICY == 1
+    assert cache.POLICY == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "nonsense", "pickle", "other shape", "grown"])

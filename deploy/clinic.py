@@ -96,6 +96,7 @@ def _type(root: Path, line: Line) -> int:
 
 
 def main() -> int:
+    """Types every line until one ends otherwise than the document says; 0 if none does."""
     root = _make_root()
     for line in lines(PAGE.read_text(encoding="utf-8")):
         click.secho(f"$ {line.text}", bold=True)

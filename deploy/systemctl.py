@@ -30,6 +30,7 @@ def service(unit: str) -> dict[str, str]:
 
 
 def start(unit: str) -> int:
+    """Starts ExecStart and waits five seconds; its exit code if it has ended by then, else 0."""
     settings = service(unit)
     account = pwd.getpwnam(settings["User"])
     writable = settings.get("ReadWritePaths", "").split()
@@ -60,11 +61,13 @@ def start(unit: str) -> int:
 
 
 def is_running(unit: str) -> bool:
+    """Whether the process exists and is no zombie."""
     status = Path("/proc", (RUN / f"{unit}.pid").read_text(), "stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def stop(unit: str) -> int:
+    """Sends SIGTERM and waits for the end."""
     os.kill(int((RUN / f"{unit}.pid").read_text()), signal.SIGTERM)
     while is_running(unit):
         time.sleep(0.1)
@@ -72,6 +75,7 @@ def stop(unit: str) -> int:
 
 
 def show(unit: str) -> int:
+    """Prints the log; 3 if the unit is not running, as systemctl."""
     print((RUN / f"{unit}.log").read_text(errors="replace"))
     return 0 if is_running(unit) else 3
 

@@ -262,6 +262,7 @@ def finish(out: Path, device: torch.device, history: list[dict[str, float]], par
 
 
 def device_named(name: str) -> torch.device:
+    """`cpu`, `cuda` or `auto` to a device, with deterministic kernels on CUDA."""
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise click.ClickException("--device cuda: this PyTorch finds no CUDA GPU; use --device cpu, or check `nvidia-smi`.")

@@ -68,4 +68,5 @@ def _loads_on_the_cpu(model: bytes) -> bool:
 
 
 def first_line(error: Exception) -> str:
+    """The first line of an engine's error, without its last full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

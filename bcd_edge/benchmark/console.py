@@ -92,5 +92,6 @@ def forecast_lines(found: Forecast) -> Iterator[str]:
 
 
 def note_lines(found: Comparison) -> Iterator[str]:
+    """The notes of a comparison, wrapped."""
     for note in found.notes:
         yield from textwrap.wrap(note, COLUMNS)

@@ -60,6 +60,7 @@ def text(path: Path) -> str | None:
 
 
 def number(path: Path) -> float | None:
+    """A small file's content as a number, or None."""
     try:
         return float(text(path) or "")
     except ValueError:

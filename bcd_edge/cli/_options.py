@@ -65,6 +65,7 @@ def log_options(command: Command) -> Command:
 
 
 def is_quiet(ctx: click.Context) -> bool:
+    """Whether the command was called with --quiet."""
     return bool(ctx.meta.get(__name__, {}).get("quiet"))
 
 

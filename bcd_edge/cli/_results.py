@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def results_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the argument RESULTS, a folder of results."""
     return click.argument("results", type=click.Path(path_type=Path, file_okay=False))(function)
 
 

@@ -211,6 +211,7 @@ def score_patients(malignant: Bools, p_malignant: Floats, groups: Names, thresho
 
 
 def interval(value: float, draws: list[float]) -> Metric:
+    """A value with its 95 % percentile interval from bootstrap draws."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return Metric(value=value, low=float(low), high=float(high))
 

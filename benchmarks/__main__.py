@@ -11,14 +11,14 @@ from bcd_edge.cli import ErrorGroup
 
 @click.group(cls=ErrorGroup)
 def main() -> None:
-    """Measure bcd-edge beside what one would write instead. Alternating turns in one process; medians and ratios."""
+    """Measure bcd-edge beside alternatives, in alternating turns; prints medians and ratios."""
 
 
 @main.command("graph-input")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path, exists=True))
-@click.option("--seconds", type=click.FloatRange(1), default=5.0, show_default=True, help="For each row.")
+@click.option("--seconds", type=click.FloatRange(1), default=5.0, show_default=True, help="Per row.")
 def graph_input(bundle: Path | None, seconds: float) -> None:
-    """What uint8 NHWC pixels as the first quantised activation buy over a float32 NCHW input, for an INT8 graph."""
+    """Speed of an INT8 graph with uint8 NHWC pixels as its first quantised activation, beside a float32 NCHW input."""
     from benchmarks.graph_input import compare
 
     compare(bundle, seconds)
@@ -26,19 +26,19 @@ def graph_input(bundle: Path | None, seconds: float) -> None:
 
 @main.command("precisions")
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True))
-@click.option("--seconds", type=click.FloatRange(1), default=5.0, show_default=True, help="For each row.")
+@click.option("--seconds", type=click.FloatRange(1), default=5.0, show_default=True, help="Per row.")
 def precisions(bundle: Path, seconds: float) -> None:
-    """Size and speed of a bundle's variants on every provider here, and what each lost by its manifest."""
+    """Size and speed of a bundle's variants on every provider here, and their loss of accuracy from the manifest."""
     from benchmarks.precisions import compare
 
     compare(bundle, seconds)
 
 
 @main.command("runtime")
-@click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="For each side of a comparison.")
+@click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="Per side of a comparison.")
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
 def runtime(seconds: float, out: Path | None) -> None:
-    """The runtime beside PyTorch, Ultralytics' predictor, OpenVINO's benchmark_app, a plain loop, and the bound of the machine."""
+    """The runtime beside PyTorch, Ultralytics' predictor, OpenVINO's benchmark_app, a plain loop, and the machine's limit. Nine minutes."""
     from benchmarks.runtime import compare
 
     compare(seconds, out)
@@ -52,32 +52,46 @@ def runtime(seconds: float, out: Path | None) -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
 def explain(images: Path, bundle: Path, checkpoint: Path, out: Path | None) -> None:
-    """Explanations beside the lime package: waiting time, stability over seeds, and what INT8 changes. A minute an image."""
+    """Explanations beside the lime package: time, stability over seeds, and the effect of INT8. A minute per image."""
     from benchmarks.explain import compare
 
     compare(images, bundle, checkpoint, out)
 
 
 @main.command("train")
-@click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True, help="For each of loader, step, and both.")
+@click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True, help="Per loader, step, and both.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
 def train(seconds: float, device: str, out: Path | None) -> None:
-    """Whether the loader keeps up with the step of training."""
+    """The cost of the data loader beside the training step."""
     from benchmarks.train import compare
 
     compare(seconds, device, out)
 
 
-@main.command("latency")
+@main.command("mlperf")
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True))
-@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), required=True, help="New folder for what bcd-edge benchmark writes.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), required=True, help="New folder for the files of bcd-edge benchmark.")
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the tables into this Markdown file.")
-def latency(bundle: Path, keep: Path, out: Path | None) -> None:
-    """`bcd-edge benchmark` over cpu, openvino, fp32 and int8, and LoadGen's figures beside ours."""
-    from benchmarks.latency import compare
+def mlperf(bundle: Path, keep: Path, out: Path | None) -> None:
+    """`bcd-edge benchmark` with cpu, openvino, fp32 and int8, and LoadGen's figures beside ours."""
+    from benchmarks.mlperf import compare
 
     compare(bundle, keep, out)
+
+
+@main.command("sensitivity")
+@click.option("--provider", default="null", show_default=True, help="What is measured; null is quick.")
+@click.option("--device", default="", help="Device of the provider; for null, the time of a call: 5ms.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Per row; each run has two.")
+@click.option("--pairs", nargs=2, type=click.IntRange(0), default=(40, 20), show_default=True, help="Of equal runs, and of runs 10 % apart.")
+@click.option("--busy", type=click.IntRange(0), default=0, show_default=True, help="Programs to start that use the processor now and then.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def sensitivity(provider: str, device: str, seconds: float, pairs: tuple[int, int], busy: int, out: Path | None) -> None:
+    """False alarms of `bcd-edge benchmark compare`, and the slowdowns of 10 % that it finds. About seven minutes."""
+    from benchmarks.sensitivity import measure
+
+    measure(provider, device, seconds, pairs, busy, out)
 
 
 @main.command("all")
@@ -86,8 +100,8 @@ def latency(bundle: Path, keep: Path, out: Path | None) -> None:
 @click.option(
     "--checkpoint", required=True, type=click.Path(path_type=Path, exists=True), help="best.pt of the run that the bundle was exported from."
 )
-@click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="For each side of a comparison.")
-@click.option("--device", default="cpu", show_default=True, help="Of training: cpu or cuda.")
+@click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="Per side of a comparison.")
+@click.option("--device", default="cpu", show_default=True, help="For training: cpu or cuda.")
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the tables into this Markdown file.")
 @click.pass_context
 def everything(ctx: click.Context, images: Path, bundle: Path, checkpoint: Path, seconds: float, device: str, out: Path | None) -> None:

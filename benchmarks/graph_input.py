@@ -17,7 +17,7 @@ from bcd_edge import bundle as reading
 from bcd_edge.backends import Options
 from bcd_edge.backends.providers import cpu, openvino
 from bcd_edge.errors import BundleError
-from benchmarks.interleaved import medians
+from bcd_edge.interleaved import medians
 
 BATCHES = (1, 16)
 Pixels = npt.NDArray[np.uint8]

@@ -13,7 +13,7 @@ from bcd_edge import backends, plugins
 from bcd_edge import bundle as reading
 from bcd_edge.backends import Backend, Options
 from bcd_edge.errors import BundleError
-from benchmarks.interleaved import medians
+from bcd_edge.interleaved import medians
 
 BATCHES = (1, 16)
 

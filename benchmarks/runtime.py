@@ -21,12 +21,12 @@ import numpy as np
 from bcd_edge import Classifier, backends, bundle, plan, plugins
 from bcd_edge.backends import Options
 from bcd_edge.bundle import Bundle
+from bcd_edge.interleaved import medians
 from bcd_edge.outputs.formats import csv as csv_output
 from bcd_edge.readers import raster
 from bcd_edge.synthetic import tissue
 from bcd_edge.system import machine
 from benchmarks import baselines
-from benchmarks.interleaved import medians
 from benchmarks.tables import Row, markdown, put, shown
 
 # What BreaKHis publishes.
@@ -138,7 +138,7 @@ def _stream(opened: Bundle, folder: Path, files: list[Path], seconds: float) -> 
         found = medians({"ours": lambda: _to_csv(classifier, files), "plain": lambda: plain(files)}, seconds)
     per_image = {name: value / count / 1000 for name, value in found.items()}
     bound = machine.cores() / single
-    what = f"{chosen.provider} {variant['precision']}, batch {chosen.batch}, {chosen.inferences} at once"
+    what = f"{chosen.provider} {variant['precision']}, batch {chosen.batch}, {chosen.streams} at once"
     return [
         Row(
             "folder of 700 x 460 PNGs to CSV beside cores / (decode seconds + infer core-seconds)",

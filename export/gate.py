@@ -7,8 +7,8 @@ So the gate looks at the bad end of the interval: a variant passes when the test
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from bcd_edge import plugins
 from bcd_edge.backends import Backend, Options
 from bcd_edge.errors import BundleError
+from bcd_edge.interleaved import call_times
 from train.data.images import Images
 from train.evaluation import metrics
 from train.evaluation.calibration import Decision
@@ -32,8 +33,6 @@ BOUNDS = {"auroc": 0.005, "sensitivity": 0.01, "specificity": 0.02, "accuracy": 
 
 DECISIONS = ("benign", "review", "malignant")
 BATCH = 32
-WARM_UP = 5
-ROUNDS = 10
 
 
 def parse_bounds(values: Sequence[str]) -> dict[str, float]:
@@ -246,32 +245,13 @@ def latencies(models: Mapping[tuple[str, str], tuple[bytes, int]], seconds: floa
         BundleError: a model does not load.
     """
     opened: dict[tuple[str, str], tuple[Backend, npt.NDArray[np.uint8]]] = {}
-    runs: dict[tuple[str, str], list[float]] = {}
     try:
         for key, (model, size) in models.items():
             engine = plugins.load("bcd_edge.backends.providers", key[1])
             if engine.is_available().available:
                 opened[key] = engine.open(model, Options()), np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
-                runs[key] = []
-        for backend, image in opened.values():
-            for _ in range(WARM_UP):
-                backend.infer(image)
-        for _ in range(ROUNDS):
-            for key, (backend, image) in opened.items():
-                runs[key] += _turn(backend, image, seconds / ROUNDS)
+        runs = call_times({key: partial(backend.infer, image) for key, (backend, image) in opened.items()}, seconds)
     finally:
         for backend, _ in opened.values():
             backend.close()
     return {key: {"p50_ms": float(np.median(taken)), "p90_ms": float(np.percentile(taken, 90)), "runs": len(taken)} for key, taken in runs.items()}
-
-
-def _turn(backend: Backend, image_nhwc_u8: npt.NDArray[np.uint8], seconds: float) -> list[float]:
-    """Milliseconds of each run until the time is over."""
-    backend.infer(image_nhwc_u8)  # not counted: the caches are full of the model before, whose threads may still spin
-    taken: list[float] = []
-    end = time.perf_counter() + seconds
-    while not taken or time.perf_counter() < end:
-        started = time.perf_counter()
-        backend.infer(image_nhwc_u8)
-        taken.append((time.perf_counter() - started) * 1000)
-    return taken

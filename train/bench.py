@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from bcd_edge.benchmark.statistics import Estimate, percentile
 from bcd_edge.bundle import Input
+from bcd_edge.interleaved import in_turns
 from bcd_edge.readers import raster
 from bcd_edge.synthetic import tissue
 from train import networks
@@ -50,13 +52,10 @@ def rates(name: str, size: int, batch_size: int, seconds: float, *, device: str,
     measures["step alone"] = lambda: training.step(iter([ready]))
     measures["loader alone"] = lambda: _touch(next(stream))
     measures["both"] = lambda: training.step(stream)
-    found: dict[str, list[float]] = {what: [] for what in measures}
-    for one in measures.values():
-        one()  # compiles, allocates, starts workers
-    for _ in range(ROUNDS):
-        for what, one in measures.items():
-            found[what].append(batch_size * _per_second(one, seconds / ROUNDS, target))
-    return {what: np.array(values) for what, values in found.items()}
+    for call in measures.values():
+        call()  # compiles, allocates, starts workers
+    turns = in_turns({name: partial(_per_second, call, seconds / ROUNDS, target) for name, call in measures.items()}, ROUNDS)
+    return {name: batch_size * np.array(per_second) for name, per_second in turns.items()}
 
 
 def added(rate: dict[str, Floats]) -> Estimate:

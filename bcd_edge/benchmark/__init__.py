@@ -1,1 +1,1 @@
-"""How fast a bundle is on this machine, by MLPerf Inference's method: scenarios, sweep, environment, cost, report, comparison."""
+"""The speed of a bundle on this machine by MLPerf Inference's method: scenarios, sweep, environment, cost, report, comparison."""

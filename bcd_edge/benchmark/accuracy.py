@@ -1,4 +1,4 @@
-"""Accuracy beside speed: what a provider and a variant answer for labelled images."""
+"""Accuracy beside speed: the predictions of a provider and variant for labelled images."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ LABELS: Final = {"benign": False, "0": False, "malignant": True, "1": True}
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """One image; those of one `patient` are resampled together."""
+class LabelledImage:
+    """One image; images of one `patient` are resampled together."""
 
     file: Path
     malignant: bool
     patient: str
 
 
-def collection(folder: Path) -> list[Labelled]:
-    """The labelled images of a folder: rows of its manifest.csv (file, label, patient), or what is in its class folders.
+def collection(folder: Path) -> list[LabelledImage]:
+    """The labelled images of a folder: the rows of its manifest.csv (file, label, patient), or its class folders.
 
     Raises:
-        UsageError: a row that cannot be understood, or not both labels.
+        UsageError: a row is invalid, or a label is missing.
     """
-    found = _manifest(folder) if (folder / "manifest.csv").is_file() else _folders(folder)
-    kinds = {one.malignant for one in found}
-    if len(kinds) < 2:
-        only = f"only {'malignant' if kinds.pop() else 'benign'} images" if kinds else "no labelled image"
+    images = _manifest(folder) if (folder / "manifest.csv").is_file() else _folders(folder)
+    labels = {image.malignant for image in images}
+    if len(labels) < 2:
+        only = f"only {'malignant' if labels.pop() else 'benign'} images" if labels else "no labelled image"
         raise UsageError(
             f"--data {folder} holds {only}; give a folder with benign/ and malignant/, or with a manifest.csv of file, label and patient."
         )
-    return found
+    return images
 
 
-def _folders(folder: Path) -> list[Labelled]:
-    """`.../malignant/PATIENT/a.png`; an image that is in no patient's folder is a patient of its own."""
-    found = []
+def _folders(folder: Path) -> list[LabelledImage]:
+    """`.../malignant/PATIENT/a.png`; an image outside of a patient's folder counts as a patient of its own."""
+    images = []
     for name, _ in Inputs([str(folder)]):
         parts = Path(name).relative_to(folder).parts[:-1]
         depth = next((index for index, part in enumerate(parts) if part.lower() in ("benign", "malignant")), None)
         if depth is not None:
             patient = parts[depth + 1] if depth + 1 < len(parts) else name
-            found.append(Labelled(Path(name), LABELS[parts[depth].lower()], patient))
-    return found
+            images.append(LabelledImage(Path(name), LABELS[parts[depth].lower()], patient))
+    return images
 
 
-def _manifest(folder: Path) -> list[Labelled]:
+def _manifest(folder: Path) -> list[LabelledImage]:
     path = folder / "manifest.csv"
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
@@ -64,25 +64,25 @@ def _manifest(folder: Path) -> list[Labelled]:
         raise UsageError(f"{path} could not be read ({error}); give a CSV in UTF-8.") from None
 
 
-def _row(path: Path, line: int, row: dict[str, Any]) -> Labelled:
+def _row(path: Path, line: int, row: dict[str, Any]) -> LabelledImage:
     file, label, patient = (str(row.get(name) or "").strip() for name in ("file", "label", "patient"))
     if not file or label.lower() not in LABELS:
         raise UsageError(f"{path}, line {line}: file {file!r} has the label {label!r}; write benign or malignant.")
-    return Labelled(path.parent / file, LABELS[label.lower()], patient or file)
+    return LabelledImage(path.parent / file, LABELS[label.lower()], patient or file)
 
 
-def measure(classifier: Classifier, images: Sequence[Labelled]) -> dict[str, Any]:
-    """AUROC and accuracy with 95 % intervals, and how many images could not be read, as plain values.
+def measure(classifier: Classifier, images: Sequence[LabelledImage]) -> dict[str, Any]:
+    """AUROC and accuracy with 95 % intervals, and the counts of images, as plain values.
 
     Raises:
-        UsageError: what could be read is of one label alone.
+        UsageError: the readable images have only one label.
     """
-    answers = [record.p_malignant for record in classifier.classify_many(one.file for one in images)]
-    read = [(one, p) for one, p in zip(images, answers, strict=True) if p is not None]
-    malignant = np.array([one.malignant for one, _ in read], bool)
+    probabilities = [record.p_malignant for record in classifier.classify_many(image.file for image in images)]
+    read = [(image, p) for image, p in zip(images, probabilities, strict=True) if p is not None]
+    malignant = np.array([image.malignant for image, _ in read], bool)
     if malignant.all() or not malignant.any():
         raise UsageError("The images of --data that can be read do not have both labels; see which fail: bcd-edge predict DIR")
-    patients = [one.patient for one, _ in read]
-    found = statistics.scores(malignant, np.array([p for _, p in read]), patients, classifier.rule.threshold)
+    patients = [image.patient for image, _ in read]
+    scores = statistics.scores(malignant, np.array([p for _, p in read]), patients, classifier.rule.threshold)
     counts = {"images": len(read), "patients": len(set(patients)), "malignant": int(malignant.sum()), "failed": len(images) - len(read)}
-    return {name: estimate.as_dict() for name, estimate in found.items()} | counts
+    return {name: estimate.as_dict() for name, estimate in scores.items()} | counts

@@ -1,6 +1,6 @@
-"""Energy where the machine counts it: Intel's and AMD's RAPL, the power monitors of a Jetson, NVML. Never an estimate.
+"""Energy where the machine meters it: Intel's and AMD's RAPL, the power monitors of a Jetson, NVML. Never an estimate.
 
-| source | what it counts | where |
+| source | counts | where |
 |---|---|---|
 | RAPL | the processor packages, every process on them | `/sys/class/powercap/intel-rapl:N`, microjoules that wrap round |
 | INA3221, INA238 | the board's input, or else every rail it has, volts times amperes integrated over time | `/sys/class/hwmon/hwmonN` |
@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Protocol
 
-from bcd_edge.benchmark._nvml import Card
+from bcd_edge.benchmark.nvml import Card
 from bcd_edge.benchmark.sensors import ROOT, number, text
 
 MONITORS: Final = ("ina3221", "ina238", "ina226")
@@ -25,16 +25,16 @@ FED_BY_OTHERS: Final = ("VDDQ_VDD2_1V8AO",)
 
 
 class Meter(Protocol):
-    """Counts joules of something.
+    """Counts joules.
 
     Attributes:
-        name: of what.
+        name: of what is metered.
     """
 
     name: str
 
     def joules(self, at_s: float) -> float:
-        """Since the first call, which must be followed often enough: RAPL's counter wraps, power is integrated."""
+        """Since the first call; must be called regularly: RAPL's counter wraps, power is integrated."""
 
 
 class Rapl:
@@ -93,28 +93,28 @@ class Gpu:
 
 
 def meters(root: Path = ROOT, card: Card | None = None) -> list[Meter]:
-    """Every meter that can be read here; a counter that only root may read is none."""
-    found: list[Meter] = []
+    """Every meter that this user may read."""
+    readable: list[Meter] = []
     for zone in sorted((root / "sys/class/powercap").glob("intel-rapl:*")):
         if (text(zone / "name") or "").startswith("package") and number(zone / "energy_uj") is not None:
-            found.append(Rapl(zone))
+            readable.append(Rapl(zone))
     if rails := _rails(root):
-        found.append(Rails(rails))
+        readable.append(Rails(rails))
     if card and card.energy_j() is not None:
-        found.append(Gpu(card))
-    return found
+        readable.append(Gpu(card))
+    return readable
 
 
 def _rails(root: Path) -> dict[str, tuple[Path, Path]]:
-    """Label to the files of its millivolts and milliamperes: the board's input alone where there is one."""
-    found: dict[str, tuple[Path, Path]] = {}
+    """Label to the files of its millivolts and milliamperes: only the board's input if there is one."""
+    rails: dict[str, tuple[Path, Path]] = {}
     for chip in sorted((root / "sys/class/hwmon").glob("hwmon*")):
         if text(chip / "name") not in MONITORS:
             continue
         for current in sorted(chip.glob("curr*_input")):
             index = current.name.removeprefix("curr").removesuffix("_input")
             label = text(chip / f"in{index}_label") or ""
-            # channels of an INA3221 that nothing is wired to are labelled NC or not at all; 7 and 4 are its sums
+            # unconnected channels of an INA3221 are labelled NC or not at all; 7 and 4 are its sums
             if (
                 label
                 and label != "NC"
@@ -122,6 +122,6 @@ def _rails(root: Path) -> dict[str, tuple[Path, Path]]:
                 and number(chip / f"in{index}_input") is not None
                 and number(current) is not None
             ):
-                found[label] = chip / f"in{index}_input", current
-    whole = [label for label in INPUTS if label in found]
-    return {label: found[label] for label in whole[:1] or found if label not in FED_BY_OTHERS}
+                rails[label] = chip / f"in{index}_input", current
+    inputs = [label for label in INPUTS if label in rails]
+    return {label: rails[label] for label in inputs[:1] or rails if label not in FED_BY_OTHERS}

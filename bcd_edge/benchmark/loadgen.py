@@ -1,4 +1,4 @@
-"""MLPerf's own harness drives our provider: the same calls, its clock, its verdict, its logs."""
+"""MLPerf's LoadGen drives the same SUT: the same calls, with its clock, its verdict and its logs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from bcd_edge.benchmark.scenarios import SCENARIOS, Rule, Subject
+from bcd_edge.benchmark.scenarios import SCENARIOS, Rule, SystemUnderTest
 from bcd_edge.errors import OutputError, ProviderError
 
 FIX: Final = 'pip install "bcd-edge[loadgen]"'
 SUMMARY: Final = "mlperf_log_summary.txt"
-# LoadGen waits for every answer. Once a run is thrown away it gets empty ones, not so quickly that its log fills the disk.
+# LoadGen waits for every response. An aborted run gets empty ones, slowly enough that its log does not fill the disk.
 PAUSE_S: Final = 0.01
-# The line of its summary that holds the scenario's figure, and what turns it into ours: milliseconds, or images a second.
-# The latency of a Server near the highest rate is chance, so there the rates are compared, and its verdict tells of the bound.
+# The line of its summary with the scenario's figure, and the factor to our unit: milliseconds, or images per second.
+# Latency of a Server near its highest rate is random, so its rates are compared; LoadGen's verdict is about the bound.
 FIGURES: Final = {
     "singlestream": (r"90\.?0*th percentile latency \(ns\)\s*:\s*(\d+)", 1e-6),
     "multistream": (r"99\.?0*th percentile latency \(ns\)\s*:\s*(\d+)", 1e-6),
@@ -29,29 +29,29 @@ FIGURES: Final = {
 
 
 def require() -> None:
-    """Goes on only where LoadGen imports.
+    """Checks that LoadGen can be imported.
 
     Raises:
-        ProviderError: it does not; why, and the fix.
+        ProviderError: it cannot; why, and the fix.
     """
     try:
         import mlperf_loadgen  # noqa: F401
     except ImportError as error:
-        raise ProviderError(f"--loadgen was asked for and MLPerf's LoadGen does not import ({error}); fix: {FIX}") from None
+        raise ProviderError(f"--loadgen was requested, but MLPerf's LoadGen cannot be imported ({error}); fix: {FIX}") from None
 
 
-def check(key: str, subject: Subject, rule: Rule, row: dict[str, Any], logs: Path) -> dict[str, Any]:
-    """Runs a scenario once more under LoadGen, with the rule and the figure of our own run.
+def check(key: str, sut: SystemUnderTest, rule: Rule, row: dict[str, Any], logs: Path) -> dict[str, Any]:
+    """Repeats a scenario under LoadGen, with the rule and the expected figures of our own run.
 
     Args:
         key: of `SCENARIOS`.
-        subject: what was measured.
-        rule: how long.
-        row: what we measured; says LoadGen how many images to expect.
-        logs: LoadGen's files go into a folder of the row's name in it.
+        sut: what was measured.
+        rule: when to stop.
+        row: our row; tells LoadGen the rate to expect.
+        logs: folder; LoadGen's files go into a subfolder named after the row.
 
     Returns:
-        Its figure, ours over its, its verdict, where its logs are.
+        LoadGen's figure, ours divided by it, its verdict, and the folder of its logs.
 
     Raises:
         ProviderError: the engine failed.
@@ -59,17 +59,17 @@ def check(key: str, subject: Subject, rule: Rule, row: dict[str, Any], logs: Pat
     """
     import mlperf_loadgen as library
 
-    folder = logs / "-".join(str(row[name]) for name in ("provider", "precision", "batch", "threads", "inferences", "scenario", "scope"))
+    folder = logs / "-".join(str(row[name]) for name in ("provider", "precision", "batch", "threads", "streams", "scenario", "scope"))
     folder.mkdir(parents=True, exist_ok=True)
     output = library.LogOutputSettings()
     output.outdir, output.copy_summary_to_stdout = str(folder), False
     log = library.LogSettings()
     log.log_output, log.enable_trace = output, False
     closed = key in ("singlestream", "multistream")
-    workers = _Workers(library, subject, 0 if closed else subject.inferences)
+    workers = _Workers(library, sut, 0 if closed else sut.streams)
     system = library.ConstructSUT(workers.stream if key == "offline" else workers.issue, lambda: None)
-    samples = library.ConstructQSL(subject.library, subject.library, lambda _: None, lambda _: None)
-    # apart, because an interruption must not fly through LoadGen's own frames: it ends its run first, with answers that are none
+    samples = library.ConstructQSL(sut.samples, sut.samples, lambda _: None, lambda _: None)
+    # in its own thread: an interruption must not unwind through LoadGen's frames; it ends its run first, with empty responses
     run = threading.Thread(target=library.StartTestWithLogSettings, args=(system, samples, _settings(library, key, rule, row), log, ""))
     run.start()
     try:
@@ -86,50 +86,50 @@ def check(key: str, subject: Subject, rule: Rule, row: dict[str, Any], logs: Pat
 
 
 def _settings(library: Any, key: str, rule: Rule, row: dict[str, Any]) -> Any:
-    """LoadGen's rule, made from ours; the order of arrivals and samples is seeded by it alone."""
-    own = library.TestSettings()
-    own.scenario = getattr(library.TestScenario, SCENARIOS[key].name)
-    own.mode = library.TestMode.PerformanceOnly
-    own.min_duration_ms, own.max_duration_ms = round(1000 * rule.duration_s), round(1000 * rule.limit_s)
-    own.min_query_count = rule.wanted(key)
-    own.multi_stream_samples_per_query = SCENARIOS["multistream"].images
-    own.qsl_rng_seed = own.sample_index_rng_seed = own.schedule_rng_seed = rule.seed
+    """LoadGen's settings from our rule; it draws arrivals and samples itself."""
+    settings = library.TestSettings()
+    settings.scenario = getattr(library.TestScenario, SCENARIOS[key].name)
+    settings.mode = library.TestMode.PerformanceOnly
+    settings.min_duration_ms, settings.max_duration_ms = round(1000 * rule.duration_s), round(1000 * rule.limit_s)
+    settings.min_query_count = rule.min_queries(key)
+    settings.multi_stream_samples_per_query = SCENARIOS["multistream"].images
+    settings.qsl_rng_seed = settings.sample_index_rng_seed = settings.schedule_rng_seed = rule.seed
     expected_ns = round(1e6 * row["latency_ms"]["mean"]["value"])
-    own.single_stream_expected_latency_ns = own.multi_stream_expected_latency_ns = expected_ns
-    own.offline_expected_qps = row["images_per_s"]["value"]
+    settings.single_stream_expected_latency_ns = settings.multi_stream_expected_latency_ns = expected_ns
+    settings.offline_expected_qps = row["images_per_s"]["value"]
     if row["server"]:
-        own.server_target_qps = row["server"]["qps"]
-        own.server_target_latency_ns = round(1e9 * rule.bound_s)
-    return own
+        settings.server_target_qps = row["server"]["qps"]
+        settings.server_target_latency_ns = round(1e9 * rule.bound_s)
+    return settings
 
 
 class _Workers:
-    """What LoadGen issues goes to the subject: at once, or by `count` threads, or all of it as a stream."""
+    """Passes LoadGen's queries to the SUT: directly, by `count` threads, or all of them as a stream."""
 
-    def __init__(self, library: Any, subject: Subject, count: int) -> None:
+    def __init__(self, library: Any, sut: SystemUnderTest, count: int) -> None:
         self.failure: Exception | None = None
         self.stopped = False
-        self._library, self._subject = library, subject
-        self._todo: queue.SimpleQueue[list[tuple[int, int]] | None] = queue.SimpleQueue()
+        self._library, self._sut = library, sut
+        self._queue: queue.SimpleQueue[list[tuple[int, int]] | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
         for thread in self._threads:
             thread.start()
 
     def issue(self, samples: Sequence[Any]) -> None:
-        """Called by LoadGen with samples that have an `id` and an `index` into the library."""
+        """Called by LoadGen; each sample has an `id` and an `index` into the library."""
         pairs = [(sample.id, sample.index) for sample in samples]
         if self._threads:
-            self._todo.put(pairs)
+            self._queue.put(pairs)
         else:
-            self._answer(pairs)
+            self._process(pairs)
 
     def stream(self, samples: Sequence[Any]) -> None:
-        """The one query of Offline: answered in its order, as our own run is."""
+        """The single query of Offline, processed in order."""
         numbers = [sample.id for sample in samples]
         done = 0
         try:
-            with closing(self._subject.stream(sample.index for sample in samples)) as answers:  # type: ignore[type-var]
-                for count, _ in answers:
+            with closing(self._sut.stream(sample.index for sample in samples)) as responses:  # type: ignore[type-var]
+                for count, _ in responses:
                     self._complete(numbers[done : done + count])
                     done += count
                     if self.stopped:
@@ -139,15 +139,15 @@ class _Workers:
         self._complete(numbers[done:])
 
     def _work(self) -> None:
-        while (pairs := self._todo.get()) is not None:
-            self._answer(pairs)
+        while (pairs := self._queue.get()) is not None:
+            self._process(pairs)
 
-    def _answer(self, pairs: list[tuple[int, int]]) -> None:
+    def _process(self, pairs: list[tuple[int, int]]) -> None:
         try:
             if self.failure or self.stopped:
                 time.sleep(PAUSE_S)
             else:
-                self._subject.ask([index for _, index in pairs])
+                self._sut.query([index for _, index in pairs])
         except Exception as error:
             self.failure = error
         self._complete([number for number, _ in pairs])
@@ -157,7 +157,7 @@ class _Workers:
 
     def close(self) -> None:
         for _ in self._threads:
-            self._todo.put(None)
+            self._queue.put(None)
         for thread in self._threads:
             thread.join()
 

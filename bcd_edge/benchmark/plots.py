@@ -1,6 +1,6 @@
-"""Plots as SVG: where latencies lie, latency against throughput, and the run over time. Text and lines, no other file.
+"""Plots as inline SVG: distribution of latency, latency against throughput, and the run over time.
 
-Colours are those of Okabe and Ito (2008), which readers with any colour vision tell apart; shape or a word says the same again.
+Colours are those of Okabe and Ito (2008), distinguishable with any colour vision; a shape or a word repeats their meaning.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from bcd_edge.benchmark.results import named, significant
+from bcd_edge.benchmark.results import label, rounded
 
 Row = dict[str, Any]
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK: Final = "#1a1a1a"
 GRID: Final = "#d9d9d9"
 WIDTH: Final = 960
-LEFT: Final = 330
+PLOT: Final = 600  # width of the plot beside the labels
+TEXT_PX: Final = 7  # of a character at font size 12, wider than any system font draws on average
 LINE: Final = 30
 Scale = Callable[[float], float]
 
@@ -36,10 +37,10 @@ def _log(low: float, high: float, start: float, end: float) -> Scale:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten within a range; four round values of a range too narrow for three of them."""
+    """1, 2 and 5 times powers of ten within a range; four round values if the range is too narrow for three of them."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [step * 10.0**power for power in powers for step in (1, 2, 5) if low <= step * 10.0**power <= high]
-    return found if len(found) > 2 else [float(f"{value:.2g}") for value in np.geomspace(low * 1.1, high / 1.1, 4)]
+    ticks = [step * 10.0**power for power in powers for step in (1, 2, 5) if low <= step * 10.0**power <= high]
+    return ticks if len(ticks) > 2 else [float(f"{value:.2g}") for value in np.geomspace(low * 1.1, high / 1.1, 4)]
 
 
 def _text(x: float, y: float, words: str, anchor: str = "start", **more: str) -> str:
@@ -59,7 +60,7 @@ def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    """A little more than the values need, on a logarithmic axis; never empty."""
+    """The range of the values with a margin, for a logarithmic axis; never empty."""
     known = [value for value in values if value > 0] or [1.0]
     return min(known) / 1.25, max(known) * 1.25
 
@@ -70,23 +71,26 @@ def distribution(rows: Sequence[Row]) -> str:
     if not shown:
         return ""
     points = (0.01, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999)
-    found = [np.quantile(np.array(row["raw"]["latency_ns"], np.float64) / 1e6, points).tolist() for row in shown]
-    low, high = _range([value for values in found for value in values])
-    x, own = _log(low, high, LEFT, WIDTH - 30), colours(rows)
+    quantiles = [np.quantile(np.array(row["raw"]["latency_ns"], np.float64) / 1e6, points).tolist() for row in shown]
+    labels = [f"{row['scenario']} {row['scope']}: {label(row)}" for row in shown]
+    left = TEXT_PX * max(map(len, labels)) + 20
+    width = left + PLOT
+    low, high = _range([value for values in quantiles for value in values])
+    x, own = _log(low, high, left, width - 30), colours(rows)
     height = LINE * len(shown) + 50
     parts = [_line(x(tick), 10, x(tick), height - 40) + _text(x(tick), height - 22, f"{tick:g}", "middle") for tick in _ticks(low, high)]
-    parts.append(_text((LEFT + WIDTH) / 2, height - 4, "latency of a query, ms (logarithmic)", "middle"))
-    for index, (row, (p1, p25, p50, p75, p90, p99, p999)) in enumerate(zip(shown, found, strict=True)):
+    parts.append(_text((left + width) / 2, height - 4, "latency of a query, ms (logarithmic)", "middle"))
+    for index, (row, words, (p1, p25, p50, p75, p90, p99, p999)) in enumerate(zip(shown, labels, quantiles, strict=True)):
         y, colour = 10 + LINE * (index + 0.5), own[row["provider"], row["precision"]]
-        parts.append(_text(LEFT - 10, y + 4, f"{row['scenario']} {row['scope']}: {named(row)}", "end", font_size="12"))
+        parts.append(_text(left - 10, y + 4, words, "end", font_size="12"))
         parts.append(_line(x(p1), y, x(p999), y, colour, 1.5) + _line(x(p25), y, x(p75), y, colour, 9))
         parts += [_line(x(value), y - 8, x(value), y + 8, colour, 2) for value in (p90, p99)]
         parts.append(f'<circle cx="{x(p50):.1f}" cy="{y:.1f}" r="4.5" fill="#fff" stroke="{colour}" stroke-width="2.5"/>')
-    return _svg(WIDTH, height, "Distribution of latency", parts)
+    return _svg(width, height, "Distribution of latency", parts)
 
 
 def frontier(rows: Sequence[Row], scope: str) -> str:
-    """Images a second against the 90th percentile of latency, and the line of those that no other row beats in both."""
+    """Images per second against the 90th percentile of latency, and the line of rows that no other one beats in both."""
     shown = [row for row in rows if row["scope"] == scope]
     if not shown:
         return ""
@@ -97,15 +101,30 @@ def frontier(rows: Sequence[Row], scope: str) -> str:
     parts = [_line(x(tick), 20, x(tick), bottom) + _text(x(tick), bottom + 18, f"{tick:g}", "middle") for tick in _ticks(left, right)]
     parts += [_line(70, y(tick), WIDTH - 250, y(tick)) + _text(62, y(tick) + 4, f"{tick:g}", "end") for tick in _ticks(low, high)]
     parts += [_line(70, bottom, WIDTH - 250, bottom, INK), _line(70, 20, 70, bottom, INK)]
-    parts.append(_text((WIDTH - 180) / 2, bottom + 40, "images a second (logarithmic; right is better)", "middle"))
+    parts.append(_text((WIDTH - 180) / 2, bottom + 40, "images per second (logarithmic; right is better)", "middle"))
     parts.append(_text(16, 190, "p90 of latency, ms (lower is better)", "middle", transform="rotate(-90 16 190)"))
-    best = [place for place in sorted(places) if not any(one != place and one[0] >= place[0] and one[1] <= place[1] for one in places)]
+    best = [place for place in sorted(places) if not any(other != place and other[0] >= place[0] and other[1] <= place[1] for other in places)]
     path = " ".join(f"{x(rate):.1f},{y(latency):.1f}" for rate, latency in best)
     parts.append(f'<polyline points="{path}" fill="none" stroke="{INK}" stroke-width="1" stroke-dasharray="5 4"/>')
+    taken: list[tuple[float, float]] = []
     for row, (rate, latency) in zip(shown, places, strict=True):
         parts.append(_mark(row["scenario"], x(rate), y(latency), own[row["provider"], row["precision"]]))
-        parts.append(_text(x(rate) + 9, y(latency) - 7, f"b{row['batch']}", font_size="11"))
+        parts.append(_text(*_free(x(rate) + 9, y(latency) - 7, taken), _split(row), font_size="11"))
     return _svg(WIDTH, height, f"Latency and throughput, {scope}", parts + _legend(rows, WIDTH - 230, 30))
+
+
+def _split(row: Row) -> str:
+    """`b8 t2 s2`: batch, threads and streams; `t` only where threads were set."""
+    threads = f" t{row['threads']}" if row["threads"] else ""
+    return f"b{row['batch']}{threads} s{row['streams']}"
+
+
+def _free(x: float, y: float, taken: list[tuple[float, float]]) -> tuple[float, float]:
+    """A place for a point's label that no other label covers, below the first choice if need be; it is taken then."""
+    while any(abs(x - other_x) < 55 and abs(y - other_y) < 11 for other_x, other_y in taken):
+        y += 11
+    taken.append((x, y))
+    return x, y
 
 
 def _legend(rows: Sequence[Row], x: float, y: float) -> list[str]:
@@ -118,7 +137,7 @@ def _legend(rows: Sequence[Row], x: float, y: float) -> list[str]:
         y += 22
         parts.append(_mark(scenario, x, y, INK) + _text(x + 14, y + 4, scenario))
     dashes = f'<line x1="{x - 8:.0f}" y1="{y + 32:.0f}" x2="{x + 8:.0f}" y2="{y + 32:.0f}" stroke="{INK}" stroke-dasharray="5 4"/>'
-    return [*parts, dashes, _text(x + 14, y + 36, "not beaten in both"), _text(x - 6, y + 64, "b8: batch of 8")]
+    return [*parts, dashes, _text(x + 14, y + 36, "no row is better in both"), _text(x - 6, y + 64, "b batch, t threads, s streams")]
 
 
 def _mark(scenario: str, x: float, y: float, colour: str) -> str:
@@ -130,7 +149,7 @@ def _mark(scenario: str, x: float, y: float, colour: str) -> str:
 
 
 def over_time(rows: Sequence[Row]) -> str:
-    """A small plot for each row that lasted: images a second, from zero, and clock and temperature where the machine tells."""
+    """A small plot for each row of several seconds: images per second from zero, clock and temperature if known."""
     shown = [row for row in rows if len(row["series"]) > 1]
     columns = max(1, min(3, len(shown)))
     width, height = (WIDTH - 12 * (columns - 1)) / columns, 170.0
@@ -139,7 +158,7 @@ def over_time(rows: Sequence[Row]) -> str:
         x, y = index % columns * (width + 12), index // columns * (height + 12)
         parts.append(f'<g transform="translate({x:.0f} {y:.0f})">{_small(row, width, height, colours(rows)[row["provider"], row["precision"]])}</g>')
     total = -(-len(shown) // columns) * (height + 12)
-    return _svg(WIDTH, total, "Images a second over time", parts) if shown else ""
+    return _svg(WIDTH, total, "Images per second over time", parts) if shown else ""
 
 
 def _small(row: Row, width: float, height: float, colour: str) -> str:
@@ -150,13 +169,13 @@ def _small(row: Row, width: float, height: float, colour: str) -> str:
         f"{40 + (width - 50) * (point['end_s'] - step / 2) / seconds:.1f},{bottom - (bottom - top) * point['images_per_s'] / most:.1f}"
         for point in series
     )
-    heat = _moved(series, "mhz", "MHz") + _moved(series, "celsius", "°C")
+    heat = _change(series, "mhz", "MHz") + _change(series, "celsius", "°C")
     return "".join(
         [
             _text(0, 14, f"{row['scenario']} {row['scope']}", font_size="12", font_weight="600"),
-            _text(0, 30, named(row), font_size="12"),
+            _text(0, 30, label(row), font_size="12"),
             _line(40, bottom, width - 10, bottom, INK) + _line(40, top, width - 10, top),
-            _text(34, bottom + 4, "0", "end", font_size="11") + _text(34, top + 4, significant(most, 2), "end", font_size="11"),
+            _text(34, bottom + 4, "0", "end", font_size="11") + _text(34, top + 4, rounded(most, 2), "end", font_size="11"),
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>',
             _text(width - 10, bottom + 15, f"{seconds:.0f} s", "end", font_size="11") + _text(40, bottom + 15, "images/s", font_size="11"),
             _text(40, bottom + 30, ", ".join(heat), font_size="11"),
@@ -164,6 +183,6 @@ def _small(row: Row, width: float, height: float, colour: str) -> str:
     )
 
 
-def _moved(series: Sequence[dict[str, Any]], key: str, unit: str) -> list[str]:
+def _change(series: Sequence[dict[str, Any]], key: str, unit: str) -> list[str]:
     known = [point[key] for point in series if point[key] is not None]
     return [f"{known[0]:.0f} to {known[-1]:.0f} {unit}"] if known else []

@@ -1,4 +1,4 @@
-"""A run as a page that needs no other file."""
+"""A run as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from bcd_edge.benchmark import plots
 from bcd_edge.benchmark.environment import power_mode
-from bcd_edge.benchmark.results import named, shown, significant
+from bcd_edge.benchmark.results import flatten, interval, label, rounded
 
 Row = dict[str, Any]
 
@@ -31,21 +31,23 @@ footer { color: #555; border-top: 1px solid #ccc; padding-top: 1rem; margin-top:
 <p>$where</p>
 $state
 <h2>Figures</h2>
-<p>Brackets hold 95 % intervals of this run. The figure that counts in a scenario is in bold; latencies in ms. Warm-up, loading
-and compiling are not in it.</p>
-<div class="wide"><table><tr><th class="left">ran</th><th class="left">scenario</th><th class="left">scope</th>
-<th>p50</th><th>p90</th><th>p99</th><th>images/s</th><th>peak MiB</th><th>J/image</th><th class="left">verdict</th></tr>$rows</table></div>
+<p>Brackets are 95 % intervals of this run. The metric of a scenario is bold; latencies in ms, without warm-up, loading and
+compiling. <em>Other cores</em> is the CPU time of other processes during the row, in cores.</p>
+<div class="wide"><table><tr><th class="left">engine</th><th class="left">scenario</th><th class="left">scope</th>
+<th>p50</th><th>p90</th><th>p99</th><th>images/s</th><th>peak MiB</th><th>J/image</th><th>other cores</th>
+<th class="left">verdict</th></tr>$rows</table></div>
 $accuracy
-<h2>Where latencies lie</h2>
-<p>The dot is the median, the thick line the middle half, the thin one 1 % to 99.9 %; the ticks are p90 and p99.</p>
+<h2>Distribution of latency</h2>
+<p>Dot: median; thick line: middle half; thin line: 1 % to 99.9 %; ticks: p90 and p99.</p>
 $distribution
 <h2>Latency and throughput</h2>
-<p>Latency is that of a query; for Offline, of a batch (model) or of an image on its way through the stream (end to end).</p>
+<p>Latency of a query; for Offline of a batch (model) or of an image in the stream (end to end). The label of a point gives batch, threads
+and streams: b8 t2 s2.</p>
 $frontier
 <h2>Over time</h2>
 $over_time
 <h2>Start</h2>
-<div class="wide"><table><tr><th class="left">ran</th><th>load ms</th><th>compile ms</th><th>first inference ms</th></tr>$starts</table></div>
+<div class="wide"><table><tr><th class="left">engine</th><th>load ms</th><th>compile ms</th><th>first inference ms</th></tr>$starts</table></div>
 <h2>Environment</h2>
 <div class="wide"><table class="plain">$environment</table></div>
 <footer>bcd-edge $version, $created. The samples are in run.json. For research. Assists a pathologist; it does not diagnose alone.</footer>
@@ -56,12 +58,12 @@ $over_time
 def page(run: dict[str, Any]) -> str:
     """HTML of a run, see benchmark.schema.json."""
     rows: list[Row] = run["rows"]
-    there = run["environment"]["machine"]
-    mode = power_mode(run["environment"]) or "not told by this machine"
-    where = f"{there['cpu']}, {there['cores']} cores. Power mode: {mode}. Input: {run['input']['what']}."
+    machine = run["environment"]["machine"]
+    mode = power_mode(run["environment"]) or "not reported by this machine"
+    where = f"{machine['cpu']}, {machine['cores']} cores. Power mode: {mode}. Input: {run['input']['what']}."
     state = "" if run["finished"] else '<p class="doubt">This run was interrupted: rows are missing.</p>'
-    failures = (f"Did not run: {one['provider']} {one['precision']}: {one['error']}" for one in run["failures"])
-    state += "".join(f'<p class="doubt">{escape(said)}</p>' for said in failures)
+    failures = (f"Did not run: {failure['provider']} {failure['precision']}: {failure['error']}" for failure in run["failures"])
+    state += "".join(f'<p class="doubt">{escape(sentence)}</p>' for sentence in failures)
     scopes = dict.fromkeys(row["scope"] for row in rows)
     return _PAGE.substitute(
         bundle=escape(run["bundle"]["name"]),
@@ -72,15 +74,15 @@ def page(run: dict[str, Any]) -> str:
         distribution=plots.distribution(rows) or "<p>No row with queries was measured.</p>",
         frontier="".join(f"<h3>{scope}</h3>{plots.frontier(rows, scope)}" for scope in scopes),
         over_time=plots.over_time(rows) or "<p>No row lasted two seconds.</p>",
-        starts="".join(_start(row) for row in {named(row): row for row in rows}.values()),
-        environment="".join(_cells([name, value]) for name, value in _flat(run["environment"])),
+        starts="".join(_start(row) for row in {label(row): row for row in rows}.values()),
+        environment="".join(_cells([name, value]) for name, value in _known(run["environment"])),
         version=escape(run["version"]),
         created=escape(run["created"]),
     )
 
 
 def _start(row: Row) -> str:
-    return _cells([named(row)], *(significant(row["start_ms"][key]) for key in ("load", "compile", "first_inference")))
+    return _cells([label(row)], *(rounded(row["start_ms"][key]) for key in ("load", "compile", "first_inference")))
 
 
 def _cells(left: Sequence[str], *right: str) -> str:
@@ -89,50 +91,48 @@ def _cells(left: Sequence[str], *right: str) -> str:
 
 
 def _row(row: Row) -> str:
-    counts = row["metric"]["name"]
+    metric = row["metric"]["name"]
     figures = [(f"{name}_ms", row["latency_ms"][name]) for name in ("p50", "p90", "p99")] + [("images_per_s", row["images_per_s"])]
-    cells = [f"<strong>{_stacked(figure)}</strong>" if name == counts else _stacked(figure) for name, figure in figures]
+    cells = [f"<strong>{_stacked(figure)}</strong>" if name == metric else _stacked(figure) for name, figure in figures]
     cost = row["cost"]
     peak = "-" if cost["peak_rss_mib"] is None else f"{cost['peak_rss_mib']:.0f}"
     joules = _stacked(cost["energy"]["joules_per_image"]) if cost["energy"] else "not<br>measured"
-    rate = f" at {significant(row['server']['qps'])} queries/s" if row["server"] else ""
-    return _cells([named(row), row["scenario"] + rate, row["scope"]], *cells, peak, joules)[:-5] + f"{_verdict(row)}</tr>"
+    other = "-" if row["contention"]["other_cores"] is None else f"{row['contention']['other_cores']:.2f}"
+    rate = f" at {rounded(row['server']['qps'])} queries/s" if row["server"] else ""
+    left = [label(row), row["scenario"] + rate, row["scope"]]
+    return _cells(left, *cells, peak, joules, other).removesuffix("</tr>") + f"{_verdict(row)}</tr>"
 
 
 def _stacked(figure: dict[str, Any]) -> str:
     """The figure above its interval."""
-    value, _, ends = shown(figure).partition(" ")
+    value, _, ends = interval(figure).partition(" ")
     return f"{value}<br><small>{ends}</small>"
 
 
 def _verdict(row: Row) -> str:
     verdict = row["verdict"]
-    said = f"{'VALID' if verdict['valid'] else 'INVALID: ' + '; '.join(verdict['reasons'])} ({verdict['rule']})"
+    sentence = f"{'VALID' if verdict['valid'] else 'INVALID: ' + '; '.join(verdict['reasons'])} ({verdict['rule']})"
+    if row["unsteady"]:
+        sentence = "; ".join(verdict["reasons"])
     by_mlperf = "valid" if verdict["mlperf_valid"] else "; ".join(verdict["mlperf_reasons"])
-    loadgen = f"<br>LoadGen {row['loadgen']['verdict']}, ours / its {row['loadgen']['ours_over_theirs']}" if row["loadgen"] else ""
-    unsteady = f'<br><span class="doubt">unsteady: {escape("; ".join(row["unsteady"]))}</span>' if row["unsteady"] else ""
-    return f'<td class="left">{escape(said)}<br>by MLPerf: {escape(by_mlperf)}{loadgen}{unsteady}</td>'
+    loadgen = f"<br>LoadGen {row['loadgen']['verdict']}, ours / LoadGen's {row['loadgen']['ours_over_theirs']}" if row["loadgen"] else ""
+    unsteady = f'<span class="doubt">unsteady: {escape("; ".join(row["unsteady"]))}</span><br>' if row["unsteady"] else ""
+    return f'<td class="left">{unsteady}{escape(sentence)}<br>by MLPerf: {escape(by_mlperf)}{loadgen}</td>'
 
 
 def _accuracy(rows: Sequence[Row]) -> str:
-    found = {(row["provider"], row["precision"]): row["accuracy"] for row in rows if row["accuracy"]}
-    if not found:
+    scores = {(row["provider"], row["precision"]): row["accuracy"] for row in rows if row["accuracy"]}
+    if not scores:
         return ""
     counts = ("images", "patients", "failed")
     lines = "".join(
-        _cells(kind, shown(one["auroc"], 4), shown(one["accuracy"], 4), *(str(one[key]) for key in counts)) for kind, one in found.items()
+        _cells(engine, interval(score["auroc"], 4), interval(score["accuracy"], 4), *(str(score[key]) for key in counts))
+        for engine, score in scores.items()
     )
-    names = ("AUROC", "accuracy", "images", "patients", "not readable")
+    names = ("AUROC", "accuracy", "images", "patients", "unreadable")
     head = '<th class="left">provider</th><th class="left">variant</th>' + "".join(f"<th>{name}</th>" for name in names)
     return f"<h2>Accuracy</h2><table><tr>{head}</tr>{lines}</table>"
 
 
-def _flat(values: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found += _flat(value, f"{before}{key}.")
-        else:
-            words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            found.append((before + key, "not told" if value is None else words))
-    return found
+def _known(values: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(key, "not reported" if value is None else str(value)) for key, value in flatten(values)]

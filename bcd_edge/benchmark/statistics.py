@@ -1,7 +1,7 @@
-"""Figures with their intervals: percentiles by ranks, means and rates by blocks, ratios by resampling blocks, AUROC by ranks.
+"""Estimates with intervals: percentiles by ranks, means and rates by blocks, ratios by resampling blocks and by turns, AUROC by ranks.
 
-Latencies that follow each other are alike (caches, clocks, other programs), so none of these takes samples for independent.
-All intervals are of 95 %, and say how well this run knows its own figure; another run on another day can differ by more.
+Consecutive latencies are correlated (caches, clocks, other programs), so none of these treats samples as independent.
+All intervals are of 95 % and describe this run; another run on another day can differ by more.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ LEVELS: Final = (0.025, 0.975)
 BLOCKS: Final = 20
 RESAMPLES: Final = 1000
 FEWEST_GROUPS: Final = 5
-# Samples that a resampled ratio looks at: a longer run is thinned evenly, which changes its percentiles by less than their interval.
+# Samples used for a resampled ratio: a longer run is thinned evenly, which changes its percentiles by less than their interval.
 THINNED: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with the ends of its 95 % interval; an end is None where there are too few samples to tell."""
+    """A figure with the ends of its 95 % interval; an end is None if there are too few samples."""
 
     value: float
     low: float | None
@@ -42,20 +42,20 @@ class Estimate:
 
 
 def percentile(values: Floats, p: float) -> Estimate:
-    """The smallest value that at least a share p of the values does not exceed, as LoadGen counts it.
+    """The smallest value that at least a share p of the values does not exceed, as in LoadGen.
 
     The interval is between two order statistics (David & Nagaraja, Order Statistics, 7.1): the count of values below the
-    true percentile is binomial. Its number of trials is that of independent samples that these are worth.
+    true percentile is binomial, with the effective number of independent samples as its trials.
 
     Args:
-        values: at least one, in the order they were measured.
+        values: at least one, in the order of measurement.
         p: 0.001 to 0.999.
     """
     ordered, count = np.sort(values), len(values)
     value = ordered[max(0, math.ceil(p * count) - 1)]
-    worth = max(1, int(count / inefficiency((values <= value).astype(np.float64))))
-    below, above = (_binomial(level, worth, p) for level in LEVELS)
-    low, high = math.floor(below * count / worth), math.ceil((above + 1) * count / worth)
+    effective = max(1, int(count / inefficiency((values <= value).astype(np.float64))))
+    below, above = (_binomial(level, effective, p) for level in LEVELS)
+    low, high = math.floor(below * count / effective), math.ceil((above + 1) * count / effective)
     return Estimate(float(value), float(ordered[low - 1]) if low >= 1 else None, float(ordered[high - 1]) if high <= count else None)
 
 
@@ -67,7 +67,7 @@ def _binomial(level: float, trials: int, p: float) -> int:
 
 
 def inefficiency(values: Floats) -> float:
-    """How many consecutive values are worth an independent one, at least 1: the variance of block means over that of independent ones."""
+    """Statistical inefficiency: consecutive values per independent one, at least 1; the variance of block means over that of independent ones."""
     length = math.isqrt(len(values))
     variance = float(np.var(values))
     if length < 2 or variance == 0:
@@ -82,11 +82,11 @@ def mean(values: Floats) -> Estimate:
 
 
 def rate(ends_s: Floats, images: int, elapsed_s: float) -> Estimate:
-    """Images a second of a run, its interval from equal stretches of time.
+    """Images per second of a run, its interval from equal stretches of time.
 
     Args:
-        ends_s: when each query was answered, ascending, from the start.
-        images: of a query.
+        ends_s: time of each response, ascending, from the start.
+        images: per query.
         elapsed_s: of the whole run.
     """
     borders = np.linspace(0, elapsed_s, max(1, min(BLOCKS, len(ends_s) // 2)) + 1)
@@ -94,13 +94,13 @@ def rate(ends_s: Floats, images: int, elapsed_s: float) -> Estimate:
 
 
 def cost(at_s: Floats, spent: Floats, ends_s: Floats, images: int, elapsed_s: float) -> Estimate:
-    """What an image cost of something that is metered, its interval from equal stretches of time.
+    """Consumption per image of a metered quantity, its interval from equal stretches of time.
 
     Args:
-        at_s: when the meter was read, ascending, from the start.
-        spent: what it had counted by then.
-        ends_s: as for `rate`; the same holds for what follows.
-        images: of a query.
+        at_s: times of the meter's readings, ascending, from the start.
+        spent: the meter's count at these times.
+        ends_s: as for `rate`, like the following.
+        images: per query.
         elapsed_s: of the whole run.
     """
     blocks = max(1, min(BLOCKS, len(ends_s) // 2, len(at_s) // 4))
@@ -110,7 +110,7 @@ def cost(at_s: Floats, spent: Floats, ends_s: Floats, images: int, elapsed_s: fl
 
 
 def _gained(borders: Floats, ends_s: Floats, images: int) -> Floats:
-    """Images answered between borders; between two answers the count grows evenly."""
+    """Images processed between borders; between two responses the count grows linearly."""
     counted = np.interp(borders, np.concatenate([[0.0], ends_s]), images * np.arange(len(ends_s) + 1.0))
     return np.asarray(np.diff(counted), np.float64)
 
@@ -131,7 +131,7 @@ def drift(values: Floats) -> float:
 def ratio(before: Floats, after: Floats, p: float, seed: int = 0) -> Estimate:
     """The p-th percentile of `after` over that of `before`, its interval by a circular block bootstrap of both.
 
-    Blocks of the root of the number of samples keep what is alike together (Politis & Romano 1992).
+    Blocks of the square root of the number of samples keep correlated samples together (Politis & Romano 1992).
     """
     random = np.random.default_rng(seed)
     drawn = _resampled(after, p, random) / _resampled(before, p, random)
@@ -140,15 +140,39 @@ def ratio(before: Floats, after: Floats, p: float, seed: int = 0) -> Estimate:
 
 
 def rate_ratio(before_ends_s: Floats, after_ends_s: Floats, seed: int = 0) -> Estimate:
-    """The time of an answer after over before, from when answers came; its interval by resampling equal stretches of time."""
+    """Time per response of after over before, from the times of responses; its interval by resampling equal stretches of time."""
     random = np.random.default_rng(seed)
-    drawn, whole = [], []
+    drawn, rates = [], []
     for ends in (before_ends_s, after_ends_s):
         blocks = _gained(np.linspace(0, ends[-1], max(1, min(BLOCKS, len(ends) // 2)) + 1), ends, 1) / ends[-1]
         drawn.append(random.choice(blocks, (RESAMPLES, len(blocks))).sum(axis=1))
-        whole.append(len(ends) / float(ends[-1]))
+        rates.append(len(ends) / float(ends[-1]))
     low, high = np.quantile(drawn[0] / drawn[1], LEVELS)
-    return Estimate(whole[0] / whole[1], float(low), float(high))
+    return Estimate(rates[0] / rates[1], float(low), float(high))
+
+
+def widened(estimate: Estimate, before: Floats, after: Floats) -> Estimate:
+    """An interval of a ratio that also covers how much repeats of the same measurement differ.
+
+    Samples of one turn share its state of the machine, so the turns are the independent units: Welch's interval of the mean
+    difference of their logarithms. The result is the union of both intervals; an end is None with fewer than two turns.
+
+    Args:
+        estimate: the ratio `after` over `before` from all samples.
+        before: the figure of each turn, positive.
+        after: the same of the other run.
+    """
+    logs = np.log(before), np.log(after)
+    if min(map(len, logs)) < 2:
+        return Estimate(estimate.value, None, None)
+    errors = [float(np.var(values, ddof=1)) / len(values) for values in logs]
+    degrees = sum(errors) ** 2 / sum(error**2 / (len(values) - 1) for error, values in zip(errors, logs, strict=True)) if any(errors) else 1.0
+    centre = float(logs[1].mean() - logs[0].mean())
+    margin = float(special.stdtrit(degrees, LEVELS[1])) * math.sqrt(sum(errors))
+    low, high = math.exp(centre - margin), math.exp(centre + margin)
+    return Estimate(
+        estimate.value, None if estimate.low is None else min(estimate.low, low), None if estimate.high is None else max(estimate.high, high)
+    )
 
 
 def _resampled(values: Floats, p: float, random: np.random.Generator) -> Floats:
@@ -157,11 +181,11 @@ def _resampled(values: Floats, p: float, random: np.random.Generator) -> Floats:
     count = len(values)
     length, rank = math.ceil(math.sqrt(count)), max(0, math.ceil(p * count) - 1)
     along = np.arange(length)
-    found = np.empty(RESAMPLES)
+    percentiles = np.empty(RESAMPLES)
     for index in range(RESAMPLES):
         chosen = (random.integers(0, count, math.ceil(count / length))[:, None] + along).ravel()[:count] % count
-        found[index] = np.partition(values[chosen], rank)[rank]
-    return found
+        percentiles[index] = np.partition(values[chosen], rank)[rank]
+    return percentiles
 
 
 def auroc(malignant: Bools, p_malignant: Floats) -> float:
@@ -176,16 +200,16 @@ def auroc(malignant: Bools, p_malignant: Floats) -> float:
 
 
 def scores(malignant: Bools, p_malignant: Floats, groups: list[str], threshold: float, seed: int = 0) -> dict[str, Estimate]:
-    """AUROC and accuracy, their intervals from resampling whole groups (patients), whose images are alike.
+    """AUROC and accuracy, their intervals from resampling whole groups (patients), whose images are correlated.
 
-    With fewer than `FEWEST_GROUPS` groups of a label there is no interval: resamples would be the same few again and again.
+    With fewer than `FEWEST_GROUPS` groups of a label there is no interval: there are too few distinct resamples.
 
     Args:
         malignant: N labels, both classes among them.
         p_malignant: N calibrated probabilities, 0..1.
         groups: N names.
-        threshold: an image at or above it counts as called malignant.
-        seed: of the resampling.
+        threshold: at or above it an image is predicted malignant.
+        seed: for resampling.
     """
     correct = (p_malignant >= threshold) == malignant
     values = {"auroc": auroc(malignant, p_malignant), "accuracy": float(correct.mean())}
@@ -209,5 +233,5 @@ def _of_resamples(value: float, drawn: Floats) -> Estimate:
 
 
 def _rounded(value: Any) -> float | None:
-    """Six significant digits; what has no number has None, because NaN is no JSON."""
+    """Six rounded digits; what has no number has None, because NaN is no JSON."""
     return None if value is None or math.isnan(value) else float(f"{value:.6g}")

@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 
 from bcd_edge.errors import BundleError
+from bcd_edge.interleaved import ROUNDS, WARM_UP, medians
 from benchmarks.graph_input import converted, float_input
-from benchmarks.interleaved import ROUNDS, WARM_UP, medians
 from export import graph, quantise
 from train import networks
 from train.data.images import Images

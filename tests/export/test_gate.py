@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from sklearn.metrics import brier_score_loss, f1_score, recall_score, roc_auc_score
 
+from bcd_edge import interleaved
 from bcd_edge.backends import Availability
 from bcd_edge.backends.providers import cpu
 from bcd_edge.errors import BundleError, UsageError
@@ -335,15 +336,15 @@ def test_latencies_take_turns_and_leave_the_warm_up_out(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(cpu, "open", lambda model, options: Recorded(model.decode()))
     found = gate.latencies({("fp32", "cpu"): (b"A", 24), ("int8", "cpu"): (b"B", 24)}, seconds=0)
-    turns = "A" * gate.WARM_UP + "B" * gate.WARM_UP + "AABB" * gate.ROUNDS  # in each turn one run is not counted
+    turns = "A" * interleaved.WARM_UP + "B" * interleaved.WARM_UP + "AABB" * interleaved.ROUNDS  # in each turn one run is not counted
     assert order == [*turns, "A closed", "B closed"]
-    assert {key: one["runs"] for key, one in found.items()} == {("fp32", "cpu"): gate.ROUNDS, ("int8", "cpu"): gate.ROUNDS}
+    assert {key: one["runs"] for key, one in found.items()} == {("fp32", "cpu"): interleaved.ROUNDS, ("int8", "cpu"): interleaved.ROUNDS}
 
 
 def test_latency_of_a_graph_and_of_a_provider_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = gate.latencies({("fp32", "cpu"): (graph(1.0), 16)}, seconds=0.05).values()
     assert set(found) == {"p50_ms", "p90_ms", "runs"}
     assert all(smaller <= larger for smaller, larger in pairwise([0, found["p50_ms"], found["p90_ms"]]))
-    assert found["runs"] >= gate.ROUNDS
+    assert found["runs"] >= interleaved.ROUNDS
     monkeypatch.setattr(cpu, "is_available", lambda: Availability(False, "none here", "buy one"))
     assert gate.latencies({("int8", "cpu"): (graph(1.0), 16)}) == {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bcd_edge.benchmark import _nvml, energy
+from bcd_edge.benchmark import energy, nvml
 
 Tree = Callable[..., Path]
 COUNTER = "sys/class/powercap/intel-rapl:0/energy_uj"
@@ -77,11 +77,11 @@ class Library:
 
 def test_a_card_tells_what_its_driver_knows(tree: Tree) -> None:
     library = Library()
-    card = _nvml.card(0, library)
+    card = nvml.card(0, library)
     assert card is not None
     (meter,) = energy.meters(tree(), card)
     library.millijoules = 7500
     assert meter.joules(1) == pytest.approx(2.5)
     assert (card.mhz(), card.celsius(), card.used_mib()) == (1980, None, None)
-    assert _nvml.card(1, library) is None
-    assert _nvml.card(0, object()) is None
+    assert nvml.card(1, library) is None
+    assert nvml.card(0, object()) is None

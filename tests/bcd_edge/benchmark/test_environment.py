@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,23 +14,21 @@ import numpy as np
 import pytest
 
 from bcd_edge.benchmark import environment, memory, sensors
-from bcd_edge.benchmark.sensors import Reading, Recorder
+from bcd_edge.benchmark.sensors import Contention, CpuTimes, Reading, Recorder, Sensors
 
 Tree = Callable[..., Path]
 
 
 def test_a_pc_tells_clocks_heat_and_throttling(tree: Tree) -> None:
-    found = sensors.look(tree("pc"))
-    assert (found.mhz, found.celsius, found.throttled, found.gpu_mhz) == (3200, 64, 12, None)
+    assert sensors.read_sensors(tree("pc")) == Sensors(3200, None, 64, 12)
 
 
 def test_a_jetson_tells_its_gpus_clock(tree: Tree) -> None:
-    found = sensors.look(tree("orin-nano"))
-    assert (found.mhz, found.gpu_mhz, found.celsius, found.throttled) == (1510.4, 624.75, 51.875, None)
+    assert sensors.read_sensors(tree("orin-nano")) == Sensors(1510.4, 624.75, 51.875, None)
 
 
 def test_a_machine_without_sensors_tells_nothing(tree: Tree) -> None:
-    assert sensors.look(tree()) == Reading(0.0)
+    assert sensors.read_sensors(tree()) == Sensors()
     assert environment.power(tree()) == dict.fromkeys(("governor", "preference", "min_mhz", "max_mhz", "turbo", "profile"))
     assert environment.limits(tree()) == {"processors": None, "memory_gib": None}
     assert environment.container(tree()) is None
@@ -91,42 +91,82 @@ def test_control_groups_of_version_1(tree: Tree) -> None:
     assert environment.limits(tree("", **{f"sys/fs/cgroup/{name}": text for name, text in files.items()})) == {"processors": 0.5, "memory_gib": None}
 
 
-STEADY = [Reading(float(at), 3000, 900, 60, 4) for at in range(10)]
+STEADY = [Reading(float(at), Sensors(3000, 900, 60, 4)) for at in range(10)]
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({}, ""),
-        ({"mhz": 2400}, "the clock went from 3000 to 2400 MHz"),
-        ({"gpu_mhz": 600}, "the GPU clock went from 900 to 600 MHz"),
-        ({"celsius": 71}, "the temperature moved from 60 to 71 °C"),
+        ({"mhz": 2400}, "the clock changed from 3000 to 2400 MHz"),
+        ({"gpu_mhz": 600}, "the GPU clock changed from 900 to 600 MHz"),
+        ({"celsius": 71}, "the temperature changed from 60 to 71 °C"),
         ({"celsius": 69, "mhz": 2800}, ""),
         ({"throttled": 6}, "cores were throttled 2 times"),
         ({"mhz": None, "gpu_mhz": None, "celsius": None, "throttled": None}, ""),
     ],
 )
 def test_a_machine_that_moved_is_unsteady(change: dict[str, float | None], said: str) -> None:
-    readings = STEADY[:5] + [replace(one, **change) for one in STEADY[5:]]
-    assert sensors.unsteady(readings, 0.0) == ([said] if said else [])
+    readings = STEADY[:5] + [replace(reading, sensors=replace(reading.sensors, **change)) for reading in STEADY[5:]]
+    assert sensors.unsteady([readings], 0.0) == ([said] if said else [])
+
+
+def test_cpu_time_is_that_of_processes_and_the_hypervisor(tree: Tree) -> None:
+    root = tree(
+        "", **{"proc/stat": "cpu 1 2 3\ncpu0 100 20 30 999 50 4 6 70 0 0\ncpu1 0 0 0 999 0 0 0 30 0 0\nintr 1\n", "proc/loadavg": "1.25 1 1 1/9 3\n"}
+    )
+    times = sensors.read_cpu_times(root)
+    assert (times.busy_s, times.stolen_s, times.load) == (1.6, 1.0, 1.25)
+    assert sensors.read_cpu_times(tree("", **{"proc/stat": "cpu0 0 0 0 0 0 0 0 0 0 0\n"})).busy_s is None  # a sandbox that hides it
+
+
+def busy_turn(other_s: float, stolen_s: float = 0.0) -> list[Reading]:
+    """Ten seconds, in which this process used twelve and others `other_s` seconds of the processor."""
+    return [Reading(0.0, cpu=CpuTimes(100.0, 7.0, 3.0, 0.5)), Reading(10.0, cpu=CpuTimes(112.0 + other_s, 19.0, 3.0 + stolen_s, 0.75))]
+
+
+def test_contention_is_what_others_used_during_the_turns() -> None:
+    assert sensors.contention([busy_turn(4.0, 1.0), busy_turn(2.0)]) == Contention(0.3, 0.05, 0.75)
+    assert sensors.contention([STEADY]) == Contention(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("other_s", "stolen_s", "reasons"),
+    [
+        (0.9, 0.1, []),
+        (1.2, 0.0, ["other processes used 0.12 cores"]),
+        (20.0, 0.5, ["other processes used 2.00 cores", "the hypervisor took 0.05 cores"]),
+    ],
+)
+def test_a_row_beside_others_is_unsteady(other_s: float, stolen_s: float, reasons: list[str]) -> None:
+    assert sensors.unsteady([busy_turn(other_s, stolen_s)], 0.0) == reasons
+
+
+@pytest.mark.skipif(sensors.read_cpu_times().busy_s is None, reason="this system does not report the CPU time of others")
+def test_a_program_that_computes_is_seen() -> None:
+    before = sensors.read()
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
+    used = sensors.contention([[before, sensors.read(at_s=1.0)]])
+    assert used.other_cores is not None
+    assert used.other_cores > 0.4
 
 
 @pytest.mark.parametrize(("drift", "count"), [(0.1, 0), (0.11, 1)])
 def test_halves_that_differ_by_more_than_a_tenth_are_unsteady(drift: float, count: int) -> None:
-    assert len(sensors.unsteady(STEADY, drift)) == count
+    assert len(sensors.unsteady([STEADY], drift)) == count
 
 
 def test_a_recorder_looks_at_the_start_and_at_the_end(tree: Tree) -> None:
     with Recorder(tree("pc")) as recorder:
         pass
     assert len(recorder.readings) >= 2
-    assert recorder.readings[0].mhz == recorder.readings[-1].mhz == 3200
+    assert recorder.readings[0].sensors.mhz == recorder.readings[-1].sensors.mhz == 3200
 
 
 def test_a_run_has_a_reading_before_and_after_it() -> None:
     recorder = Recorder(readings=[Reading(float(at)) for at in range(10)])
-    assert [one.at_s for one in recorder.between(3.5, 2.0)] == [-0.5, 0.5, 1.5, 2.5]
-    assert [one.at_s for one in recorder.between(-1, 100)] == [float(at + 1) for at in range(10)]
+    assert [reading.at_s for reading in recorder.between(3.5, 2.0)] == [-0.5, 0.5, 1.5, 2.5]
+    assert [reading.at_s for reading in recorder.between(-1, 100)] == [float(at + 1) for at in range(10)]
 
 
 def test_the_peak_of_memory_can_be_set_back(tree: Tree) -> None:

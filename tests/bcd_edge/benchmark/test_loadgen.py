@@ -1,4 +1,4 @@
-"""LoadGen drives a subject of the tests: what it is asked, and what happens when that fails."""
+"""LoadGen drives a sut of the tests: what it is asked, and what happens when that fails."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ RULE = Rule(duration_s=0.1, queries=20, limit_s=5.0, qps=200.0)
 
 
 class Counting:
-    library = 7
-    inferences = 2
+    samples = 7
+    streams = 2
 
     def __init__(self, fails_after: int = 10**9) -> None:
         self.asked: list[list[int]] = []
         self._fails_after = fails_after
 
-    def ask(self, samples: Sequence[int]) -> None:
+    def query(self, samples: Sequence[int]) -> None:
         self.asked.append(list(samples))
         if len(self.asked) > self._fails_after:
             raise ProviderError("it broke")
 
     def stream(self, samples: Iterator[int]) -> Iterator[tuple[int, float]]:
         for sample in samples:
-            self.ask([sample])
+            self.query([sample])
             yield 1, 0.0
 
 
 def row(scenario: str) -> dict[str, Any]:
-    names = {"provider": "null", "precision": "int8", "batch": 1, "threads": 0, "inferences": 2, "scenario": scenario, "scope": "model"}
+    names = {"provider": "null", "precision": "int8", "batch": 1, "threads": 0, "streams": 2, "scenario": scenario, "scope": "model"}
     figure = {"value": 1.0, "low": None, "high": None}
     metric = figure | {"name": "images_per_s" if scenario == "Offline" else "p90_ms"}
     server = {"qps": 200.0, "bracket": None, "bound_ms": 100.0} if scenario == "Server" else None
@@ -48,19 +48,19 @@ def row(scenario: str) -> dict[str, Any]:
     ("key", "scenario", "images"), [("singlestream", "SingleStream", 1), ("multistream", "MultiStream", 8), ("server", "Server", 1)]
 )
 def test_queries_have_the_scenarios_size(tmp_path: Path, key: str, scenario: str, images: int) -> None:
-    subject = Counting()
-    found = loadgen.check(key, subject, RULE, row(scenario), tmp_path)
-    assert len(subject.asked) >= 20
-    assert {len(samples) for samples in subject.asked} == {images}
-    assert all(0 <= sample < 7 for samples in subject.asked for sample in samples)
+    sut = Counting()
+    found = loadgen.check(key, sut, RULE, row(scenario), tmp_path)
+    assert len(sut.asked) >= 20
+    assert {len(samples) for samples in sut.asked} == {images}
+    assert all(0 <= sample < 7 for samples in sut.asked for sample in samples)
     assert found["value"] > 0
     assert found["verdict"] in ("VALID", "INVALID")
 
 
 def test_offline_is_one_stream(tmp_path: Path) -> None:
-    subject = Counting()
-    found = loadgen.check("offline", subject, RULE, row("Offline"), tmp_path)
-    assert len(subject.asked) >= 50  # the expected rate times the duration
+    sut = Counting()
+    found = loadgen.check("offline", sut, RULE, row("Offline"), tmp_path)
+    assert len(sut.asked) >= 50  # the expected rate times the duration
     assert found["metric"] == "images_per_s"
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from bcd_edge import Classifier, bundle, classifier
 from bcd_edge.benchmark import accuracy, sut, sweep
+from bcd_edge.benchmark.rows import SCOPES, Settings
 from bcd_edge.benchmark.scenarios import Rule
-from bcd_edge.benchmark.sweep import Asked, Settings
+from bcd_edge.benchmark.sweep import SweepSpec
 from bcd_edge.errors import BundleError, ProviderError, UsageError
 from bcd_edge.plan import Plan
 
@@ -21,34 +22,34 @@ QUICK = Rule(duration_s=0.02, queries=3, limit_s=2.0, qps=50.0)
 
 
 def test_combinations_are_opened_once_and_no_row_is_measured_twice() -> None:
-    plans = sweep.plans(bundle.open(), Asked(("null",), (), "", (1, 8, 32), (0,), (1, 2)))
+    plans = sweep.plans(bundle.open(), SweepSpec(("null",), (), "", (1, 8, 32), (0,), (1, 2)))
     assert len(plans) == 6
     found = sweep.tasks(plans, Settings(("singlestream", "multistream", "offline", "server"), ("model",), QUICK))
-    rows = [(one.batch, one.inferences, key) for one, own in found.items() for key, _ in own]
+    rows = [(own.batch, own.inferences, key) for own, scenarios in found.items() for key, _ in scenarios]
     assert len(rows) == len(set(rows))
     assert sorted(rows) == sorted(
         [
             (1, 1, "singlestream"),
             (1, 1, "multistream"),
             (8, 1, "multistream"),
-            *((1, inferences, "server") for inferences in (1, 2)),
-            *((batch, inferences, "offline") for batch in (1, 8, 32) for inferences in (1, 2)),
+            *((1, streams, "server") for streams in (1, 2)),
+            *((batch, streams, "offline") for batch in (1, 8, 32) for streams in (1, 2)),
         ]
     )
 
 
 def test_all_means_what_runs_here_and_what_the_bundle_has() -> None:
     opened = bundle.open()
-    assert {one.provider for one in sweep.plans(opened, Asked(("all",), ("all",)))} <= {"cpu", "openvino", "cuda", "tensorrt"}
-    assert [one.precision for one in sweep.plans(opened, Asked(("null",), ("all",)))] == opened.precisions
-    assert len(sweep.plans(opened, Asked())) == 1
+    assert {one.provider for one in sweep.plans(opened, SweepSpec(("all",), ("all",)))} <= {"cpu", "openvino", "cuda", "tensorrt"}
+    assert [one.precision for one in sweep.plans(opened, SweepSpec(("null",), ("all",)))] == opened.precisions
+    assert len(sweep.plans(opened, SweepSpec())) == 1
 
 
 def test_what_cannot_run_is_said() -> None:
     with pytest.raises(BundleError, match="no fp32 variant"):
-        sweep.plans(bundle.open(), Asked(("cpu",), ("fp32",)))
+        sweep.plans(bundle.open(), SweepSpec(("cpu",), ("fp32",)))
     with pytest.raises(UsageError, match="abacus"):
-        sweep.plans(bundle.open(), Asked(("abacus",)))
+        sweep.plans(bundle.open(), SweepSpec(("abacus",)))
     with pytest.raises(UsageError, match="is no time"):
         list(sweep.rows(bundle.open(), {Plan("null", "soon"): [("offline", "model")]}, Settings((), (), QUICK), None))
 
@@ -57,7 +58,7 @@ def test_a_combination_that_fails_leaves_the_others(changed: Callable[..., Path]
     folder = changed()
     (folder / "model.int8.onnx").write_bytes(b"damaged")
     settings = Settings(("singlestream",), ("model",), QUICK)
-    (failure,) = sweep.rows(bundle.open(folder), {Plan("cpu"): [("singlestream", "model")]}, settings, None)
+    (failure,) = sweep.rows(bundle.open(folder), {Plan("cpu"): [("singlestream", "model")]}, settings)
     assert isinstance(failure, sweep.Failure)
     assert isinstance(failure.error, BundleError | ProviderError)
 
@@ -84,30 +85,30 @@ class Spy:
 def test_the_model_alone_gets_ready_inputs_in_batches(batch: int, fixed: int, widths: list[int]) -> None:
     opened, spy = bundle.open(), Spy()
     spy.batch = fixed
-    held = sut.library(opened, batch)
-    asked = sut.ModelAlone(classifier.Started({}, [spy], 0, 0, 0), Plan("null", batch=batch), held)
-    for first in range(asked.library):
+    held = sut.build_library(opened, batch)
+    model = sut.ModelOnly(classifier.Started({}, [spy], 0, 0, 0), Plan("null", batch=batch), held)
+    for first in range(model.samples):
         spy.shapes.clear()
-        asked.ask([(first + index) % asked.library for index in range(8)])
+        model.query([(first + index) % model.samples for index in range(8)])
         assert spy.shapes == [(width, opened.input.height, opened.input.width, 3) for width in widths]
 
 
-@pytest.mark.parametrize("inferences", [1, 3])
-def test_a_stream_of_the_model_answers_everything(inferences: int) -> None:
+@pytest.mark.parametrize("streams", [1, 3])
+def test_a_stream_of_the_model_answers_everything(streams: int) -> None:
     spy = Spy()
-    plan = Plan("null", batch=4, inferences=inferences)
-    asked = sut.ModelAlone(classifier.Started({}, [spy], 0, 0, 0), plan, sut.library(bundle.open(), 4))
-    assert sum(images for images, _ in asked.stream(iter([index % 16 for index in range(30)]))) == 30
+    plan = Plan("null", batch=4, inferences=streams)
+    model = sut.ModelOnly(classifier.Started({}, [spy], 0, 0, 0), plan, sut.build_library(bundle.open(), 4))
+    assert sum(images for images, _ in model.stream(iter([index % 16 for index in range(30)]))) == 30
     assert sum(shape[0] for shape in spy.shapes) == 30
 
 
 def test_end_to_end_answers_files(png: bytes) -> None:
     with Classifier.load(provider="null") as running:
-        asked = sut.EndToEnd(running, sut.Library([png, png], []))
-        asked.ask([0])
-        asked.ask([0, 1, 1])
+        model = sut.EndToEnd(running, sut.QuerySampleLibrary([png, png], []))
+        model.query([0])
+        model.query([0, 1, 1])
         endless: Iterator[int] = itertools.cycle([0, 1])
-        assert [images for images, _ in itertools.islice(asked.stream(endless), 5)] == [1] * 5
+        assert [images for images, _ in itertools.islice(model.stream(endless), 5)] == [1] * 5
 
 
 @pytest.fixture
@@ -165,8 +166,8 @@ def test_accuracy_counts_what_could_not_be_read(labelled: Path) -> None:
 
 
 def test_rows_carry_everything(labelled: Path) -> None:
-    settings = Settings(("singlestream", "offline", "server"), sweep.SCOPES, QUICK, accuracy.collection(labelled))
-    rows = list(sweep.rows(bundle.open(), sweep.tasks([Plan("null", "1ms", batch=2)], settings), settings, None))
+    settings = Settings(("singlestream", "offline", "server"), SCOPES, QUICK, accuracy.collection(labelled))
+    rows = list(sweep.rows(bundle.open(), sweep.tasks([Plan("null", "1ms", batch=2)], settings), settings))
     assert [(row["scenario"], row["scope"]) for row in rows] == [
         ("SingleStream", "model"),
         ("SingleStream", "end-to-end"),

@@ -1,4 +1,4 @@
-"""An NVIDIA card through NVML, the library that comes with the driver and that nvidia-smi asks; nothing to install."""
+"""An NVIDIA card through NVML, the library that comes with the driver and that nvidia-smi uses; nothing to install."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class _Memory(ctypes.Structure):
 
 
 class Card:
-    """One card; every figure is None where the driver does not tell."""
+    """One card; a figure is None if the driver does not report it."""
 
     def __init__(self, library: Any, handle: Any) -> None:
         self._library, self._handle = library, handle
 
-    def _ask(self, function: str, answer: Any, *arguments: int) -> Any | None:
+    def _query(self, function: str, answer: Any, *arguments: int) -> Any | None:
         try:
             code = getattr(self._library, function)(self._handle, *arguments, ctypes.byref(answer))
         except AttributeError:  # a driver older than the function
@@ -30,21 +30,21 @@ class Card:
 
     def energy_j(self) -> float | None:
         """Joules since the driver was loaded; cards since Volta count them."""
-        found = self._ask("nvmlDeviceGetTotalEnergyConsumption", ctypes.c_ulonglong())
-        return None if found is None else found.value / 1000
+        answer = self._query("nvmlDeviceGetTotalEnergyConsumption", ctypes.c_ulonglong())
+        return None if answer is None else answer.value / 1000
 
     def used_mib(self) -> float | None:
         """Memory in use, whoever uses it."""
-        found = self._ask("nvmlDeviceGetMemoryInfo", _Memory())
-        return None if found is None else found.used / 2**20
+        answer = self._query("nvmlDeviceGetMemoryInfo", _Memory())
+        return None if answer is None else answer.used / 2**20
 
     def mhz(self) -> float | None:
-        found = self._ask("nvmlDeviceGetClockInfo", ctypes.c_uint(), SM_CLOCK)
-        return None if found is None else float(found.value)
+        answer = self._query("nvmlDeviceGetClockInfo", ctypes.c_uint(), SM_CLOCK)
+        return None if answer is None else float(answer.value)
 
     def celsius(self) -> float | None:
-        found = self._ask("nvmlDeviceGetTemperature", ctypes.c_uint(), GPU_SENSOR)
-        return None if found is None else float(found.value)
+        answer = self._query("nvmlDeviceGetTemperature", ctypes.c_uint(), GPU_SENSOR)
+        return None if answer is None else float(answer.value)
 
 
 def card(index: int = 0, library: Any = None) -> Card | None:

@@ -1,4 +1,4 @@
-"""`bcd-edge benchmark` as a person runs it: the sweep that the documentation shows, and how far LoadGen's figures are from ours."""
+"""`bcd-edge benchmark` as a user runs it: the sweep in the documentation, and LoadGen's figures beside ours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bcd_edge.benchmark import results
-from bcd_edge.benchmark.results import shown, significant
+from bcd_edge.benchmark.results import interval, rounded
 from bcd_edge.errors import ProviderError
 from benchmarks.tables import put
 
@@ -17,19 +17,19 @@ SWEEP: Final = (*PROVIDERS, "--batch", "1,8,32", "--quick")
 CHECKED: Final = (*PROVIDERS, "--scenario", "singlestream,offline", "--scope", "model", "--loadgen")
 
 
-def compare(bundle: Path, kept: Path, out: Path | None) -> None:
+def compare(bundle: Path, folder: Path, out: Path | None) -> None:
     """Runs both, keeps their files, and puts a table of each between the marks `sweep` and `loadgen` of `out`.
 
     Args:
         bundle: with the variants fp32 and int8.
-        kept: folder for what `bcd-edge benchmark` writes.
+        folder: folder for what `bcd-edge benchmark` writes.
         out: a Markdown file.
 
     Raises:
         ProviderError: the command failed; it said why.
     """
-    sweep, checked = _run(bundle, kept / "sweep", SWEEP), _run(bundle, kept / "loadgen", CHECKED)
-    put(_table(sweep, ("what counts", "images/s", "verdict"), _swept), out, "sweep")
+    sweep, checked = _run(bundle, folder / "sweep", SWEEP), _run(bundle, folder / "loadgen", CHECKED)
+    put(_table(sweep, ("metric", "images/s", "verdict"), _swept), out, "sweep")
     put(_table(checked, ("ours", "LoadGen", "ours / LoadGen", "its verdict"), _checked), out, "loadgen")
 
 
@@ -41,26 +41,26 @@ def _run(bundle: Path, folder: Path, options: tuple[str, ...]) -> dict[str, Any]
 
 
 def _table(run: dict[str, Any], columns: tuple[str, ...], cells: Any) -> str:
-    there = run["environment"]["machine"]
+    machine = run["environment"]["machine"]
     libraries = (f"{name} {run['environment']['libraries'].get(name, 'none')}" for name in ("onnxruntime", "openvino"))
-    where = f"{run['bundle']['name']}, {there['cpu']}, {there['cores']} cores, {run['created'][:10]}"
-    head = f"{where}, {', '.join(libraries)}; {run['rule']['duration_s']:g} s a row."
-    lines = [head, "", f"| ran | scenario | scope | {' | '.join(columns)} |", "|---" * (len(columns) + 3) + "|"]
-    lines += [f"| {results.named(row)} | {row['scenario']} | {row['scope']} | {' | '.join(cells(row))} |" for row in run["rows"]]
+    where = f"{run['bundle']['name']}, {machine['cpu']}, {machine['cores']} cores, {run['created'][:10]}"
+    head = f"{where}, {', '.join(libraries)}; {run['rule']['duration_s']:g} s per row."
+    lines = [head, "", f"| engine | scenario | scope | {' | '.join(columns)} |", "|---" * (len(columns) + 3) + "|"]
+    lines += [f"| {results.label(row)} | {row['scenario']} | {row['scope']} | {' | '.join(cells(row))} |" for row in run["rows"]]
     return "\n".join(lines)
 
 
 def _figure(row: dict[str, Any]) -> str:
-    return f"{row['metric']['name'].replace('_ms', ', ms').replace('images_per_s', 'images/s')}: {shown(row['metric'])}"
+    return f"{row['metric']['name'].replace('_ms', ', ms').replace('images_per_s', 'images/s')}: {interval(row['metric'])}"
 
 
 def _swept(row: dict[str, Any]) -> tuple[str, ...]:
-    server = f", at {significant(row['server']['qps'])} queries/s" if row["server"] else ""
+    server = f", at {rounded(row['server']['qps'])} queries/s" if row["server"] else ""
     verdict = f"unsteady: {'; '.join(row['unsteady'])}" if row["unsteady"] else "VALID" if row["verdict"]["valid"] else "INVALID"
-    return _figure(row) + server, significant(row["images_per_s"]["value"]), verdict
+    return _figure(row) + server, rounded(row["images_per_s"]["value"]), verdict
 
 
 def _checked(row: dict[str, Any]) -> tuple[str, ...]:
-    found = row["loadgen"]
-    value = "none" if found["value"] is None else significant(found["value"], 4)
-    return _figure(row), value, str(found["ours_over_theirs"]), str(found["verdict"])
+    loadgen = row["loadgen"]
+    value = "none" if loadgen["value"] is None else rounded(loadgen["value"], 4)
+    return _figure(row), value, str(loadgen["ours_over_theirs"]), str(loadgen["verdict"])

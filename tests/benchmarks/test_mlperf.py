@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import latency
+from benchmarks import mlperf
 
 PAGE = "a\n<!-- loadgen -->\nstale\n<!-- /loadgen -->\nb\n<!-- sweep -->\nstale\n<!-- /sweep -->\nc\n"
 
@@ -14,11 +14,11 @@ PAGE = "a\n<!-- loadgen -->\nstale\n<!-- /loadgen -->\nb\n<!-- sweep -->\nstale\
 def test_both_tables_are_put_between_their_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlperf_loadgen", reason='pip install "bcd-edge[loadgen]"')
     small = ("--provider", "null", "--device", "2ms", "--duration", "0.1s", "--min-queries", "5", "--scope", "model")
-    monkeypatch.setattr(latency, "SWEEP", (*small, "--scenario", "singlestream,server", "--qps", "50"))
-    monkeypatch.setattr(latency, "CHECKED", (*small, "--scenario", "offline", "--loadgen"))
+    monkeypatch.setattr(mlperf, "SWEEP", (*small, "--scenario", "singlestream,server", "--qps", "50"))
+    monkeypatch.setattr(mlperf, "CHECKED", (*small, "--scenario", "offline", "--loadgen"))
     out = tmp_path / "page.md"
     out.write_text(PAGE)
-    latency.compare(Path(latency.results.__file__).parents[1] / "models" / "resnet50-breast", tmp_path / "kept", out)
+    mlperf.compare(Path(mlperf.results.__file__).parents[1] / "models" / "resnet50-breast", tmp_path / "kept", out)
     text = out.read_text()
     assert "stale" not in text
     assert [text.partition(f"<!-- {mark} -->")[2].partition(f"<!-- /{mark} -->")[0].count("\n| null int8") for mark in ("sweep", "loadgen")] == [2, 1]

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.tables import Row
 
-QUICK: Final = ("--provider", "null", "--settle", "300ms", "--scan", "500ms", "--retry-after", "300ms", "--min-free", "0")
+QUICK: Final = ("--provider", "null", "--stable-for", "300ms", "--scan", "500ms", "--retry-after", "300ms", "--min-free", "0")
 PATIENCE_S: Final = 120.0
 # How long a watcher lives before it is killed: from before it has started to well after.
 LIFE_S: Final = (0.5, 4.0)
@@ -90,7 +90,7 @@ def accounts(results: Path, wanted: set[str], *, only: bool = True) -> str:
     answers = {
         "rows": rows,
         "results": Counter(record["sha256"] for record in records),
-        "CSV rows": Counter(row["sha256"] for row in listed if not row["watch.same_as"]),
+        "CSV rows": Counter(row["sha256"] for row in listed if not row["intake.same_as"]),
     }
     for name, found in answers.items():
         lost, doubled = wanted - found.keys(), [sha256 for sha256, count in found.items() if count > 1]
@@ -240,7 +240,7 @@ def unreadable_files(seed: int) -> Row:
         wanted = drop(inbox, seed, 20)
         for file in list(inbox.iterdir())[::2]:
             file.chmod(0)
-        with watching(inbox, results, "--tries", "2", preexec_fn=_without_privileges if os.geteuid() == 0 else None):
+        with watching(inbox, results, "--max-attempts", "2", preexec_fn=_without_privileges if os.geteuid() == 0 else None):
             until(lambda: answered(results) == 10, "the files that may be read")
             until(lambda: "may not be read" in results.with_suffix(".log").read_text(), "a word about the others")
             for file in inbox.iterdir():

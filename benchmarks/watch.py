@@ -21,12 +21,16 @@ import numpy as np
 
 from bcd_edge import Classifier, bundle
 from bcd_edge.outputs.formats import csv as csv_output
+from bcd_edge.results.clock import Clock
+from bcd_edge.results.journal import Journal
+from bcd_edge.results.models import Answer, Committed, intake
+from bcd_edge.results.records import result_bytes
 from bcd_edge.synthetic import tissue
-from bcd_edge.watch.journal import Journal
-from bcd_edge.watch.models import Answer
-from bcd_edge.watch.scanner import Look
-from bcd_edge.watch.session import watch
-from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
+from bcd_edge.watch.models import QueuedFile
+from bcd_edge.watch.queue import FileQueue
+from bcd_edge.watch.run import watch
+from bcd_edge.watch.scanner import FileStat
+from bcd_edge.watch.settings import ControlSignals, Settings, Stats
 from benchmarks import fault_injection
 from benchmarks.tables import Row, markdown, put, shown
 
@@ -70,7 +74,7 @@ def clock_jump(seed: int, count: int) -> Row:
     with tempfile.TemporaryDirectory() as name:
         inbox, results = _folders(name)
         wanted = fault_injection.drop(inbox, seed, count)
-        _once(inbox, results, clock=Clock(wall=wall), tally=Tally())
+        _once(inbox, results, clock=Clock(wall=wall), stats=Stats())
         fault_injection.accounts(results, wanted)
         days = sorted(file.stem for file in (results / "daily").iterdir())
     return Row(
@@ -82,13 +86,15 @@ def clock_jump(seed: int, count: int) -> Row:
 
 
 def overhead(rows: int) -> Row:
-    """What the journal costs an image, from the first look to the flushed answer, in batches as the watcher writes them."""
-    with tempfile.TemporaryDirectory() as name, closing(Journal(Path(name, "journal.sqlite3"), "b" * 64)) as journal:
+    """What the journal costs per image, from its first sight to the flushed answer, in batches as the watcher writes them."""
+    with tempfile.TemporaryDirectory() as name, closing(Journal(Path(name, "journal.sqlite3"))) as journal:
+        queue = FileQueue(journal)
         times = []
         for start in range(0, rows, BATCH):
             began = time.perf_counter()
-            _journalled(journal, start)
+            _journalled(journal, queue, start)
             times.append(1000 * (time.perf_counter() - began) / BATCH)
+        assert journal.connection.execute("SELECT COUNT(*) FROM images WHERE state = 'done'").fetchone()[0] >= rows
         last = times[-max(1, len(times) // 10) :]
         return Row(
             f"journal overhead at {rows:,} rows",
@@ -99,31 +105,36 @@ def overhead(rows: int) -> Row:
         )
 
 
-def _journalled(journal: Journal, start: int) -> None:
-    looks = [Look(f"inbox/{index:06}.png", 1000 + index, index, index) for index in range(start, start + BATCH)]
-    journal.saw(looks, 0.0, 0.0, _AT)
-    files = journal.due(0.0, BATCH, suspect=False)
-    journal.take(files, _AT)
-    answers = []
-    for file in files:
-        sha256 = hashlib.sha256(file.path.encode()).hexdigest()
-        assert journal.answered(sha256, by_any=True) is None
-        answer = Answer(file, sha256, _RECORD | {"sha256": sha256, "source": file.path}, "c" * 64, None, "keep", None, False)
-        assert not journal.is_named(answer)
-        answers.append(answer)
-    journal.finish(answers, [], "2026-01-01", 1000 * (start + BATCH), _AT)
+def _journalled(journal: Journal, queue: FileQueue, start: int) -> None:
+    queue.note_seen([FileStat(f"inbox/{index:06}.png", 1000 + index, index, index) for index in range(start, start + BATCH)], 0.0, 0.0, _AT)
+    files = queue.due(0.0, BATCH, poison=False)
+    queue.take(files, _AT)
+    with journal.transaction(flushed=True):
+        committed = [_committed(journal, queue, file) for file in files]
+        journal.add_to_day("2026-01-01", 1000 * (start + BATCH), committed)
+
+
+def _committed(journal: Journal, queue: FileQueue, file: QueuedFile) -> Committed:
+    sha256 = hashlib.sha256(file.path.encode()).hexdigest()
+    assert journal.known(sha256, "b" * 64, by_any=True) is None
+    answer = Answer(file.path, _RECORD | {"sha256": sha256, "source": file.path})
+    committed = Committed(answer, None, not journal.is_named(file.path, sha256, "b" * 64))
+    journal.insert_image(answer.record, result_bytes(answer.record), overlay=False)
+    journal.insert_name(committed, "2026-01-01")
+    queue.note_done(file, sha256, _AT)
+    return committed
 
 
 _AT: Final = "2026-01-01T12:00:00.000+00:00"
 _RECORD: Final[dict[str, Any]] = {
     **{"source": "", "sha256": "", "status": "ok", "error": None, "label": "benign", "p_malignant": 0.1, "decision": "benign"},
     "reasons": ["p_malignant 0.100 is below 0.159, where the review band begins"],
-    "timing_ms": {"decode": 6.4, "fit": 1.2, "infer": 2.6, "total": 10.2},
+    "timing_ms": {"decode": 6.4, "resize": 1.2, "infer": 2.6, "total": 10.2},
     "execution": {
         **{"provider": "cpu", "device": "a processor", "precision": "int8", "bundle": "resnet50-breast 2", "bundle_sha256": "b" * 64},
         **{"version": "0.1.0", "requested": "auto"},
     },
-    "watch": {"patient": None, "slide": None, "seen": _AT, "taken": _AT, "answered": _AT},
+    "intake": intake(seen=_AT, taken=_AT, answered=_AT),
 }
 
 
@@ -167,7 +178,8 @@ def throughput(count: int, turns: int) -> Row:
                 output.close()
             predicting = time.perf_counter() - began
             results = Path(name, f"results-{turn}")
-            _once(inbox, results, provider="auto", tally=Tally())
+            _once(inbox, results, provider="auto", stats=Stats())
+            assert fault_injection.answered(results) == count
             if turn:  # the first finds cold caches
                 theirs.append(count / predicting)
                 ours.append(count / _seconds(results))
@@ -210,7 +222,7 @@ def _folders(name: str) -> tuple[Path, Path]:
     return Path(name, "inbox"), Path(name, "results")
 
 
-def _once(inbox: Path, results: Path, *, tally: Tally, provider: str = "null", clock: Clock | None = None) -> None:
+def _once(inbox: Path, results: Path, *, stats: Stats, provider: str = "null", clock: Clock | None = None) -> None:
     logging.getLogger("bcd_edge").setLevel(logging.ERROR)
-    settings = Settings(inbox, results, {"provider": provider}, settle_s=0.1, events=False, once=True)
-    watch(settings, Requests(), tally, lambda: settings, clock)
+    settings = Settings(inbox, results, {"provider": provider}, stable_for_s=0.1, events=False, once=True)
+    watch(settings, ControlSignals(), stats, lambda: settings, clock)

@@ -12,78 +12,97 @@ import click
 if TYPE_CHECKING:
     import sqlite3
 
+    from bcd_edge.results.folder import Results
+
 
 def results_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the argument RESULTS, a folder of results."""
     return click.argument("results", type=click.Path(path_type=Path, file_okay=False))(function)
 
 
-pseudonyms = click.option("--pseudonymise", is_flag=True, help="Hashes for the names of files and patients.")
+pseudonyms = click.option("--pseudonymise", is_flag=True, help="Show hashes for the names of files and patients.")
 
 
-@click.command(short_help="Is a watcher at work, and how does it stand?")
+@click.command(short_help="Show watcher status.")
 @results_argument
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def status(results: Path, as_json: bool) -> None:
-    """Say whether a watcher is at work on RESULTS, and how it stands.
+    """Show whether a watcher is running on RESULTS, what it does, and how many images are in which state.
 
-    Exit code: 0 at work, and nothing needs a person; 1 not at work, not heard of for two minutes, or files are in quarantine.
+    Exit code: 0 running, and nothing needs attention; 1 not running, no heartbeat for two minutes, or files are in quarantine.
     """
     import json
     import time
 
     from bcd_edge.results import report
+    from bcd_edge.results.summary import skipped_files
     from bcd_edge.watch.lock import heartbeat, holder, is_locked
 
-    with _journal(results) as db:
+    with _reading(results) as db:
         counts = report.counts(db)
-    running, said = is_locked(results), heartbeat(results)
-    age = max(0.0, time.time() - (results / "heartbeat.json").stat().st_mtime) if said else None
+    running, beat = is_locked(results), heartbeat(results)
+    age = max(0.0, time.time() - (results / "heartbeat.json").stat().st_mtime) if beat else None
     if as_json:
-        click.echo(json.dumps({"running": running, "heartbeat_age_s": age, "heartbeat": said, "counts": counts}, indent=1))
+        click.echo(json.dumps({"running": running, "heartbeat_age_s": age, "heartbeat": beat, "counts": counts}, indent=1))
     else:
-        doing = f"{said.get('state', 'starting')}, {said.get('rate', 0):.1f} images/s: " if running else "no watcher is at work; the last was "
-        click.echo(doing + holder(results))
+        state = f"{beat.get('state', 'starting')}, {beat.get('rate', 0):.1f} images/s: " if running else "no watcher is running; last: "
+        click.echo(state + holder(results))
         if running and age is not None:
-            click.echo(f"last heard of {age:.0f} s ago")
+            click.echo(f"last heartbeat {age:.0f} s ago")
         click.echo(", ".join(f"{count:,} {name}" for name, count in counts.items()))
+        if sentence := skipped_files(beat.get("skipped", {})):
+            click.echo(sentence)
     if not running or age is None or age > 120 or counts["quarantined"]:
         raise click.exceptions.Exit(1)
 
 
-@click.command(short_help="What was answered, by patient, and what was not.")
+@click.command(short_help="Show answers, by patient, and files without one.")
 @results_argument
-@click.option("--day", metavar="YYYY-MM-DD", help="Images of this day.  [default: the latest 20]")
+@click.option("--day", metavar="YYYY-MM-DD", help="Images of this local day.  [default: the latest 20]")
 @pseudonyms
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON: days, patients, images, and what is without an answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON: days, patients, images, and files without an answer.")
 def report(results: Path, day: str | None, pseudonymise: bool, as_json: bool) -> None:
-    """Tell what was answered, patient by patient, and what got no answer."""
+    """Show what was answered, patient by patient, and which files have no answer."""
     import json
-    from dataclasses import asdict
 
     from rich.console import Console
 
-    from bcd_edge.results import report as told
-    from bcd_edge.watch.results import naming
+    from bcd_edge.results.pseudonyms import naming
+    from bcd_edge.results.summary import skipped_files
+    from bcd_edge.watch.lock import heartbeat
 
-    with _journal(results) as db:
-        shown = naming(db, pseudonymise=pseudonymise)
-        parts: dict[str, list[dict[str, Any]]] = {
-            "days": [asdict(one) for one in told.days(db)],
-            "patients": [asdict(one) | {"name": shown(one.name)} for one in told.patients(db)],
-            "images": [
-                asdict(one) | {"path": shown(one.path), "same_as": one.same_as and shown(one.same_as), "patient": one.patient and shown(one.patient)}
-                for one in told.names(db, -1 if day or as_json else 20, day)
-            ],
-            "without an answer": [asdict(one) | {"path": shown(one.path)} for one in told.troubles(db)],
-        }
+    with _reading(results) as db:
+        parts = _parts(db, naming(db, pseudonymise=pseudonymise), day, limit=-1 if day or as_json else 20)
+    skipped = heartbeat(results).get("skipped", {})
     if as_json:
-        click.echo(json.dumps(parts, indent=1))
+        click.echo(json.dumps(parts | {"skipped": skipped}, indent=1))
         return
     console = Console(markup=False, highlight=False)
     for title, rows in parts.items():
         if rows:
             console.print(_table(title, rows))
+    if skipped:
+        console.print(skipped_files(skipped))
+
+
+def _parts(db: sqlite3.Connection, shown: Callable[[str], str], day: str | None, limit: int) -> dict[str, list[dict[str, Any]]]:
+    from dataclasses import asdict
+
+    from bcd_edge.results import report as journal
+
+    return {
+        "days": [asdict(day) for day in journal.days(db)],
+        "patients": [asdict(patient) | {"name": shown(patient.name)} for patient in journal.patients(db)],
+        "shared between patients": [
+            {"sha256": image.sha256, "patients": [*map(shown, image.patients)], "paths": [*map(shown, image.paths)]}
+            for image in journal.shared_images(db)
+        ],
+        "images": [
+            asdict(row) | {"path": shown(row.path), "same_as": row.same_as and shown(row.same_as), "patient": row.patient and shown(row.patient)}
+            for row in journal.names(db, limit, day)
+        ],
+        "without an answer": [asdict(file) | {"path": shown(file.path)} for file in journal.unanswered(db)],
+    }
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Any:
@@ -91,67 +110,127 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Any:
 
     heads = {
         "days": ("day", "benign", "malignant", "review", "linked"),
-        "patients": ("name", "decision", "p_malignant", "images", "slides", "malignant", "review"),
+        "patients": ("name", "decision", "p_malignant", "images", "slides", "malignant", "review", "shared"),
+        "shared between patients": ("patients", "paths"),
         "images": ("path", "decision", "p_malignant", "answered"),
-        "without an answer": ("path", "state", "tries", "reason"),
+        "without an answer": ("path", "state", "attempts", "reason"),
     }[title]
     table = Table(*heads, box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
     for row in rows:
-        cells = {head: f"{value:.3f}" if isinstance(value := row[head], float) else str(value) for head in heads}
-        if "answered" in cells:
-            cells["answered"] = cells["answered"][:19].replace("T", " ")
-        table.add_row(*cells.values())
+        table.add_row(*(_cell(head, row[head]) for head in heads))
     return table
 
 
-@click.command(short_help="Try again what is in quarantine.")
+def _cell(head: str, value: Any) -> str:
+    from bcd_edge.results.clock import shown_time
+
+    if head == "answered":
+        return shown_time(value)
+    if isinstance(value, list):
+        return ", ".join(value)
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+@click.command(short_help="Retry files that are in quarantine.")
 @results_argument
 @click.argument("globs", nargs=-1, metavar="[GLOB]...")
 def retry(results: Path, globs: tuple[str, ...]) -> None:
-    """Have files that are in quarantine tried again, all of them or those that match; also while a watcher is at work."""
+    """Have files that are in quarantine tried again, all of them or those that match; also while a watcher is running."""
+    from contextlib import closing
+
+    from bcd_edge.results.journal import connect
     from bcd_edge.results.report import retry as again
 
-    with _journal(results) as db:
+    with closing(connect(_journal(results))) as db:
         count = again(db, globs)
-    click.echo(f"{count} to be tried again" + (" as soon as a watcher is at work." if count else "."))
+    click.echo(f"{count} to be tried again" + (" as soon as a watcher is running." if count else "."))
 
 
-@click.command(short_help="Are all results there, and as they were written?")
+@click.command(short_help="Find patients of answered images again.")
 @results_argument
-def verify(results: Path) -> None:
-    """Check that everything that is done has its files, and that they are what was written.
+@click.option("--patients", required=True, metavar="PATTERN", help="As for bcd-edge watch.")
+def recount(results: Path, patients: str) -> None:
+    """Find patient and slide of every answered image again, and correct journal, records and CSVs; also while a watcher is running.
 
-    Exit code: 0 it is so, 1 something is missing or was changed.
+    \b
+    Examples:
+      bcd-edge watch recount results/ --patients folder
+      bcd-edge watch recount results/ --patients '^(?P<patient>P\\d+)_(?P<slide>S\\d+)'
+    """
+    from bcd_edge.results.patients import compile_pattern
+    from bcd_edge.results.patients import recount as run
+    from bcd_edge.results.report import shared_images
+    from bcd_edge.results.summary import count
+
+    pattern = compile_pattern(patients)
+    with _writing(results) as opened:
+        click.echo(f"{count(run(opened, pattern), 'name')} changed")
+        if shared := len(shared_images(opened.journal.connection)):
+            click.echo(f"{count(shared, 'image')} under several patients; see: bcd-edge watch report {results}", err=True)
+
+
+@click.command(short_help="Check all results, and repair them.")
+@results_argument
+@click.option("--repair", is_flag=True, help="Write records and CSVs that are missing or changed anew, from the journal.")
+def verify(results: Path, repair: bool) -> None:
+    """Check that every answer has its files, and that they are what was written.
+
+    Exit code: 0 all is well, 1 something is missing or was changed.
     """
     from bcd_edge.outputs import printable
+    from bcd_edge.results.summary import count
+    from bcd_edge.results.verify import repair as run
+    from bcd_edge.results.verify import verify as check
     from bcd_edge.watch.lock import is_locked
-    from bcd_edge.watch.verify import verify as check
 
-    with _journal(results) as db:
-        verdict = check(db, results, running=is_locked(results))
-    for sentence in verdict.problems:
+    if repair:
+        with _writing(results) as opened:
+            click.echo(f"{count(run(opened), 'file')} repaired")
+    with _reading(results) as db:
+        verification = check(db, results, running=is_locked(results))
+    for sentence in verification.problems:
         click.echo(printable(sentence), err=True)
-    for name in verdict.strays:
+    for name in verification.strays:
         click.echo(f"written just before a stop, and not in the journal: {name}")
-    if verdict.problems:
-        click.echo(f"{len(verdict.problems)} problems among {verdict.done:,} images.", err=True)
+    if verification.problems:
+        number = len(verification.problems)
+        hint = "." if repair else f"; to repair what can be: bcd-edge watch verify --repair {results}"
+        click.echo(f"{count(number, 'problem')} among {count(verification.done, 'image')}{hint}", err=True)
         raise click.exceptions.Exit(1)
-    click.echo(f"fine: {verdict.done:,} images done, {verdict.moved:,} inputs moved")
+    click.echo(f"ok: {count(verification.done, 'image')} done, {count(verification.moved, 'input')} moved")
 
 
-@contextmanager
-def _journal(results: Path) -> Iterator[sqlite3.Connection]:
-    """The journal of a folder of results, for reading beside a watcher.
+def _journal(results: Path) -> Path:
+    """The journal of a folder of results.
 
     Raises:
         UsageError: there is none.
     """
-    from contextlib import closing
-
     from bcd_edge.errors import UsageError
-    from bcd_edge.watch.journal import NAME, connect
+    from bcd_edge.results.journal import NAME
 
     if not (results / NAME).is_file():
-        raise UsageError(f"{results} is no folder of results: it has no {NAME}; give the folder that was --out of bcd-edge watch.")
-    with closing(connect(results / NAME)) as db:
+        raise UsageError(f"{results} is not a folder of results, because it has no {NAME}; give the folder that was --out of bcd-edge watch.")
+    return results / NAME
+
+
+@contextmanager
+def _reading(results: Path) -> Iterator[sqlite3.Connection]:
+    """The journal for reading: beside a watcher, without the right to write, on read-only media."""
+    from bcd_edge.results.journal import reading
+
+    with reading(_journal(results)) as db:
         yield db
+
+
+@contextmanager
+def _writing(results: Path) -> Iterator[Results]:
+    """The results for changing, beside a watcher; new files have the mode of the folder."""
+    import os
+
+    from bcd_edge.results.folder import Results
+
+    _journal(results)
+    os.umask(0o027 if results.stat().st_mode & 0o040 else 0o077)
+    with Results.open(results) as opened:
+        yield opened

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcd_edge.cli._options import is_quiet, log_options, model_options, speed_options
-from bcd_edge.cli._results import pseudonyms, report, retry, status, verify
+from bcd_edge.cli._results import pseudonyms, recount, report, retry, status, verify
 
 if TYPE_CHECKING:
-    from bcd_edge.watch.settings import Requests, Settings, Tally
+    from bcd_edge.watch.settings import ControlSignals, Settings, Stats
 
 
 class WatchGroup(click.Group):
@@ -39,42 +39,46 @@ class WatchGroup(click.Group):
 @click.group(cls=WatchGroup, subcommand_metavar="", options_metavar="[OPTIONS]")
 @click.argument("inbox", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the results, on a disk of this computer.")
-@click.option("--once", is_flag=True, help="End when everything there is answered.")
-@click.option("--after", type=click.Choice(["keep", "move", "delete"]), default="keep", show_default=True, help="What becomes of an answered image.")
-@click.option("--include", multiple=True, metavar="GLOB", help="Take only these.  [default: names that end as an image's]")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Do not take these.")
-@click.option("--poll", is_flag=True, help="Only look through the folder; for network shares.")
-@click.option("--scan", default="10s", show_default=True, metavar="TIME", help="Pause between two looks through the whole folder.")
-@click.option("--settle", default="2s", show_default=True, metavar="TIME", help="A file must hold still for so long.")
-@click.option("--tries", type=click.IntRange(1), default=5, show_default=True, help="Of a file, before it goes to quarantine.")
-@click.option("--retry-after", default="2s", show_default=True, metavar="TIME", help="Pause before the second try; doubles each time.")
-@click.option("--provider-tries", type=click.IntRange(1), default=10, show_default=True, help="Of the provider in a row, before the watcher ends.")
-@click.option("--min-free", default="500MB", show_default=True, metavar="SIZE", help="Take nothing when the disk has less left.")
-@click.option("--patients", metavar="PATTERN", help="breakhis, or a regular expression with (?P<patient>...) and maybe (?P<slide>...).")
+@click.option("--once", is_flag=True, help="End when everything in the folder is answered.")
+@click.option("--after", type=click.Choice(["keep", "move", "delete"]), default="keep", show_default=True, help="What to do with classified images.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Take only files that match.  [default: the suffixes of images]")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Do not take files that match.")
+@click.option("--poll", is_flag=True, help="Do not rely on notifications of changes; for network shares.")
+@click.option("--scan", default="10s", show_default=True, metavar="TIME", help="Pause between two scans of the whole folder.")
+@click.option("--stable-for", default="2s", show_default=True, metavar="TIME", help="Take a file when it has not changed for this long.")
+@click.option("--max-attempts", type=click.IntRange(1), default=5, show_default=True, help="Attempts per file before it goes to quarantine.")
+@click.option("--retry-after", default="2s", show_default=True, metavar="TIME", help="Pause before the second attempt; doubles each time.")
+@click.option("--max-provider-attempts", type=click.IntRange(1), default=10, show_default=True, help="Provider failures in a row before it ends.")
+@click.option("--min-free", default="500MB", show_default=True, metavar="SIZE", help="Take nothing while the disk has less space left.")
+@click.option(
+    "--patients",
+    metavar="PATTERN",
+    help="Patient in a path: breakhis, folder, folder/slide, or a regular expression.",
+)
 @click.option("--reprocess", is_flag=True, help="Classify again what only another bundle has answered.")
-@click.option("--explain", is_flag=True, help="An overlay for every image, after its answer; needs bcd-edge[explain].")
+@click.option("--explain", is_flag=True, help="Draw an overlay for every image after its answer; needs bcd-edge[explain].")
 @click.option("--group", metavar="NAME", help="Members of this group of users may read the results.  [default: only the owner]")
 @pseudonyms
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics.  [default: no]")
-@click.option("--metrics-address", default="127.0.0.1", show_default=True, help="Where they are served.")
+@click.option("--metrics-address", default="127.0.0.1", show_default=True, help="Address they are served on.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
 @model_options
 @speed_options
 @log_options
 @click.pass_context
 def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: str, **asked: Any) -> None:
-    """Classify every image that arrives in a folder, once, and keep on.
+    """Classify every image that arrives in a folder, once each, and keep watching.
 
     Each gets a JSON record below RESULTS, a row in a CSV of the day, and a place on summary.html. Killed at any moment,
     nothing is lost or answered twice. See: bcd-edge watch COMMAND --help
 
     Exit code: 0 stopped when asked, or with --once everything is answered; 1 with --once, some got no answer; 2 usage, or
-    another watcher has RESULTS; 3 bundle refused; 4 provider unavailable or failing on and on; 5 results not written.
+    another watcher has RESULTS; 3 bundle refused; 4 provider unavailable or failing repeatedly; 5 results not written.
 
     \b
     Examples:
       bcd-edge watch inbox/ --out results/
-      bcd-edge watch inbox/ --out results/ --after move --patients breakhis
+      bcd-edge watch inbox/ --out results/ --after move --patients folder
       bcd-edge watch //server/scans --out results/ --poll
       bcd-edge watch status results/
     """
@@ -82,23 +86,23 @@ def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: st
     from contextlib import nullcontext
 
     from bcd_edge.watch.metrics import served
-    from bcd_edge.watch.session import watch
-    from bcd_edge.watch.settings import Requests, Tally
+    from bcd_edge.watch.run import watch
+    from bcd_edge.watch.settings import ControlSignals, Stats
 
     settings = _settings(asked)
     os.umask(0o077 if settings.group is None else 0o027)
-    requests, tally = Requests(), Tally()
+    signals, stats = ControlSignals(), Stats()
     screen = not is_quiet(ctx)
     with (
-        served(tally, metrics_port, metrics_address) if metrics_port else nullcontext(),
-        _heeded(requests),
-        _shown(tally) if screen else nullcontext(),
+        served(stats, metrics_port, metrics_address) if metrics_port else nullcontext(),
+        _handled(signals),
+        _shown(stats) if screen else nullcontext(),
     ):
-        watch(settings, requests, tally, lambda: _reread(ctx))
-    without = tally.waiting + tally.setbacks["quarantined"]
+        watch(settings, signals, stats, lambda: _reread(ctx))
+    without = stats.waiting + stats.failed_attempts["quarantined"]
     if settings.once and not is_quiet(ctx):
-        counts = ", ".join(f"{tally.decisions[name]:,} {name}" for name in ("benign", "malignant", "review"))
-        click.echo(f"Answered: {counts}; {tally.linked:,} known before. See: bcd-edge watch report {settings.results}")
+        counts = ", ".join(f"{stats.decisions[name]:,} {name}" for name in ("benign", "malignant", "review"))
+        click.echo(f"Answered: {counts}; {stats.linked:,} known before. See: bcd-edge watch report {settings.results}")
     if settings.once and without:
         click.echo(f"Without an answer: {without:,}; the report says why.")
         raise click.exceptions.Exit(1)
@@ -115,7 +119,7 @@ def _settings(asked: dict[str, Any]) -> Settings:
 
     inbox = Path(asked["inbox"]).resolve()
     if asked["once"] and not inbox.is_dir():
-        raise UsageError(f"There is no folder {inbox}; name the one that is to be watched.")
+        raise UsageError(f"There is no folder {inbox}; name the folder to watch.")
     if asked["explain"]:
         require_package()
     model = {name: asked[name] for name in ("provider", "device", "precision", "threshold", "batch", "threads", "inferences")}
@@ -125,12 +129,12 @@ def _settings(asked: dict[str, Any]) -> Settings:
         model={"path": asked["bundle_path"], **model},
         include=asked["include"],
         exclude=asked["exclude"],
-        settle_s=seconds(asked["settle"]),
+        stable_for_s=seconds(asked["stable_for"]),
         scan_s=seconds(asked["scan"]),
         events=not asked["poll"] and importlib.util.find_spec("watchfiles") is not None,
-        tries=asked["tries"],
+        max_attempts=asked["max_attempts"],
         retry_s=seconds(asked["retry_after"]),
-        provider_tries=asked["provider_tries"],
+        max_provider_attempts=asked["max_provider_attempts"],
         after=asked["after"],
         patients=compile_pattern(asked["patients"]) if asked["patients"] else None,
         group=asked["group"],
@@ -154,7 +158,7 @@ def size(text: str) -> int:
 
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", text.lower())
     if not found:
-        raise UsageError(f"{text!r} is no size; write for example 500MB or 2GB.")
+        raise UsageError(f"{text!r} is not a size; write for example 500MB or 2GB.")
     return int(float(found[1]) * 1000 ** " kmgt".index(found[2] or " "))
 
 
@@ -162,7 +166,7 @@ def _reread(ctx: click.Context) -> Settings:
     """The same command line with the configuration file as it is now.
 
     Raises:
-        UsageError: something in it cannot be honoured.
+        UsageError: something in it is wrong.
     """
     from bcd_edge.cli import _config
     from bcd_edge.errors import UsageError
@@ -179,27 +183,27 @@ def _reread(ctx: click.Context) -> Settings:
 
 
 @contextmanager
-def _heeded(requests: Requests) -> Iterator[None]:
+def _handled(signals: ControlSignals) -> Iterator[None]:
     """SIGTERM and Ctrl-C finish what is in flight, a second one ends at once; SIGHUP reads the configuration again."""
     import signal
 
     def stop(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
-        requests.ask(stop=True)
+        signals.ask(stop=True)
 
-    signals = {signal.SIGTERM: stop, signal.SIGINT: stop}
+    handlers: dict[signal.Signals, Any] = {signal.SIGTERM: stop, signal.SIGINT: stop}
     if hasattr(signal, "SIGHUP"):
-        signals[signal.SIGHUP] = lambda number, frame: requests.ask(reload=True)
-    before = {number: signal.signal(number, heed) for number, heed in signals.items()}
+        handlers[signal.SIGHUP] = lambda number, frame: signals.ask(reload=True)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        for number, heed in before.items():
-            signal.signal(number, heed)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
-def _shown(tally: Tally) -> Iterator[None]:
+def _shown(stats: Stats) -> Iterator[None]:
     """Rate and backlog on the last line of a terminal; log lines go above it."""
     import logging
     import sys
@@ -210,8 +214,8 @@ def _shown(tally: Tally) -> Iterator[None]:
 
     class Line:
         def __rich__(self) -> Text:
-            counts = ", ".join(f"{tally.decisions[name]:,} {name}" for name in ("benign", "malignant", "review"))
-            return Text(f"{tally.state}; {tally.rate:.1f} images/s, {tally.waiting:,} waiting; {counts}")
+            counts = ", ".join(f"{stats.decisions[name]:,} {name}" for name in ("benign", "malignant", "review"))
+            return Text(f"{stats.state}; {stats.rate:.1f} images/s, {stats.waiting:,} waiting; {counts}")
 
     if not sys.stderr.isatty():
         yield
@@ -227,5 +231,5 @@ def _shown(tally: Tally) -> Iterator[None]:
                 handler.setStream(sys.__stderr__)
 
 
-for below in (status, report, retry, verify):
+for below in (status, report, retry, recount, verify):
     command.add_command(below)

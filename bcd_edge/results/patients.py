@@ -1,51 +1,125 @@
-"""Whose image it is, from its name: a pattern with a group `patient`, and `slide` where there is one."""
+"""Whose image it is, from its path: a pattern with a group `patient`, and `slide` where there is one."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from dataclasses import dataclass
 from typing import Final
 
 from bcd_edge.errors import UsageError
 from bcd_edge.records import Verdict
+from bcd_edge.results.folder import Results
 
-# `SOB_<B|M>_<subtype>-<year>-<patient><slide letters>-<magnification>-<sequence>` (Spanhol et al., IEEE TBME 2016): the
+# `breakhis`: `SOB_<B|M>_<subtype>-<year>-<patient><slide letters>-<magnification>-<sequence>` (Spanhol et al., IEEE TBME 2016): the
 # accession number is the patient, letters after it are slides of one person. 190EF is a whole identifier.
-PATTERNS: Final = {"breakhis": r"SOB_[BM]_[A-Z]+-\d+-(?P<patient>190EF|\d+)(?P<slide>[A-Z]*)-\d+-\d+"}
+PATTERNS: Final = {
+    "breakhis": r"SOB_[BM]_[A-Z]+-\d+-(?P<patient>190EF|\d+)(?P<slide>[A-Z]*)-\d+-\d+[^/]*$",
+    "folder": r"^(?P<patient>[^/]+)/",
+    "folder/slide": r"^(?P<patient>[^/]+)/(?P<slide>[^/]+)/",
+}
+# Records that one transaction of `recount` takes.
+BATCH: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """What all images of one patient say together: `p_malignant` is their mean, `decision` the bundle's rule for it."""
+    """What all images of one patient say together.
+
+    Attributes:
+        name: the patient.
+        images: contents.
+        slides: slides, or None where the pattern names none.
+        p_malignant: mean over the images.
+        decision: the bundle's rule for the mean.
+        malignant: images with this decision.
+        review: images with this decision.
+        shared: images that carry another patient's name, too.
+    """
 
     name: str
     images: int
-    slides: int
+    slides: int | None
     p_malignant: float
     decision: Verdict
     malignant: int
     review: int
+    shared: int
+
+
+@dataclass(frozen=True, slots=True)
+class SharedImage:
+    """A content that carries the names of more than one patient."""
+
+    sha256: str
+    patients: tuple[str, ...]
+    paths: tuple[str, ...]
 
 
 def compile_pattern(text: str) -> re.Pattern[str]:
-    """A name from `PATTERNS`, or a regular expression that is searched for in the file's name.
+    """A name from `PATTERNS`, or a regular expression that is searched for in the path below the inbox, with / between folders.
 
     Raises:
-        UsageError: it is no regular expression, or has no group `patient`.
+        UsageError: it is not a regular expression, or has no group `patient`.
     """
+    names = ", ".join(PATTERNS)
     try:
-        found = re.compile(PATTERNS.get(text, text))
+        pattern = re.compile(PATTERNS.get(text, text))
     except re.error as error:
-        raise UsageError(f"The pattern {text!r} is no regular expression ({error}); mend it, or write {', '.join(PATTERNS)}.") from None
-    if "patient" not in found.groupindex:
-        raise UsageError(f"The pattern {text!r} has no group for the patient; write for example (?P<patient>[0-9]+), or {', '.join(PATTERNS)}.")
-    return found
+        raise UsageError(f"The pattern {text!r} is not a regular expression ({error}); correct it, or write one of {names}.") from None
+    if "patient" not in pattern.groupindex:
+        raise UsageError(f"The pattern {text!r} has no group for the patient; write for example (?P<patient>[0-9]+), or one of {names}.")
+    return pattern
 
 
-def find(pattern: re.Pattern[str] | None, name: str) -> tuple[str | None, str | None]:
-    """Patient and slide in a file's name; None for what is not in it."""
-    found = pattern.search(name) if pattern else None
-    if not found:
+def match(pattern: re.Pattern[str] | None, path: str) -> tuple[str | None, str | None]:
+    """Patient and slide in a path below the inbox; None for what it does not contain."""
+    matched = pattern.search(path) if pattern else None
+    if not matched:
         return None, None
-    groups = found.groupdict()
+    groups = matched.groupdict()
     return groups["patient"] or None, groups.get("slide") or None
+
+
+def recount(results: Results, pattern: re.Pattern[str]) -> int:
+    """Finds patient and slide of every answered name again; returns how many names changed. May run beside a watcher.
+
+    Journal, CSVs and records are changed in short transactions; after an interruption it is run again.
+    """
+    db = results.journal.connection
+    changed = sum(_recount_day(results, pattern, row["day"]) for row in db.execute("SELECT day FROM days ORDER BY day").fetchall())
+    last = 0
+    while rows := db.execute("SELECT rowid, sha256, bundle_sha256 FROM images WHERE rowid > ? ORDER BY rowid LIMIT ?", (last, BATCH)).fetchall():
+        with results.journal.transaction(flushed=True):
+            for row in rows:
+                _correct_record(results, pattern, row["sha256"], row["bundle_sha256"])
+        last = rows[-1]["rowid"]
+    return changed
+
+
+def _recount_day(results: Results, pattern: re.Pattern[str], day: str) -> int:
+    with results.journal.transaction(flushed=True) as db:
+        names = [
+            (*match(pattern, os.fsdecode(row["path"])), row["rowid"])
+            for row in db.execute("SELECT rowid, path, patient, slide FROM names WHERE day = ?", (day,))
+            if match(pattern, os.fsdecode(row["path"])) != (row["patient"], row["slide"])
+        ]
+        db.executemany("UPDATE names SET patient = ?, slide = ? WHERE rowid = ?", names)
+        if names:
+            results.tables.rewrite(day)
+    return len(names)
+
+
+def _correct_record(results: Results, pattern: re.Pattern[str], sha256: str, bundle_sha256: str) -> None:
+    """The record bears the patient of the name under which the image was classified."""
+    row = results.journal.connection.execute(
+        "SELECT record FROM images WHERE sha256 = ? AND bundle_sha256 = ? AND state = 'done'", (sha256, bundle_sha256)
+    ).fetchone()
+    if row is None:
+        return
+    record = json.loads(row["record"])
+    patient, slide = match(pattern, record["source"])
+    if (patient, slide) != (record["intake"]["patient"], record["intake"]["slide"]):
+        record["intake"] |= {"patient": patient, "slide": slide}
+        results.replace_record(record)

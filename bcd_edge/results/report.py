@@ -1,4 +1,4 @@
-"""What the journal says: counts, what needs a person, names and their answers, patients."""
+"""What the journal says: counts, what needs attention, names and their answers, patients. Reads only, except `retry`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from bcd_edge.bundle import Decision
 from bcd_edge.decision import decide
-from bcd_edge.results.patients import Patient
+from bcd_edge.results.patients import Patient, SharedImage
 
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """Images that were classified on a day, by decision, and further names of images that were known already."""
+    """Images that were classified on a local day, by decision, and further names of images that were known already."""
 
     day: str
     benign: int
@@ -25,12 +25,12 @@ class Day:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """A file that has no answer: `state` is `failed` (tried again) or `quarantined`."""
+class Unanswered:
+    """A file without an answer: `state` is `failed` (tried again) or `quarantined`."""
 
     path: str
     state: str
-    tries: int
+    attempts: int
     reason: str
     since: str
 
@@ -52,12 +52,15 @@ class Named:
 
 def counts(db: sqlite3.Connection) -> dict[str, int]:
     """How many files are in each state, and how many contents are done."""
-    found = dict.fromkeys(("seen", "taken", "failed", "quarantined", "gone"), 0)
-    found |= dict(db.execute("SELECT state, COUNT(*) FROM files WHERE state IN ('taken', 'failed', 'quarantined', 'gone') GROUP BY state"))
-    found["seen"] = db.execute("SELECT COUNT(*) FROM files WHERE due IS NOT NULL AND state = 'seen'").fetchone()[0]
+    states = dict.fromkeys(("seen", "taken", "failed", "quarantined", "gone"), 0)
+    states |= {
+        row[0]: row[1]
+        for row in db.execute("SELECT state, COUNT(*) FROM files WHERE state IN ('taken', 'failed', 'quarantined', 'gone') GROUP BY state")
+    }
+    states["seen"] = db.execute("SELECT COUNT(*) FROM files WHERE due IS NOT NULL AND state = 'seen'").fetchone()[0]
     totals = db.execute("SELECT TOTAL(benign), TOTAL(malignant), TOTAL(review), TOTAL(linked) FROM days").fetchone()
     benign, malignant, review, linked = (int(value) for value in totals)
-    return {"done": benign + malignant + review, "benign": benign, "malignant": malignant, "review": review, "linked": linked} | found
+    return {"done": benign + malignant + review, "benign": benign, "malignant": malignant, "review": review, "linked": linked} | states
 
 
 def days(db: sqlite3.Connection, limit: int = -1) -> list[Day]:
@@ -65,14 +68,14 @@ def days(db: sqlite3.Connection, limit: int = -1) -> list[Day]:
     return [Day(*row) for row in db.execute("SELECT day, benign, malignant, review, linked FROM days ORDER BY day DESC LIMIT ?", (limit,))]
 
 
-def troubles(db: sqlite3.Connection, limit: int = -1) -> list[Trouble]:
-    """What needs a person, the latest first."""
+def unanswered(db: sqlite3.Connection, limit: int = -1) -> list[Unanswered]:
+    """Files without an answer, the latest first."""
     rows = db.execute(
-        """SELECT path, state, tries, reason, ended_at FROM files WHERE state IN ('failed', 'quarantined')
+        """SELECT path, state, attempts, reason, ended_at FROM files WHERE state IN ('failed', 'quarantined')
            ORDER BY state DESC, ended_at DESC LIMIT ?""",
         (limit,),
     )
-    return [Trouble(os.fsdecode(row[0]), *row[1:]) for row in rows]
+    return [Unanswered(os.fsdecode(row[0]), *tuple(row)[1:]) for row in rows]
 
 
 def names(db: sqlite3.Connection, limit: int = -1, day: str | None = None) -> Iterator[Named]:
@@ -93,26 +96,45 @@ def patients(db: sqlite3.Connection, limit: int = -1) -> list[Patient]:
         return []
     rows = db.execute(
         """SELECT linked.patient, COUNT(*), (SELECT COUNT(DISTINCT slide) FROM names WHERE patient = linked.patient AND bundle_sha256 = :bundle),
-                  AVG(p_malignant), SUM(decision = 'malignant'), SUM(decision = 'review')
+                  AVG(p_malignant), SUM(decision = 'malignant'), SUM(decision = 'review'),
+                  SUM(EXISTS (SELECT 1 FROM names AS other WHERE other.sha256 = linked.sha256 AND other.patient != linked.patient))
            FROM (SELECT DISTINCT patient, sha256 FROM names WHERE patient IS NOT NULL AND bundle_sha256 = :bundle) AS linked
            JOIN images ON images.sha256 = linked.sha256 AND images.bundle_sha256 = :bundle
            GROUP BY linked.patient ORDER BY MAX(ended_at) DESC, linked.patient LIMIT :limit""",
         {"bundle": used[0], "limit": limit},
     )
-    rule = Decision(*used[1:])
+    rule = Decision(*tuple(used)[1:])
     return [
-        Patient(name, images, slides, mean, decide(mean, rule).decision, malignant, review) for name, images, slides, mean, malignant, review in rows
+        Patient(name, images, slides or None, mean, decide(mean, rule).decision, malignant, review, shared)
+        for name, images, slides, mean, malignant, review, shared in rows
     ]
 
 
+def shared_images(db: sqlite3.Connection, limit: int = -1) -> list[SharedImage]:
+    """Contents that carry the names of more than one patient: each counts for all of them, and one name is likely wrong."""
+    rows = db.execute(
+        """SELECT sha256 FROM names WHERE patient IS NOT NULL GROUP BY sha256 HAVING COUNT(DISTINCT patient) > 1
+           ORDER BY MAX(rowid) DESC LIMIT ?""",
+        (limit,),
+    ).fetchall()
+    return [_shared_image(db, row[0]) for row in rows]
+
+
+def _shared_image(db: sqlite3.Connection, sha256: str) -> SharedImage:
+    rows = db.execute(
+        "SELECT DISTINCT patient, path FROM names WHERE sha256 = ? AND patient IS NOT NULL ORDER BY patient, path", (sha256,)
+    ).fetchall()
+    return SharedImage(sha256, tuple(dict.fromkeys(row[0] for row in rows)), tuple(os.fsdecode(row[1]) for row in rows))
+
+
 def retry(db: sqlite3.Connection, globs: Sequence[str]) -> int:
-    """Has files in quarantine, and those that wait for another try, tried now; returns how many. May run beside a watcher."""
+    """Has files in quarantine, and those that wait for another attempt, tried now; returns how many. May run beside a watcher."""
     db.execute("BEGIN IMMEDIATE")
     try:
         rows = db.execute("SELECT path, sha256 FROM files WHERE state IN ('failed', 'quarantined')").fetchall()
         chosen = [(path, sha256) for path, sha256 in rows if not globs or any(fnmatch.fnmatchcase(os.fsdecode(path), glob) for glob in globs)]
         db.executemany("DELETE FROM images WHERE sha256 = ? AND state = 'quarantined'", [(sha256,) for _, sha256 in chosen])
-        db.executemany("UPDATE files SET state = 'seen', due = 0, tries = 0 WHERE path = ?", [(path,) for path, _ in chosen])
+        db.executemany("UPDATE files SET state = 'seen', due = 0, attempts = 0 WHERE path = ?", [(path,) for path, _ in chosen])
         db.execute("COMMIT")
     except BaseException:
         db.execute("ROLLBACK")

@@ -1,21 +1,56 @@
-"""Atomic writes: a temporary file beside the target, then a rename."""
+"""Atomic writes: a temporary file, then a rename."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 
-def atomic_write(path: Path, content: bytes) -> None:
+def atomic_write(path: str | Path, content: bytes, *, temporary: str | Path | None = None, durable: bool = False) -> None:
     """Replaces a file, or leaves the old one if interrupted or out of space; after a power cut either may be there.
+
+    Args:
+        path: the file.
+        content: all of it.
+        temporary: folder for the partial file, on the same disk; that of `path` if not given.
+        durable: flush file and folder, so that the new content survives a power cut.
 
     Raises:
         OSError: the file could not be written; no partial file is left.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    folder, name = os.path.split(path)
+    partial = os.path.join(temporary or folder, f".{os.getpid()}.{name}.part")
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        write(partial, content, durable=durable)
+        os.replace(partial, path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
         raise
+    if durable:
+        flush_folder(folder)
+
+
+def write(path: str | Path, content: bytes, *, durable: bool) -> None:
+    """Writes a file, not atomically; where it is `durable` and its folder is flushed, it survives a power cut.
+
+    Raises:
+        OSError: the file could not be written.
+    """
+    with open(path, "wb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def flush_folder(folder: str | Path) -> None:
+    """Flushes the names in a folder."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call, and needs none
+        return
+    descriptor = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,20 +1,20 @@
-"""Answers on their way to the disk: collected, and written down together in an order that survives being killed."""
+"""Answers on their way to the results: collected, and committed together."""
 
 from __future__ import annotations
 
 import logging
 import sqlite3
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from bcd_edge.errors import OutputError
-from bcd_edge.watch import disposal
-from bcd_edge.watch.housekeeping import Upkeep
-from bcd_edge.watch.journal import Journal
-from bcd_edge.watch.models import Answer, Setback
-from bcd_edge.watch.results import Results, result_path
-from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
+from bcd_edge.results.folder import Results
+from bcd_edge.results.models import Answer, Committed
+from bcd_edge.watch.housekeeping import Housekeeping
+from bcd_edge.watch.models import FailedAttempt, QueuedFile
+from bcd_edge.watch.queue import FileQueue
+from bcd_edge.watch.settings import Session
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -23,118 +23,99 @@ Result = TypeVar("Result")
 BATCH: Final = 64
 BATCH_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
-# Inputs that could not be moved or deleted are tried again after so long.
-PUT_AWAY_AGAIN_S: Final = 60.0
-FAILURES_A_TURN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A file, its answer, and what to do with it: `move` to a target below the results, `delete`, or `keep`."""
+
+    file: QueuedFile
+    answer: Answer
+    after: str
+    target: str | None
 
 
 class Batch:
-    """What was answered, or got no answer, since the last flush."""
+    """What was answered, or got no answer, since the last commit."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        journal: Journal,
-        results: Results,
-        upkeep: Upkeep,
-        requests: Requests,
-        tally: Tally,
-        clock: Clock,
-        shown: Callable[[str], str],
-    ) -> None:
-        self.settings, self.journal, self.results = settings, journal, results
-        self.upkeep, self.requests, self.tally, self.clock, self.shown = upkeep, requests, tally, clock, shown
-        self._answers: list[Answer] = []
-        self._setbacks: list[Setback] = []
+    def __init__(self, session: Session, results: Results, queue: FileQueue, housekeeping: Housekeeping) -> None:
+        self._session, self._results, self._queue, self._housekeeping = session, results, queue, housekeeping
+        self._answered: list[_Answered] = []
+        self._failed: list[FailedAttempt] = []
         self._began = 0.0
-        self._put_away_at = 0.0
-        self._beyond = 0
-        self._stuck = ""
 
-    def add(self, answer: Answer, result: bytes | None = None) -> None:
-        """An answer that is to be written down; its result, if it is a new one, begins to be written at once."""
-        self._count_from_now()
-        self._answers.append(answer)
-        if result is not None:
-            self.results.begin(result_path(answer.sha256, answer.record["execution"]["bundle_sha256"]), result)
+    def add(self, file: QueuedFile, answer: Answer, after: str, target: str | None = None) -> None:
+        """An answer that is to be committed; its record, if it is a new one, starts to be written at once."""
+        self._start_clock()
+        self._answered.append(_Answered(file, answer, after, target))
+        self._results.stage(answer)
 
-    def note(self, setback: Setback) -> None:
+    def fail(self, attempt: FailedAttempt) -> None:
         """A file that got no answer."""
-        self._count_from_now()
-        self._setbacks.append(setback)
-        self.tally.setbacks[setback.state] += 1
+        self._start_clock()
+        self._failed.append(attempt)
+        self._session.stats.failed_attempts[attempt.state] += 1
 
-    def _count_from_now(self) -> None:
-        if not self._answers and not self._setbacks:
-            self._began = self.clock.now()
+    def _start_clock(self) -> None:
+        if not self._answered and not self._failed:
+            self._began = self._session.clock.now()
 
     def is_due(self) -> bool:
-        """Whether there is enough to be written down, or something has waited long enough."""
-        waiting = len(self._answers) + len(self._setbacks)
-        return waiting >= BATCH or (waiting > 0 and self.clock.now() - self._began >= BATCH_S)
+        """Whether there is enough to be committed, or something has waited long enough."""
+        waiting = len(self._answered) + len(self._failed)
+        return waiting >= BATCH or (waiting > 0 and self._session.clock.now() - self._began >= BATCH_S)
 
-    def flush(self) -> list[Answer | Setback]:
-        """Writes everything down, see `bcd_edge.watch` for the order; returns it."""
-        written: list[Answer | Setback] = [*self._answers, *self._setbacks]
-        if written:
-            self.persist(self._write)
-            moving = any(one.after != "keep" for one in self._answers)
-            self._answers, self._setbacks = [], []
-            if moving:
-                self.put_away()
-        return written
+    def commit(self) -> list[tuple[QueuedFile, str | None]]:
+        """Commits everything; returns the files, each with the SHA-256 of its content if it has an answer."""
+        if not self._answered and not self._failed:
+            return []
+        for committed in self.persist(lambda: self._results.commit_staged(self._note)):
+            self._count(committed)
+        files = [*((one.file, one.answer.sha256) for one in self._answered), *((attempt.file, attempt.sha256) for attempt in self._failed)]
+        self._answered, self._failed = [], []
+        return files
 
-    def _write(self) -> None:
-        self.results.complete()
-        day = self.clock.day()
-        rows = [one for one in self._answers if not self.journal.is_named(one)]
-        length = self.results.append(self.journal, day, rows) if rows else self.journal.day_bytes(day)
-        self.journal.finish(self._answers, self._setbacks, day, length, self.clock.text())
+    def _note(self, committed: list[Committed]) -> None:
+        """Inside the transaction: states of the files, and inputs that are to be put away."""
+        for entry, now in zip(self._answered, committed, strict=True):
+            self._queue.note_done(entry.file, now.answer.sha256, now.answer.record["intake"]["answered"])
+            if entry.after != "keep":
+                self._queue.add_disposal(entry.file, now.answer.sha256, now.answer.bundle_sha256, entry.target)
+        at = self._session.clock.text()
+        for attempt in self._failed:
+            self._queue.note_failed(attempt, at)
 
-    def put_away(self, *, only_if_due: bool = False) -> None:
-        """Moves or deletes answered inputs; what cannot be is said, and tried again later."""
-        if only_if_due and self.clock.now() < self._put_away_at:
+    def _count(self, committed: Committed) -> None:
+        stats, record, name = self._session.stats, committed.answer.record, self._results.shown(committed.answer.key)
+        if committed.same_as is not None:
+            stats.linked += 1
+            log.info("%s: the same as %s, %s", name, self._results.shown(committed.same_as), record["decision"])
             return
-        self._put_away_at = self.clock.now() + PUT_AWAY_AGAIN_S
-        failures = 0
-        while failures < FAILURES_A_TURN and (unsettled := self.journal.unsettled(self._beyond, BATCH)):
-            done: list[tuple[int, str | None]] = []
-            for one in unsettled:
-                try:
-                    done.append((one.rowid, disposal.put_away(one, self.settings.inbox, self.settings.results)))
-                except OSError as error:
-                    failures += 1
-                    self._say_stuck(one.look.path, str(error.strerror))
-            self._beyond = unsettled[-1].rowid
-            self.persist(partial(self.journal.settle, done))
-        if failures < FAILURES_A_TURN:
-            self._beyond = 0  # the next turn tries everything that is left
-
-    def _say_stuck(self, path: str, why: str) -> None:
-        if why != self._stuck:
-            log.warning("%s is answered, but could not be put away (%s); it is tried again every minute.", self.shown(path), why)
-            self._stuck = why
+        stats.decisions[record["decision"]] += 1
+        fields = {"file": name, "sha256": record["sha256"], "decision": record["decision"], "p_malignant": record["p_malignant"]}
+        log.info("%s: %s, p %.3f", name, record["decision"], record["p_malignant"], extra={"fields": fields})
 
     def persist(self, work: Callable[[], Result]) -> Result:
         """Does what writes to the disk, as often as it takes; everything else waits meanwhile, and nothing is lost.
 
         Raises:
-            OutputError: it fails, and the watcher is to stop, or ran `once` and tried enough.
+            OutputError: it fails, and the watcher is to stop, or runs `once` and has made enough attempts.
         """
-        wait, tried = self.settings.retry_s, 0
+        settings, signals = self._session.settings, self._session.signals
+        wait, attempts = settings.retry_s, 0
         while True:
             try:
-                found = work()
-                if tried:
+                result = work()
+                if attempts:
                     log.warning("Results can be written again; going on.")
-                return found
+                return result
             except (OSError, sqlite3.OperationalError) as error:
-                tried += 1
-                said = getattr(error, "strerror", None) or error
-                if self.requests.stop or (self.settings.once and tried >= self.settings.tries):
-                    raise OutputError(f"Results could not be written ({said}); make room, and start again: nothing is lost.") from None
-                log.warning("Results cannot be written (%s); trying again in %g s.", said, wait)
-                self.upkeep.say(f"results cannot be written ({said})")
-                self.upkeep.beat()
-                self.requests.rest(wait)
+                attempts += 1
+                reason = getattr(error, "strerror", None) or error
+                if signals.stop or (settings.once and attempts >= settings.max_attempts):
+                    raise OutputError(f"Results could not be written ({reason}); make room, and start again: nothing is lost.") from None
+                log.warning("Results cannot be written (%s); trying again in %g s.", reason, wait)
+                self._housekeeping.set_state(f"results cannot be written ({reason})")
+                self._housekeeping.beat()
+                signals.wait_for_stop(wait)
                 wait = min(2 * wait, LONGEST_PAUSE_S)

@@ -1,4 +1,4 @@
-"""An answered input is moved or deleted, if that was asked for; one that has other content by now is left for the next look.
+"""Moves or deletes answered inputs, if that was asked for; one that has other content by now is left for the next scan.
 
 A program may replace a file at any moment. So it is renamed first, which nobody can do in between, then looked at, and
 put back if it is not the one that was answered.
@@ -9,16 +9,63 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from bcd_edge.results import files
-from bcd_edge.watch.models import Unsettled
+from bcd_edge.results.folder import Results
+from bcd_edge.results.staging import TEMPORARY, folders
+from bcd_edge.system.atomic import flush_folder
+from bcd_edge.watch.models import PendingDisposal
+from bcd_edge.watch.queue import FileQueue
+from bcd_edge.watch.settings import Session
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 64
+# Inputs that could not be moved or deleted are tried again after so long.
+AGAIN_S: Final = 60.0
+FAILURES_PER_TURN: Final = 3
 
 # Bytes; a name of 255, the most that file systems take, leaves no room for what is added.
 LONGEST_STEM: Final = 200
+
+
+class Disposer:
+    """Puts away what the queue says is answered and pending."""
+
+    def __init__(self, session: Session, results: Results, queue: FileQueue, persist: Callable[[Callable[[], None]], None]) -> None:
+        self._session, self._results, self._queue, self._persist = session, results, queue, persist
+        self._due_at = 0.0
+        self._beyond = 0
+        self._reason = ""
+
+    def run(self, *, only_if_due: bool = False) -> None:
+        """Moves or deletes inputs; what cannot be is reported, and tried again later."""
+        if only_if_due and self._session.clock.now() < self._due_at:
+            return
+        self._due_at = self._session.clock.now() + AGAIN_S
+        failures = 0
+        while failures < FAILURES_PER_TURN and (pending := self._queue.pending_disposals(self._beyond, BATCH)):
+            disposed: list[tuple[PendingDisposal, str | None]] = []
+            for disposal in pending:
+                try:
+                    disposed.append((disposal, put_away(disposal, self._session.settings.inbox, self._results.root)))
+                except OSError as error:
+                    failures += 1
+                    self._report(disposal.stat.path, str(error.strerror))
+            self._beyond = pending[-1].id
+            self._persist(lambda done=disposed: self._queue.note_disposed(done))  # type: ignore[misc]
+        if failures < FAILURES_PER_TURN:
+            self._beyond = 0  # the next turn tries everything that is left
+
+    def _report(self, path: str, reason: str) -> None:
+        if reason != self._reason:
+            log.warning("%s is answered, but could not be moved or deleted (%s); trying again every minute.", self._results.shown(path), reason)
+            self._reason = reason
 
 
 def target_path(path: str, sha256: str, day: str, results: Path) -> str:
@@ -34,7 +81,7 @@ def target_path(path: str, sha256: str, day: str, results: Path) -> str:
     return target
 
 
-def put_away(one: Unsettled, inbox: Path, results: Path) -> str | None:
+def put_away(disposal: PendingDisposal, inbox: Path, results: Path) -> str | None:
     """Moves or deletes an input; returns where it lies below the results, or None where it does not.
 
     Does nothing where it was done before, or where the file is another one by now. May be called again after it was ended
@@ -43,16 +90,16 @@ def put_away(one: Unsettled, inbox: Path, results: Path) -> str | None:
     Raises:
         OSError: it could not be done; the input lies where it did.
     """
-    source = os.path.join(inbox, one.look.path)
-    aside = os.path.join(os.path.dirname(source), f".{one.sha256[:16]}-{one.rowid}.bcd-edge")
-    target = one.target if one.after == "move" else None
+    source = os.path.join(inbox, disposal.stat.path)
+    aside = os.path.join(os.path.dirname(source), f".{disposal.sha256[:16]}-{disposal.id}.bcd-edge")
+    target = disposal.target
     if target and os.path.lexists(os.path.join(results, target)):
         _unlink(aside)
         return target
-    if not _set_aside(source, aside, one):
+    if not _set_aside(source, aside, disposal):
         return None
     try:
-        if target is None or _move(aside, target, one.sha256, results):
+        if target is None or _move(aside, target, disposal.sha256, results):
             _unlink(aside)
             return target
     except OSError:
@@ -62,14 +109,18 @@ def put_away(one: Unsettled, inbox: Path, results: Path) -> str | None:
     return None
 
 
-def _set_aside(source: str, aside: str, one: Unsettled) -> bool:
+def _set_aside(source: str, aside: str, disposal: PendingDisposal) -> bool:
     """Renames the file that was answered; whether it is that one."""
     if os.path.lexists(aside):  # ended in the middle of it
         with open(aside, "rb") as file:
-            same = hashlib.sha256(file.read()).hexdigest() == one.sha256
+            same = hashlib.sha256(file.read()).hexdigest() == disposal.sha256
     else:
         before = _status(source)
-        if before is None or (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (one.look.size, one.look.mtime_ns, one.look.ctime_ns):
+        if before is None or (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
+            disposal.stat.size,
+            disposal.stat.mtime_ns,
+            disposal.stat.ctime_ns,
+        ):
             return False
         os.rename(source, aside)
         same = _is_same(_status(aside), before)
@@ -112,14 +163,14 @@ def _move(aside: str, target: str, sha256: str, results: Path) -> bool:
             raise
         if not _copy(aside, place, sha256, results):
             return False
-    for folder in files.folders(results, [target]):
-        files.flush_folder(folder)
+    for folder in folders(str(results), [target]):
+        flush_folder(folder)
     return True
 
 
 def _copy(aside: str, place: str, sha256: str, results: Path) -> bool:
     """To another disk, flushed and compared before the original goes."""
-    beside = os.path.join(results, files.TEMPORARY, sha256)
+    beside = os.path.join(results, TEMPORARY, f"{os.getpid()}.{sha256}")
     try:
         shutil.copy2(aside, beside)
         with open(beside, "rb+") as file:

@@ -1,4 +1,4 @@
-"""What a watcher does beside answering: heartbeat, page, free space, rate, and what stands on the screen."""
+"""What a watcher does beside answering: heartbeat, page, free space, rate, and the state on the screen."""
 
 from __future__ import annotations
 
@@ -10,49 +10,47 @@ import shutil
 import socket
 import sqlite3
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 
-from bcd_edge.results import files
-from bcd_edge.watch import summary
-from bcd_edge.watch.journal import Journal
+from bcd_edge.results import summary
+from bcd_edge.results.folder import Results
+from bcd_edge.results.staging import TEMPORARY
+from bcd_edge.system.atomic import atomic_write
 from bcd_edge.watch.lock import HEARTBEAT
-from bcd_edge.watch.scanner import Folder
-from bcd_edge.watch.settings import Clock, Settings, Tally
+from bcd_edge.watch.queue import FileQueue
+from bcd_edge.watch.scanner import Scanner
+from bcd_edge.watch.settings import Session
 
 log = logging.getLogger(__name__)
 
 BEAT_S: Final = 5.0
 PAGE_S: Final = 10.0
-GLANCE_S: Final = 1.0
+CHECK_S: Final = 1.0
 # Seconds that the rate is taken over.
 RATE_OVER: Final = 30
 
 
-class Upkeep:
+class Housekeeping:
     """Everything that is done every so often; `tick` is called between any two steps, and is cheap where nothing is due.
 
     Attributes:
         low: whether the disk has less free space than is to stay free.
     """
 
-    def __init__(
-        self, settings: Settings, journal: Journal, folder: Folder, tally: Tally, clock: Clock, shown: Callable[[str], str], started: str
-    ) -> None:
-        self.settings, self.journal, self.folder, self.tally, self.clock, self.shown = settings, journal, folder, tally, clock, shown
+    def __init__(self, session: Session, results: Results, queue: FileQueue, scanner: Scanner) -> None:
+        self._session, self._results, self._queue, self._scanner = session, results, queue, scanner
         self.low = False
-        self._started = started
-        self._glanced = self._beat = self._paged = -1e9
-        self._said_page: tuple[object, ...] = ()
+        self._checked = self._beat = self._paged = -1e9
+        self._page_of: tuple[object, ...] = ()
         self._problem: str | None = None
         self._rates: deque[tuple[float, int]] = deque(maxlen=RATE_OVER)
 
     def tick(self) -> None:
         """Does what is due."""
-        now = self.clock.now()
-        if now - self._glanced >= GLANCE_S:
-            self._glanced = now
-            self._glance(now)
+        now = self._session.clock.now()
+        if now - self._checked >= CHECK_S:
+            self._checked = now
+            self._check(now)
         if now - self._beat >= BEAT_S:
             self._beat = now
             self.beat()
@@ -60,63 +58,74 @@ class Upkeep:
             self._paged = now
             self.write_page()
 
-    def _glance(self, now: float) -> None:
-        """Looks at disk, inbox and rate, and says what changed."""
-        tally = self.tally
-        tally.free_bytes = shutil.disk_usage(self.settings.results).free
-        self._say_disk(tally.free_bytes < self.settings.min_free)
-        problem = self.folder.problem
+    def _check(self, now: float) -> None:
+        """Looks at disk, inbox and rate, and reports what changed."""
+        stats = self._session.stats
+        stats.free_bytes = shutil.disk_usage(self._results.root).free
+        self._check_disk(stats.free_bytes < self._session.settings.min_free)
+        self._check_inbox()
+        with contextlib.suppress(sqlite3.OperationalError):  # whatever keeps it from being read is reported where it matters
+            stats.waiting = self._queue.waiting()
+        self._rates.append((now, stats.answered))
+        then, before = self._rates[0]
+        stats.rate = (stats.answered - before) / (now - then) if now > then else 0.0
+
+    def _check_disk(self, low: bool) -> None:
+        if low == self.low:
+            return
+        free, least = self._session.stats.free_bytes / 1e6, self._session.settings.min_free / 1e6
+        if low:
+            log.warning("The disk of the results has %.0f MB left, less than --min-free %.0f MB: nothing is taken until there is room.", free, least)
+        else:
+            log.warning("The disk of the results has %.0f MB free again; going on.", free)
+        self.low = low
+
+    def _check_inbox(self) -> None:
+        stats, problem, skipped = self._session.stats, self._scanner.problem, self._scanner.skipped
         if problem != self._problem:
             log.warning("%s; waiting until it can be.", problem[0].upper() + problem[1:]) if problem else log.warning("The inbox can be read again.")
             self._problem = problem
-        with contextlib.suppress(sqlite3.OperationalError):  # whatever keeps it from being read is said where it matters
-            tally.waiting = self.journal.waiting()
-        self._rates.append((now, tally.answered))
-        then, before = self._rates[0]
-        tally.rate = (tally.answered - before) / (now - then) if now > then else 0.0
-
-    def _say_disk(self, low: bool) -> None:
-        if low != self.low:
-            free, least = self.tally.free_bytes / 1e6, self.settings.min_free / 1e6
-            if low:
-                log.warning(
-                    "The disk of the results has %.0f MB left, less than --min-free %.0f MB: nothing is taken until there is room.", free, least
-                )
-            else:
-                log.warning("The disk of the results has %.0f MB free again; going on.", free)
-            self.low = low
+        if skipped.keys() - stats.skipped.keys():  # once for each new suffix, not for each file
+            log.warning("%s", summary.skipped_files(skipped))
+        stats.skipped = skipped
 
     def finish(self, state: str) -> None:
-        """The last word."""
-        self.say(state)
-        self._glance(self.clock.now())
+        """Heartbeat and page at the end."""
+        self.set_state(state)
+        self._check(self._session.clock.now())
         with contextlib.suppress(sqlite3.OperationalError):
-            self.tally.waiting = self.journal.unanswered()
+            self._session.stats.waiting = self._queue.unanswered()
         self.beat()
         self.write_page()
 
-    def say(self, state: str) -> None:
+    def set_state(self, state: str) -> None:
         """What the watcher does now."""
-        self.tally.state = state
+        self._session.stats.state = state
 
     def beat(self) -> None:
-        """Writes the heartbeat. A disk that is full keeps the old one, whose age tells."""
-        tally = self.tally
-        tally.beat_at = self.clock.wall().timestamp()
-        said = {
-            **{"time": self.clock.text(), "pid": os.getpid(), "host": socket.gethostname(), "started": self._started, "state": tally.state},
-            **{"inbox": str(self.settings.inbox), "waiting": tally.waiting, "answered": tally.answered, "rate": round(tally.rate, 3)},
-            **{"free_bytes": tally.free_bytes, "provider_failures": tally.provider_failures},
+        """Writes the heartbeat. A full disk keeps the old one, whose age tells."""
+        stats, clock = self._session.stats, self._session.clock
+        stats.beat_at = clock.wall().timestamp()
+        heartbeat = {
+            **{"time": clock.text(), "pid": os.getpid(), "host": socket.gethostname(), "started": self._session.started, "state": stats.state},
+            **{"inbox": str(self._session.settings.inbox), "waiting": stats.waiting, "answered": stats.answered, "rate": round(stats.rate, 3)},
+            **{"free_bytes": stats.free_bytes, "provider_failures": stats.provider_failures, "skipped": stats.skipped},
         }
         with contextlib.suppress(OSError):
-            files.write(self.settings.results, HEARTBEAT, json.dumps(said, indent=1).encode())
+            self._write(HEARTBEAT, json.dumps(heartbeat, indent=1))
 
     def write_page(self) -> None:
-        """Writes `summary.html`, if anything on it changed. A disk that is full keeps the old one."""
-        now = (self.tally.state, self.tally.answered, self.tally.waiting, sum(self.tally.setbacks.values()), self.clock.day())
-        if now == self._said_page:
+        """Writes `summary.html`, if anything on it changed. A full disk keeps the old one."""
+        stats = self._session.stats
+        counts = (stats.answered, stats.waiting, sum(stats.failed_attempts.values()), sum(stats.skipped.values()))
+        page_of = (stats.state, *counts, self._session.clock.day())
+        if page_of == self._page_of:
             return
         with contextlib.suppress(OSError, sqlite3.OperationalError):
-            text = summary.page(self.journal.connection, self.shown, state=self.tally.state, time=f"{self.clock.wall():%Y-%m-%d %H:%M:%S}")
-            files.write(self.settings.results, "summary.html", text.encode())
-            self._said_page = now
+            db, time = self._results.journal.connection, self._session.clock.text()
+            self._write("summary.html", summary.page(db, self._results.shown, state=stats.state, time=time, skipped=stats.skipped))
+            self._page_of = page_of
+
+    def _write(self, name: str, text: str) -> None:
+        root = str(self._results.root)
+        atomic_write(os.path.join(root, name), text.encode(), temporary=os.path.join(root, TEMPORARY), durable=True)

@@ -1,4 +1,4 @@
-"""One watcher for a folder of results, and who it is."""
+"""One watcher per folder of results, and which process it is."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from bcd_edge.system.lock import exclusive
 LOCK: Final = "watch.lock"
 HEARTBEAT: Final = "heartbeat.json"
 # A reader that only asks whether the lock is held must not keep a watcher from starting.
-PATIENCE_S: Final = 2.0
+TIMEOUT_S: Final = 2.0
 
 
 @contextmanager
 def locked(results: Path) -> Iterator[None]:
-    """Holds the lock of a folder of results.
+    """Holds the watcher's lock of a folder of results; other writers do not need it.
 
     Raises:
-        UsageError: another watcher holds it; who, as far as its heartbeat tells.
+        UsageError: another watcher holds it.
         OutputError: it cannot be taken.
     """
     with ExitStack() as stack:
         try:
-            held = stack.enter_context(exclusive(results / LOCK, PATIENCE_S))
+            held = stack.enter_context(exclusive(results / LOCK, TIMEOUT_S))
         except sqlite3.OperationalError as error:
-            raise OutputError(f"The lock {results / LOCK} cannot be taken ({error}); make room, or give another --out.") from None
+            raise OutputError(
+                f"The lock {results / LOCK} cannot be taken ({error}); make room, or give this user permission to write there."
+            ) from None
         if not held:
             raise UsageError(f"{results} has a watcher already ({holder(results)}); stop that one, or give another --out.")
         yield
@@ -49,15 +51,15 @@ def is_locked(results: Path) -> bool:
 
 
 def heartbeat(results: Path) -> dict[str, Any]:
-    """What the watcher said of itself last; empty if nothing can be read."""
+    """The last heartbeat; empty if it cannot be read."""
     try:
-        found = json.loads((results / HEARTBEAT).read_text(encoding="utf-8"))
+        heartbeat = json.loads((results / HEARTBEAT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return heartbeat if isinstance(heartbeat, dict) else {}
 
 
 def holder(results: Path) -> str:
     """Process, computer and start of the watcher, in words."""
-    said = heartbeat(results)
-    return f"process {said.get('pid', 'unknown')} on {said.get('host', 'an unknown computer')}, started {said.get('started', 'at an unknown time')}"
+    last = heartbeat(results)
+    return f"process {last.get('pid', 'unknown')} on {last.get('host', 'an unknown computer')}, started {last.get('started', 'at an unknown time')}"

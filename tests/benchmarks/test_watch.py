@@ -1,12 +1,15 @@
-"""The torture of a watched folder at a small size; `python -m benchmarks watch --full` is the full one."""
+"""Fault injection into a watched folder at a small size; `python -m benchmarks watch --full` is the full one."""
 
 from __future__ import annotations
 
 import os
+import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from bcd_edge.results.journal import Journal, connect
 from benchmarks import fault_injection, watch
 
 SEED = 8
@@ -38,10 +41,29 @@ def test_vanishing_inbox() -> None:
     assert fault_injection.vanishing_inbox(SEED).ratio == "recovered, nothing lost"
 
 
-def test_what_watching_costs_is_measured() -> None:
-    assert watch.overhead(256).ratio.endswith(" ms")
-    assert watch.memory(100, SEED).ratio.endswith(" MiB")
-    assert watch.throughput(4, turns=1).ratio.endswith(" %")
+def test_the_cost_of_the_journal_is_that_of_answers_which_are_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < float(watch.overhead(256).ratio.removesuffix(" ms")) < 1000
+    monkeypatch.setattr(Journal, "insert_image", lambda *_, **options: None)
+    with pytest.raises(AssertionError):
+        watch.overhead(256)
+
+
+def test_memory_is_that_of_a_watcher_which_answered_every_file() -> None:
+    row = watch.memory(100, SEED)
+    tenth, last = (int(number) for number in re.findall(r"(\d+) MiB", row.detail))
+    assert 20 < tenth < 1000, "an interpreter with OpenCV needs more than 20 MiB"
+    assert abs(int(row.ratio.removesuffix(" MiB")) - (last - tenth)) <= 1
+
+
+def test_throughput_is_that_of_all_images_from_the_first_taken_to_the_last_answered(tmp_path: Path) -> None:
+    row = watch.throughput(4, turns=1)
+    ours, theirs = (float(number) for number in re.findall(r"(?:: |predict )([\d.]+)", row.detail))
+    assert abs(float(row.ratio.removesuffix(" %")) - 100 * ours / theirs) < 100 / theirs + 2  # the detail is rounded
+    with closing(connect(tmp_path / "journal.sqlite3")) as journal:
+        for second in (10, 12, 17):
+            times = (f"2026-01-01T00:00:{second}.000+00:00", f"2026-01-01T00:00:{second + 3}.500+00:00")
+            journal.execute("INSERT INTO images (sha256, bundle_sha256, state, taken_at, ended_at) VALUES (?, 'b', 'done', ?, ?)", (second, *times))
+    assert watch._seconds(tmp_path) == 10.5
 
 
 def test_accounts_find_what_is_lost_or_doubled(tmp_path: Path) -> None:

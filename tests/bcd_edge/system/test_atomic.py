@@ -19,7 +19,7 @@ def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> Non
 def test_a_full_disk_leaves_the_file_that_was_there(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(b"before")
-    (tmp_path / f".a.json.{os.getpid()}.part").mkdir()  # in the way of the new one, as a full disk is
+    (tmp_path / f".{os.getpid()}.a.json.part").mkdir()  # in the way of the new one, as a full disk is
     with pytest.raises(OSError):
         atomic_write(path, b"after")
     assert path.read_bytes() == b"before"

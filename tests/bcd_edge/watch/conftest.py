@@ -18,11 +18,12 @@ import cv2
 import numpy as np
 import pytest
 
-from bcd_edge.watch.session import watch
-from bcd_edge.watch.settings import Clock, Requests, Settings, Tally
-from bcd_edge.watch.verify import Verdict, verify
+from bcd_edge.results.clock import Clock
+from bcd_edge.results.verify import Verification, verify
+from bcd_edge.watch.run import watch
+from bcd_edge.watch.settings import ControlSignals, Settings, Stats
 
-QUICK = ("--provider", "null", "--settle", "50ms", "--scan", "200ms", "--retry-after", "20ms", "--tries", "3", "--min-free", "0")
+QUICK = ("--provider", "null", "--stable-for", "50ms", "--scan", "200ms", "--retry-after", "20ms", "--max-attempts", "3", "--min-free", "0")
 
 
 @dataclass
@@ -45,14 +46,14 @@ class Place:
             path.write_bytes(self.picture(name if seed is None else seed))
 
     def settings(self, **how: Any) -> Settings:
-        quick = Settings(self.inbox, self.results, {"provider": "null"}, settle_s=0.05, retry_s=0.02, tries=3, events=False, once=True)
+        quick = Settings(self.inbox, self.results, {"provider": "null"}, stable_for_s=0.05, retry_s=0.02, max_attempts=3, events=False, once=True)
         return replace(quick, **how)
 
-    def run(self, clock: Clock | None = None, **how: Any) -> Tally:
+    def run(self, clock: Clock | None = None, **how: Any) -> Stats:
         """Watches until everything is answered."""
-        settings, tally = self.settings(**how), Tally()
-        watch(settings, Requests(), tally, lambda: settings, clock)
-        return tally
+        settings, stats = self.settings(**how), Stats()
+        watch(settings, ControlSignals(), stats, lambda: settings, clock)
+        return stats
 
     def command(self, *options: str) -> list[str]:
         return [sys.executable, "-m", "bcd_edge", "watch", str(self.inbox), "--out", str(self.results), *QUICK, *options]
@@ -85,7 +86,7 @@ class Place:
     def records(self) -> list[dict[str, Any]]:
         return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((self.results / "records").rglob("*.json"))]
 
-    def verdict(self) -> Verdict:
+    def verification(self) -> Verification:
         with closing(sqlite3.connect(self.results / "journal.sqlite3")) as db:
             db.isolation_level = None
             return verify(db, self.results, running=False)

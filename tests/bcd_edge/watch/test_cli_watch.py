@@ -49,7 +49,7 @@ def test_sigterm_finishes_what_is_in_flight_and_ends_with_0(place: Any, until: U
         assert process.wait(30) == 0
     assert place.query("SELECT COUNT(*) FROM files WHERE state = 'taken'") == [0]
     assert json.loads((place.results / "heartbeat.json").read_text())["state"] == "stopped"
-    assert place.verdict().problems == ()
+    assert place.verification().problems == ()
 
 
 def test_a_second_watcher_is_refused_with_who_holds_the_results(place: Any, until: Until, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_metrics_on_localhost(place: Any, until: Until, tmp_path: Path) -> None:
         told = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
         taken = subprocess.run(place.command("--metrics-port", str(port)), capture_output=True, text=True)
     assert 'bcd_edge_images_total{decision="review"} 2.0' in told
-    assert 'bcd_edge_setbacks_total{state="quarantined"} 1.0' in told
+    assert 'bcd_edge_failed_attempts_total{state="quarantined"} 1.0' in told
     assert "bcd_edge_heartbeat_timestamp_seconds" in told
     assert taken.returncode == 2
     assert "give another --metrics-port" in taken.stderr
@@ -150,7 +150,7 @@ def test_json_logs_have_the_answer_in_fields(place: Any) -> None:
 def test_verify_finds_what_was_changed_or_lost(place: Any) -> None:
     place.drop("a.png", "b.png", "c.png")
     place.run(after="move")
-    assert place.tell("verify").stdout == "fine: 3 images done, 3 inputs moved\n"
+    assert place.tell("verify").stdout == "ok: 3 images done, 3 inputs moved\n"
     first, second, _ = sorted((place.results / "records").rglob("*.json"))
     first.write_text(first.read_text().replace("review", "benign"))
     second.unlink()
@@ -168,18 +168,18 @@ def test_verify_finds_what_was_changed_or_lost(place: Any) -> None:
 def test_a_folder_that_is_none_of_results_is_2(place: Any, name: str) -> None:
     done = place.tell(name)
     assert done.returncode == 2
-    assert "is no folder of results" in done.stderr
+    assert "is not a folder of results" in done.stderr
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        ["--settle", "soon"],
+        ["--stable-for", "soon"],
         ["--min-free", "much"],
         ["--patients", "(?P<slide>x)"],
         ["--patients", "("],
         ["--after", "burn"],
-        ["--tries", "0"],
+        ["--max-attempts", "0"],
     ],
 )
 def test_usage_is_2(place: Any, wrong: list[str]) -> None:

@@ -15,19 +15,24 @@ import pytest
 
 # Module, class or nothing, function, whether it is killed before or after it, and at which call.
 STEPS = [
-    ("watch.journal", "Journal", "saw", "after", 1),
-    ("watch.journal", "Journal", "take", "after", 1),
-    ("results.files", "", "put", "after", 5),
-    ("watch.results", "Results", "complete", "before", 1),
-    ("watch.results", "Results", "complete", "after", 1),
-    ("watch.results", "Results", "append", "after", 1),
-    ("watch.journal", "Journal", "finish", "before", 1),
-    ("watch.journal", "Journal", "finish", "after", 1),
+    ("watch.queue", "FileQueue", "note_seen", "after", 1),
+    ("watch.queue", "FileQueue", "take", "after", 1),
+    ("system.atomic", "", "write", "after", 5),
+    ("results.staging", "Staging", "wait", "before", 1),
+    ("results.staging", "Staging", "wait", "after", 1),
+    ("results.staging", "Staging", "publish", "before", 1),
+    ("results.staging", "Staging", "publish", "after", 1),
+    ("results.daily", "DailyTables", "append", "after", 1),
+    ("results.journal", "Journal", "insert_name", "after", 3),
+    ("results.journal", "Journal", "add_to_day", "after", 1),
+    ("watch.queue", "FileQueue", "add_disposal", "after", 3),
+    ("results.folder", "Results", "commit_staged", "after", 1),
     ("watch.disposal", "", "_status", "after", 2),
     ("watch.disposal", "", "_move", "before", 2),
     ("watch.disposal", "", "_move", "after", 2),
-    ("watch.journal", "Journal", "settle", "before", 1),
-    ("watch.journal", "Journal", "settle", "after", 1),
+    ("watch.queue", "FileQueue", "note_disposed", "before", 1),
+    ("results.journal", "Journal", "place", "after", 2),
+    ("watch.queue", "FileQueue", "note_disposed", "after", 1),
 ]
 
 SCRIPT = """
@@ -45,6 +50,8 @@ def killed(*arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return result
 setattr(place, name, killed)
+if module == "system.atomic":
+    importlib.import_module("bcd_edge.results.staging").write = killed
 from bcd_edge.cli import main
 main(sys.argv[6:])
 """
@@ -59,8 +66,8 @@ def accounts(place: Any, wanted: set[str]) -> None:
     assert Counter(moved) == Counter(wanted)
     assert not list(place.inbox.iterdir())
     assert not list((place.results / "tmp").iterdir())
-    verdict = place.verdict()
-    assert (verdict.problems, verdict.strays) == ((), ())
+    verification = place.verification()
+    assert (verification.problems, verification.strays) == ((), ())
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: "-".join(map(str, step)))

@@ -22,7 +22,7 @@ def test_every_answer_gets_an_overlay_and_inputs_are_deleted_after_it(place: Any
         numbers = json.loads((place.results / path.replace(".overlay.png", ".explanation.json")).read_text())
         assert numbers["record"]["execution"]["provider"] == "cpu"
     assert not list(place.inbox.iterdir())
-    assert place.verdict().problems == ()
+    assert place.verification().problems == ()
     assert "overlay</a>" in (place.results / "summary.html").read_text()
 
 
@@ -56,7 +56,7 @@ def test_an_input_that_is_gone_by_then_is_said_and_not_tried_for_ever(place: Any
     (place.inbox / "a.png").unlink()
     place.run(overlay=True)
     assert place.query("SELECT overlay FROM images") == ["The file does not exist; give the path of an image."]
-    assert place.verdict().problems == ()
+    assert place.verification().problems == ()
 
 
 def test_a_question_to_the_model_waits_while_images_wait(place: Any) -> None:
@@ -68,7 +68,7 @@ def test_a_question_to_the_model_waits_while_images_wait(place: Any) -> None:
 
     free = threading.Event()
     overlays = Overlays.__new__(Overlays)
-    overlays._free = free
+    overlays._idle = free
     free.set()
-    overlays.busy()
+    overlays.pause()
     assert not free.is_set()

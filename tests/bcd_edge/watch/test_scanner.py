@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from bcd_edge.errors import UsageError
 from bcd_edge.readers.raster import SUFFIXES
-from bcd_edge.results.patients import compile_pattern, find
+from bcd_edge.results.patients import compile_pattern, match
 from bcd_edge.watch import disposal
-from bcd_edge.watch.models import Unsettled
-from bcd_edge.watch.scanner import TEMPORARY, Folder, is_wanted, look
+from bcd_edge.watch.models import PendingDisposal
+from bcd_edge.watch.scanner import TEMPORARY, Scanner, is_wanted, stat
 
 letters = st.text(st.characters(exclude_characters="/\0.~", exclude_categories=["Cs"]), min_size=1, max_size=12)
 
@@ -40,20 +40,20 @@ def test_a_folder_that_may_not_be_read_hides_nothing_else(tmp_path: Path, until:
     (tmp_path / "open").mkdir()
     (tmp_path / "open" / "a.png").write_bytes(b"x")
     (tmp_path / "b.png").write_bytes(b"x")
-    with Folder(tmp_path, scan_s=0.05, events=False) as folder:
-        until(lambda: folder.walks > 1, "two walks")
-        assert {one.path for one in folder.seen(100)} == {"b.png", "open/a.png"}
+    with Scanner(tmp_path, scan_s=0.05, events=False) as scanner:
+        until(lambda: scanner.scans > 1, "two scans")
+        assert {one.path for one in scanner.fetch(100)} == {"b.png", "open/a.png"}
         tmp_path.rename(tmp_path.with_name("away"))
-        until(lambda: folder.problem, "the inbox to be missed")
+        until(lambda: scanner.problem, "the inbox to be missed")
         tmp_path.with_name("away").rename(tmp_path)
-        until(lambda: folder.problem is None, "the inbox to be found")
+        until(lambda: scanner.problem is None, "the inbox to be found")
 
 
 def test_rights_count_as_a_change(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
-    before = look(tmp_path, "a.png")
+    before = stat(tmp_path, "a.png")
     (tmp_path / "a.png").chmod(0o640)
-    assert look(tmp_path, "a.png") != before
+    assert stat(tmp_path, "a.png") != before
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_rights_count_as_a_change(tmp_path: Path) -> None:
     ],
 )
 def test_patient_and_slide(pattern: str, name: str, found: tuple[str | None, str | None]) -> None:
-    assert find(compile_pattern(pattern), name) == found
+    assert match(compile_pattern(pattern), name) == found
 
 
 @pytest.mark.parametrize("pattern", ["(", "(?P<slide>x)", "breakhiss"])
@@ -81,7 +81,7 @@ class TestMoves:
     """An answered input, and what else may lie there by then."""
 
     @pytest.fixture(params=["same disk", "other disk"])
-    def one(self, request: pytest.FixtureRequest, place: Any, monkeypatch: pytest.MonkeyPatch) -> Unsettled:
+    def one(self, request: pytest.FixtureRequest, place: Any, monkeypatch: pytest.MonkeyPatch) -> PendingDisposal:
         if request.param == "other disk":
             real = Path.rename
 
@@ -96,23 +96,23 @@ class TestMoves:
         import hashlib
 
         sha256 = hashlib.sha256((place.inbox / "a.png").read_bytes()).hexdigest()
-        seen = look(place.inbox, "a.png")
+        seen = stat(place.inbox, "a.png")
         assert seen is not None
-        return Unsettled(1, seen, sha256, "move", disposal.target_path("a.png", sha256, "2026-01-01", place.results))
+        return PendingDisposal(1, seen, sha256, disposal.target_path("a.png", sha256, "2026-01-01", place.results))
 
-    def test_it_is_moved_once(self, place: Any, one: Unsettled) -> None:
+    def test_it_is_moved_once(self, place: Any, one: PendingDisposal) -> None:
         assert disposal.put_away(one, place.inbox, place.results) == one.target
         assert (place.results / str(one.target)).read_bytes() == place.picture(1)
         assert not list(place.inbox.iterdir())
         assert not list((place.results / "tmp").iterdir())
         assert disposal.put_away(one, place.inbox, place.results) == one.target
 
-    def test_other_content_stays(self, place: Any, one: Unsettled) -> None:
+    def test_other_content_stays(self, place: Any, one: PendingDisposal) -> None:
         place.drop("a.png", seed=2)
         assert disposal.put_away(one, place.inbox, place.results) is None
         assert (place.inbox / "a.png").read_bytes() == place.picture(2)
 
-    def test_content_that_came_between_look_and_renaming_is_put_back(self, place: Any, one: Unsettled, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_content_that_came_between_look_and_renaming_is_put_back(self, place: Any, one: PendingDisposal, monkeypatch: pytest.MonkeyPatch) -> None:
         real = disposal._status
 
         def status(path: str) -> os.stat_result | None:
@@ -126,14 +126,14 @@ class TestMoves:
         assert disposal.put_away(one, place.inbox, place.results) is None
         assert {path.name: path.read_bytes() for path in place.inbox.iterdir()} == {"a.png": place.picture(2)}
 
-    def test_ended_in_the_middle_with_a_new_file_of_that_name(self, place: Any, one: Unsettled) -> None:
-        (place.inbox / "a.png").rename(place.inbox / f".{one.sha256[:16]}-{one.rowid}.bcd-edge")
+    def test_ended_in_the_middle_with_a_new_file_of_that_name(self, place: Any, one: PendingDisposal) -> None:
+        (place.inbox / "a.png").rename(place.inbox / f".{one.sha256[:16]}-{one.id}.bcd-edge")
         place.drop("a.png", seed=2)
         assert disposal.put_away(one, place.inbox, place.results) == one.target
         assert (place.results / str(one.target)).read_bytes() == place.picture(1)
         assert (place.inbox / "a.png").read_bytes() == place.picture(2)
 
-    def test_what_cannot_be_moved_lies_where_it_lay(self, place: Any, one: Unsettled) -> None:
+    def test_what_cannot_be_moved_lies_where_it_lay(self, place: Any, one: PendingDisposal) -> None:
         (place.results / "processed").write_text("in the way")
         with pytest.raises(OSError, match=r"exists|directory"):
             disposal.put_away(one, place.inbox, place.results)

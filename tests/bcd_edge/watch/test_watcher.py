@@ -13,21 +13,21 @@ import pytest
 
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import OutputError, ProviderError, UsageError
+from bcd_edge.results.clock import Clock
+from bcd_edge.results.daily import DailyTables
+from bcd_edge.results.folder import Results
 from bcd_edge.results.patients import compile_pattern
-from bcd_edge.watch import results as results_module
-from bcd_edge.watch.batch import Batch
 from bcd_edge.watch.reader import Content, read
-from bcd_edge.watch.settings import Clock
 
 
 def test_every_content_has_one_row_one_result_and_one_line(place: Any) -> None:
     place.drop("a.png", "b.png", "below/a.png", "below/c.PNG")
-    tally = place.run()
-    assert tally.answered == 4
+    stats = place.run()
+    assert stats.answered == 4
     assert place.query("SELECT COUNT(*) FROM images WHERE state = 'done'") == [4]
     assert sorted(record["source"] for record in place.records()) == ["a.png", "b.png", "below/a.png", "below/c.PNG"]
     assert sorted(row["source"] for row in place.rows()) == ["a.png", "b.png", "below/a.png", "below/c.PNG"]
-    assert place.verdict().problems == ()
+    assert place.verification().problems == ()
     assert stat.S_IMODE(place.results.stat().st_mode) == 0o700
     assert place.run().answered == 0
     assert len(place.rows()) == 4
@@ -39,9 +39,9 @@ def test_the_record_is_that_of_predict_with_the_watchers_own_under_one_key(place
     (record,) = place.records()
     with Classifier.load(provider="null") as classifier:
         plain = classifier.classify(place.inbox / "a.png", name="a.png").as_dict()
-    assert list(record) == [*plain, "watch"]
-    told = record.pop("watch")
-    assert list(told) == ["patient", "slide", "seen", "taken", "answered"]
+    assert list(record) == [*plain, "intake"]
+    own = record.pop("intake")
+    assert list(own) == ["patient", "slide", "seen", "taken", "answered"]
     for one in (record, plain):
         one.pop("timing_ms")
         one["execution"].pop("requested")
@@ -56,15 +56,15 @@ def test_the_same_content_under_a_new_name_is_linked_and_not_classified(place: A
     place.drop("b.png", "below/c.png", seed=1)
     assert place.run().linked == 2
     assert place.query("SELECT COUNT(*) FROM images") == [1]
-    assert {row["source"]: row["watch.same_as"] for row in place.rows()} == {"a.png": "", "b.png": "a.png", "below/c.png": "a.png"}
+    assert {row["source"]: row["intake.same_as"] for row in place.rows()} == {"a.png": "", "b.png": "a.png", "below/c.png": "a.png"}
     assert len({row["decision"] for row in place.rows()}) == 1
-    assert place.verdict().problems == ()
+    assert place.verification().problems == ()
 
 
 def test_two_names_of_one_content_that_arrive_together_are_classified_once(place: Any) -> None:
     place.drop(*(f"{index}.png" for index in range(40)), seed=1)
-    tally = place.run()
-    assert (sum(tally.decisions.values()), tally.linked) == (1, 39)
+    stats = place.run()
+    assert (sum(stats.decisions.values()), stats.linked) == (1, 39)
     assert len(place.records()) == 1
 
 
@@ -84,31 +84,31 @@ def test_what_does_not_decode_goes_to_quarantine_and_comes_back_when_it_is_whole
     place.drop("a.png", "b.png")
     whole = (place.inbox / "a.png").read_bytes()
     (place.inbox / "a.png").write_bytes(whole[:-20])
-    tally = place.run()
-    assert tally.setbacks["quarantined"] == 1
-    assert tally.setbacks["failed"] == 2
-    assert place.query("SELECT state, tries FROM files WHERE path = ?", b"a.png") == [("quarantined", 3)]
+    stats = place.run()
+    assert stats.failed_attempts["quarantined"] == 1
+    assert stats.failed_attempts["failed"] == 2
+    assert place.query("SELECT state, attempts FROM files WHERE path = ?", b"a.png") == [("quarantined", 3)]
     assert "a.png" in {path.name for path in place.inbox.iterdir()}
-    assert place.run().setbacks["quarantined"] == 0  # and is not tried again for ever
+    assert place.run().failed_attempts["quarantined"] == 0  # and is not tried again for ever
     (place.inbox / "a.png").write_bytes(whole)
     assert place.run().answered == 1
-    assert place.verdict().problems == ()
+    assert place.verification().problems == ()
 
 
 def test_a_quarantined_content_under_another_name_is_not_decoded_again(place: Any) -> None:
     (place.inbox / "a.png").write_bytes(b"no image")
     place.run()
     (place.inbox / "b.png").write_bytes(b"no image")
-    tally = place.run()
-    assert (tally.setbacks["quarantined"], tally.setbacks["failed"]) == (1, 0)
+    stats = place.run()
+    assert (stats.failed_attempts["quarantined"], stats.failed_attempts["failed"]) == (1, 0)
 
 
 def test_retry_tries_what_is_in_quarantine(place: Any) -> None:
     (place.inbox / "a.png").write_bytes(b"no image")
     (place.inbox / "b.png").write_bytes(b"nor this")
     place.run()
-    assert place.tell("retry", "a*").stdout == "1 to be tried again as soon as a watcher is at work.\n"
-    assert place.run().setbacks["quarantined"] == 1
+    assert place.tell("retry", "a*").stdout == "1 to be tried again as soon as a watcher is running.\n"
+    assert place.run().failed_attempts["quarantined"] == 1
     assert place.tell("retry").stdout.startswith("2 to be")
 
 
@@ -125,8 +125,8 @@ def test_retry_tries_what_is_in_quarantine(place: Any) -> None:
 def test_names_that_are_odd(place: Any, name: str) -> None:
     place.drop(name)
     assert place.run(after="move").answered == 1
-    assert place.verdict().problems == ()
-    assert place.verdict().moved == 1
+    assert place.verification().problems == ()
+    assert place.verification().moved == 1
     assert place.tell("report").returncode == 0
     place.drop(name)
     assert place.run(after="move").linked == 1
@@ -176,7 +176,7 @@ def test_a_new_bundle_answers_again_only_when_asked(place: Any, changed: Callabl
     assert place.run(model=other, reprocess=True).answered == 3
     assert place.query("SELECT COUNT(*) FROM images WHERE state = 'done'") == [5]
     assert place.run(model=other, reprocess=True).answered == 0
-    assert place.verdict().problems == ()
+    assert place.verification().problems == ()
 
 
 def test_patients(place: Any) -> None:
@@ -191,7 +191,7 @@ def test_patients(place: Any) -> None:
         "2523": (2, 1, 0.5, "review"),
         "22549": (1, 1, 0.5, "review"),
     }
-    assert [row["watch.patient"] for row in place.rows() if row["source"].startswith("SOB_M")] == ["2523", "2523"]
+    assert [row["intake.patient"] for row in place.rows() if row["source"].startswith("SOB_M")] == ["2523", "2523"]
     assert "22549" in (place.results / "summary.html").read_text()
 
 
@@ -224,22 +224,22 @@ def test_a_clock_that_jumps_back_changes_only_what_is_written_down(place: Any) -
     assert place.done() == 200
     assert len(place.rows()) == 200
     assert [path.name for path in sorted((place.results / "daily").iterdir())] == ["2026-03-01.csv", "2026-03-02.csv"]
-    assert place.verdict().problems == ()
+    assert place.verification().problems == ()
 
 
 def test_what_changes_or_goes_while_it_is_read_is_not_believed(place: Any) -> None:
-    from bcd_edge.watch.models import File
-    from bcd_edge.watch.scanner import look
+    from bcd_edge.watch.models import QueuedFile
+    from bcd_edge.watch.scanner import stat
 
     place.drop("a.png")
-    seen = look(place.inbox, "a.png")
+    seen = stat(place.inbox, "a.png")
     assert seen is not None
-    file = File(seen, 0, False, "", None)
-    assert read(file, place.inbox, place.results, None).state == "read"
+    file = QueuedFile(seen, 0, False, "", None)
+    assert read(file, place.inbox, place.results, None).state == "new"
     place.drop("a.png", seed=3)
     changed: Content = read(file, place.inbox, place.results, None)
     assert changed.state == "changed"
-    assert changed.now == look(place.inbox, "a.png")
+    assert changed.now == stat(place.inbox, "a.png")
     (place.inbox / "a.png").unlink()
     assert read(file, place.inbox, place.results, None).state == "gone"
 
@@ -273,10 +273,10 @@ def test_a_provider_that_fails_is_started_anew_and_nothing_is_lost(place: Any, m
         return real(self, images)
 
     monkeypatch.setattr(Classifier, "_infer", failing)
-    tally = place.run()
+    stats = place.run()
     assert place.done() == 30
-    assert tally.provider_failures >= 1
-    assert place.verdict().problems == ()
+    assert stats.provider_failures >= 1
+    assert place.verification().problems == ()
 
 
 def test_a_provider_that_fails_on_and_on_ends_the_watcher_and_the_next_one_answers(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +288,7 @@ def test_a_provider_that_fails_on_and_on_ends_the_watcher_and_the_next_one_answe
     with monkeypatch.context() as patch:
         patch.setattr(Classifier, "_infer", failing)
         with pytest.raises(ProviderError, match="4 times in a row, nothing is lost"):
-            place.run(provider_tries=4)
+            place.run(max_provider_attempts=4)
     assert place.done() == 0
     assert place.run().answered == 10
 
@@ -303,7 +303,7 @@ def test_one_image_that_breaks_the_provider_goes_to_quarantine_and_the_others_ar
         return real(self, images)
 
     monkeypatch.setattr(Classifier, "_infer", failing)
-    place.run(provider_tries=20)
+    place.run(max_provider_attempts=20)
     assert place.done() == 11
     ((path, reason),) = place.query("SELECT path, reason FROM files WHERE state = 'quarantined'")
     assert path == b"5.png"
@@ -312,18 +312,18 @@ def test_one_image_that_breaks_the_provider_goes_to_quarantine_and_the_others_ar
 
 def test_results_that_cannot_be_written_are_tried_again(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     place.drop("a.png")
-    real, failures = results_module.Results.append, iter([True, True])
+    real, failures = DailyTables.append, iter([True, True])
 
     def append(*arguments: Any) -> Any:
         if next(failures, False):
             raise OSError(28, "No space left on device")
         return real(*arguments)
 
-    monkeypatch.setattr(results_module.Results, "append", append)
+    monkeypatch.setattr(DailyTables, "append", append)
     assert place.run().answered == 1
-    assert place.verdict().problems == ()
+    assert place.verification().problems == ()
     place.drop("b.png")
-    monkeypatch.setattr(Batch, "_write", lambda self: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(Results, "commit_staged", lambda self, also: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OutputError, match="nothing is lost"):
         place.run()
     monkeypatch.undo()
@@ -332,7 +332,7 @@ def test_results_that_cannot_be_written_are_tried_again(place: Any, monkeypatch:
 
 def test_inbox_and_results_must_not_lie_in_each_other(place: Any) -> None:
     for results in (place.inbox, place.inbox / "results", place.inbox.parent):
-        with pytest.raises(UsageError, match="must not lie in each other"):
+        with pytest.raises(UsageError, match="must not contain each other"):
             place.run(results=results)
 
 
@@ -347,9 +347,9 @@ def test_answers_are_written_in_batches(place: Any, monkeypatch: pytest.MonkeyPa
     from bcd_edge.watch import batch
 
     sizes: list[int] = []
-    real = batch.Journal.finish
+    real = Results.commit_staged
     monkeypatch.setattr(batch, "BATCH_S", 60.0)
-    monkeypatch.setattr(batch.Journal, "finish", lambda self, answers, *rest: sizes.append(len(answers)) or real(self, answers, *rest))
+    monkeypatch.setattr(Results, "commit_staged", lambda self, also: sizes.append(self.staged) or real(self, also))
     place.drop(*(f"{index}.png" for index in range(200)))
     place.run()
     assert sizes == [64, 64, 64, 8]
@@ -360,7 +360,7 @@ def test_no_name_is_interned(place: Any, interned: list[str]) -> None:
     place.drop("marked-3.png", "marked-4.tif")
     (place.inbox / "marked-5.png").write_bytes(b"no image")
     interned.clear()
-    tally = place.run(after="move")
+    stats = place.run(after="move")
     assert [text for text in interned if "marked" in text] == []
     assert Path("marked-6.png").name in interned, "pathlib interns in another way now, and this test sees nothing"
-    assert (tally.answered, tally.linked, tally.setbacks["quarantined"]) == (5, 2, 1)
+    assert (stats.answered, stats.linked, stats.failed_attempts["quarantined"]) == (5, 2, 1)

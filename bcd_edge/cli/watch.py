@@ -36,8 +36,15 @@ class WatchGroup(click.Group):
             return command.invoke(inner)
 
 
+class InboxArgument(click.Argument):
+    """The folder to watch; it is no part of `watch report RESULTS`, where click would repeat it."""
+
+    def get_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return super().get_usage_pieces(ctx) if isinstance(ctx.command, WatchGroup) else []
+
+
 @click.group(cls=WatchGroup, subcommand_metavar="", options_metavar="[OPTIONS]")
-@click.argument("inbox", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("inbox", cls=InboxArgument, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the results, on a disk of this computer.")
 @click.option("--once", is_flag=True, help="End when everything in the folder is answered.")
 @click.option("--after", type=click.Choice(["keep", "move", "delete"]), default="keep", show_default=True, help="What to do with classified images.")

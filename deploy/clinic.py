@@ -70,7 +70,12 @@ def _make_root() -> Path:
     root = work / "root"
     layers = f"lowerdir=/,upperdir={work}/upper,workdir={work}/work"
     subprocess.run(["mount", "-t", "overlay", "none", "-o", layers, root], check=True)
-    for command in (f"mount -t proc proc {root}/proc", f"mount --rbind /dev {root}/dev", f"mount -t tmpfs -o mode=1777 none {root}/tmp"):
+    for command in (
+        f"mount -t proc proc {root}/proc",
+        f"mount --rbind /dev {root}/dev",
+        f"mount --rbind /sys {root}/sys",
+        f"mount -t tmpfs -o mode=1777 none {root}/tmp",
+    ):
         subprocess.run(command.split(), check=True)
     setup = f"apt-get install --yes --quiet sudo; useradd --create-home --shell /bin/bash {USER}; install -d -o {USER} {SOURCE}"
     subprocess.run(["chroot", root, "sh", "-ec", setup], check=True, stdout=subprocess.DEVNULL)

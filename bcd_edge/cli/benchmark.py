@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcd_edge.cli._options import is_quiet, log_options
+from bcd_edge.cli._types import DURATION
 
 if TYPE_CHECKING:
     from bcd_edge.benchmark.baselines import Baseline
@@ -39,12 +40,9 @@ def _list_of(choices: tuple[str, ...] = (), least: int = 0) -> Callable[[click.C
     return parse
 
 
-def _time(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    from bcd_edge.system.durations import seconds
-
-    duration_s = None if value is None else seconds(value)
+def _positive(ctx: click.Context, parameter: click.Parameter, duration_s: float | None) -> float | None:
     if duration_s == 0:
-        raise click.BadParameter("0 is not a duration; use for example 10s.")
+        raise click.BadParameter("0 is too short; use for example 10s.")
     return duration_s
 
 
@@ -101,11 +99,20 @@ def _two_names(ctx: click.Context, parameter: click.Parameter, value: str | None
     callback=_list_of(SCOPES),
     help="model: the engine only; end-to-end: file bytes to record.",
 )
-@click.option("--duration", "duration_s", metavar="10s", callback=_time, help="Minimum per row.  [default: 10s; MLPerf: 600s]")
+@click.option("--duration", "duration_s", metavar="10s", type=DURATION, callback=_positive, help="Minimum per row.  [default: 10s; MLPerf: 600s]")
 @click.option("--min-queries", "queries", type=click.IntRange(0), default=0, help="Minimum per row.  [default: MLPerf's]")
 @click.option("--quick", is_flag=True, help="2 s and 64 queries per row, for a first look.")
-@click.option("--sustained", "sustained_s", metavar="10m", callback=_time, help="Duration of each row, to see thermal throttling.")
-@click.option("--latency-bound", "bound_s", metavar="100ms", default="100ms", show_default=True, callback=_time, help="Server: limit for p99.")
+@click.option("--sustained", "sustained_s", metavar="10m", type=DURATION, callback=_positive, help="Duration of each row, to see thermal throttling.")
+@click.option(
+    "--latency-bound",
+    "bound_s",
+    metavar="100ms",
+    default="100ms",
+    show_default=True,
+    type=DURATION,
+    callback=_positive,
+    help="Server: limit for p99.",
+)
 @click.option("--qps", type=click.FloatRange(0), default=0, help="Server: queries per second.  [default: search the highest rate within the bound]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of arrival times and the order of images.")
 @click.option(

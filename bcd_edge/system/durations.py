@@ -1,4 +1,4 @@
-"""Times as a person writes them: `500ms`, `2s`, `10m`."""
+"""Durations as people write them: `500ms`, `2s`, `10m`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ def seconds(text: str) -> float:
     """`2s`, `500ms`, `10m`, `1.5` to seconds.
 
     Raises:
-        UsageError: something else, or a negative time.
+        UsageError: not a duration, or a negative one.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m)?\s*", text)
-    if not found:
-        raise UsageError(f"{text!r} is no time; write for example 2s or 500ms.")
-    return float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[found[2] or "s"]
+    matched = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m)?\s*", text)
+    if not matched:
+        raise UsageError(f"{text!r} is not a duration; write for example 2s or 500ms.")
+    return float(matched[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[matched[2] or "s"]

@@ -24,7 +24,7 @@ def open(model: bytes, options: Options) -> NullBackend:
     """Takes any bytes for a model.
 
     Raises:
-        UsageError: the device is no time.
+        UsageError: the device is not a duration.
     """
     return NullBackend(seconds(options.device or "0"))
 

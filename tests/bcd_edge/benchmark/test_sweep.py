@@ -50,7 +50,7 @@ def test_what_cannot_run_is_said() -> None:
         sweep.plans(bundle.open(), SweepSpec(("cpu",), ("fp32",)))
     with pytest.raises(UsageError, match="abacus"):
         sweep.plans(bundle.open(), SweepSpec(("abacus",)))
-    with pytest.raises(UsageError, match="is no time"):
+    with pytest.raises(UsageError, match="is not a duration"):
         list(sweep.rows(bundle.open(), {Plan("null", "soon"): [("offline", "model")]}, Settings((), (), QUICK), None))
 
 

@@ -11,7 +11,7 @@ from bcd_edge.errors import UsageError
 from bcd_edge.system.durations import seconds
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in recent versions of click only
     """`500ms`, `2s`, `10m` to seconds, as a float."""
 
     name = "duration"
@@ -23,7 +23,7 @@ class Duration(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Size(click.ParamType):
+class Size(click.ParamType):  # type: ignore[type-arg]
     """`500MB`, `2 GB`, `0` to bytes; 1 kB is 1000."""
 
     name = "size"

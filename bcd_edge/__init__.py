@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "Record", "__version__"]
+__all__ = ["Classifier", "Record", "RunOptions", "__version__"]
 
 if TYPE_CHECKING:
     from bcd_edge.classifier import Classifier
+    from bcd_edge.options import RunOptions
     from bcd_edge.records import Record
 
 
@@ -26,4 +27,8 @@ def __getattr__(name: str) -> Any:
         from bcd_edge.records import Record
 
         return Record
+    if name == "RunOptions":
+        from bcd_edge.options import RunOptions
+
+        return RunOptions
     raise AttributeError(f"module 'bcd_edge' has no attribute {name!r}")

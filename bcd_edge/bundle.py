@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema
 
+from bcd_edge.decision import DecisionRule
 from bcd_edge.errors import BundleError
 
 MANIFEST = "manifest.json"
@@ -35,15 +36,6 @@ class Member:
     name: str
     input: Input
     temperature: float
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Probabilities, 0..1: called malignant from `threshold`; a person looks from `review_low` up to `review_high`."""
-
-    threshold: float
-    review_low: float
-    review_high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +69,9 @@ class Bundle:
         ]
 
     @property
-    def decision(self) -> Decision:
-        return Decision(*(float(self.manifest["decision"][name]) for name in Decision.__slots__))
+    def decision(self) -> DecisionRule:
+        rule = self.manifest["decision"]
+        return DecisionRule(float(rule["threshold"]), float(rule["review_low"]), float(rule["review_high"]), rule["chosen"])
 
     @property
     def precisions(self) -> list[str]:

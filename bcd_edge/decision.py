@@ -1,61 +1,88 @@
-"""Logits to a calibrated probability to benign, malignant or review."""
+"""The decision rule: logits to a calibrated probability to benign, malignant or review; for runtime, training and export."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.bundle import Decision
 from bcd_edge.errors import ProviderError, UsageError
-from bcd_edge.records import Prediction
+from bcd_edge.records import Label, Prediction, Verdict
+
+Floats = npt.NDArray[np.float64]
+
+LABELS: Final[Sequence[Label]] = ("benign", "malignant")
+DECISIONS: Final[Sequence[Verdict]] = ("benign", "review", "malignant")
 
 
-def with_threshold(rule: Decision, threshold: float | None) -> Decision:
-    """The bundle's rule with the caller's operating threshold.
+@dataclass(frozen=True, slots=True)
+class DecisionRule:
+    """Operating threshold and review band.
 
-    The review band never shrinks, it stretches to hold the threshold: raising the threshold must not turn an image
-    that a person should see into a benign one.
-
-    Raises:
-        UsageError: the threshold is not within 0..1.
+    Attributes:
+        threshold: the label is malignant from this probability on, 0..1.
+        review_low: the decision is benign below it.
+        review_high: the decision is malignant from it on, and review in between.
+        chosen: how the three were chosen.
     """
-    if threshold is None:
-        return rule
-    if not 0 <= threshold <= 1:
-        raise UsageError(f"The threshold {threshold} is no probability; give a number from 0 to 1.")
-    return replace(rule, threshold=threshold, review_low=min(rule.review_low, threshold), review_high=max(rule.review_high, threshold))
+
+    threshold: float
+    review_low: float
+    review_high: float
+    chosen: str = ""
+
+    def with_threshold(self, threshold: float | None) -> DecisionRule:
+        """The rule with another operating threshold, if one is given.
+
+        The review band never shrinks, it stretches to hold the threshold: raising the threshold must not turn an image
+        that needs review into a benign one.
+
+        Raises:
+            UsageError: the threshold is not within 0..1.
+        """
+        if threshold is None:
+            return self
+        if not 0 <= threshold <= 1:
+            raise UsageError(f"The threshold {threshold} is no probability; give a number from 0 to 1.")
+        return replace(self, threshold=threshold, review_low=min(self.review_low, threshold), review_high=max(self.review_high, threshold))
+
+    def malignant(self, p_malignant: Floats) -> npt.NDArray[np.bool_]:
+        """Whether each label is malignant, bool N."""
+        return p_malignant >= self.threshold
+
+    def decide(self, p_malignant: Floats) -> npt.NDArray[np.intp]:
+        """Indices into `DECISIONS`, N. What is not a number is review: it must not pass for benign."""
+        return np.select([p_malignant < self.review_low, p_malignant >= self.review_high], [0, 2], 1)
+
+    def predict(self, p_malignant: float) -> Prediction:
+        """Label, decision and reason for one image."""
+        p = np.array([p_malignant])
+        decision = DECISIONS[self.decide(p)[0]]
+        reason = {
+            "benign": f"is below {self.review_low:.3f}, where the review band begins",
+            "review": f"lies in the review band, {self.review_low:.3f} to {self.review_high:.3f}: needs pathologist review",
+            "malignant": f"is at or above {self.review_high:.3f}, where the review band ends",
+        }[decision]
+        return Prediction(LABELS[int(self.malignant(p)[0])], p_malignant, decision, (f"p_malignant {p_malignant:.3f} {reason}",))
 
 
-def probability(logits: npt.NDArray[np.float32], temperature: float) -> float:
-    """Calibrated p_malignant, 0..1, of one network for one image.
+def probabilities(logits: npt.NDArray[np.float32], temperature: float) -> Floats:
+    """Calibrated p_malignant, float64 N, of one network.
 
     Args:
-        logits: float32, 2: benign and malignant.
+        logits: float32, N x 2: benign and malignant.
         temperature: divides the difference of the logits (Guo et al., ICML 2017).
 
     Raises:
-        ProviderError: the engine gave something other than numbers; it must not pass for benign.
+        ProviderError: the engine gave something other than two numbers per image.
     """
-    if logits.shape != (2,) or not np.isfinite(logits).all():
-        raise ProviderError(f"The engine answered {logits.tolist()} where two numbers were expected; try another --provider.")
-    x = (float(logits[1]) - float(logits[0])) / temperature
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
-
-
-def decide(p: float, rule: Decision) -> Prediction:
-    """Decides one image.
-
-    Args:
-        p: calibrated probability of malignant, 0..1.
-        rule: operating threshold and review band.
-    """
-    label = "malignant" if p >= rule.threshold else "benign"
-    if p < rule.review_low:
-        return Prediction("benign", p, "benign", (f"p_malignant {p:.3f} is below {rule.review_low:.3f}, where the review band begins",))
-    if p >= rule.review_high:
-        return Prediction("malignant", p, "malignant", (f"p_malignant {p:.3f} is at or above {rule.review_high:.3f}, where the review band ends",))
-    band = f"p_malignant {p:.3f} lies in the review band, {rule.review_low:.3f} to {rule.review_high:.3f}: a person should look"
-    return Prediction(label, p, "review", (band,))  # type: ignore[arg-type]
+    if logits.ndim != 2 or logits.shape[1] != 2 or not np.isfinite(logits).all():
+        raise ProviderError(f"The engine returned {logits.ravel()[:8].tolist()} where two numbers per image were expected; try another --provider.")
+    x = (logits[:, 1].astype(np.float64) - logits[:, 0]) / temperature
+    # the C library's: NumPy's own differs between processors in the last bit, and a record must not
+    e = np.fromiter(map(math.exp, -np.abs(x)), np.float64, len(x))
+    return np.where(x >= 0, 1, e) / (1 + e)

@@ -20,7 +20,12 @@ class BcdEdgeError(Exception):
 
 
 class InputError(BcdEdgeError, ValueError):
-    """An image that cannot become pixels under the written policy of `bcd_edge.readers.raster`."""
+    """An image that cannot become pixels under the written policy of `bcd_edge.readers.raster`.
+
+    `sha256` is that of the file's bytes, if they could be read.
+    """
+
+    sha256: str | None = None
 
 
 class UsageError(BcdEdgeError, ValueError):

@@ -19,32 +19,37 @@ Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
 Answer = TypeVar("Answer")
 
-# A batch that is not full goes when nothing has arrived for this long: an image that decodes slowly must not hold up others.
-LINGER_S: Final = 0.05
-# How long the end waits for threads that are inside an engine or a decoder; they are daemons, so that nothing waits longer.
-FAREWELL_S: Final = 0.8
+
+# A network share that has gone away answers no sooner.
+TIMEOUT_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Lanes:
+class PipelineConfig:
     """How work is spread.
 
     Attributes:
         decoders: threads that prepare.
-        inferences: threads that infer, each a batch at a time.
+        streams: threads that infer, each a batch at a time.
         batch: items that one inference takes at most.
-        patience_s: seconds that one item may take to prepare; then it fails and the rest goes on.
+        timeout_s: seconds that one item may take to prepare; then it fails and the rest goes on.
+        batch_timeout_s: a batch that is not full goes when nothing has arrived for so long: an image that decodes slowly
+            must not hold up others.
+        shutdown_timeout_s: how long the end waits for threads that are inside an engine or a decoder; they are daemons,
+            so that nothing waits longer.
     """
 
     decoders: int = 2
-    inferences: int = 1
+    streams: int = 1
     batch: int = 1
-    patience_s: float = 30.0
+    timeout_s: float = TIMEOUT_S
+    batch_timeout_s: float = 0.05
+    shutdown_timeout_s: float = 0.8
 
     @property
     def window(self) -> int:
-        """Items under way at most: enough for every inference to have a batch while its next one is prepared."""
-        return 2 * (self.decoders + self.inferences * self.batch)
+        """Items under way at most: enough for every stream to have a batch while its next one is prepared."""
+        return 2 * (self.decoders + self.streams * self.batch)
 
 
 class _Slot(Generic[Item, Prepared, Answer]):
@@ -63,8 +68,8 @@ class _Slot(Generic[Item, Prepared, Answer]):
 class _Pipeline(Generic[Item, Prepared, Answer]):
     """The state that the threads share; `changed` guards all of it."""
 
-    def __init__(self, prepare: Callable[[Item], Prepared], infer: Callable[[Sequence[Prepared]], Sequence[Answer]], lanes: Lanes) -> None:
-        self.prepare, self.infer, self.lanes = prepare, infer, lanes
+    def __init__(self, prepare: Callable[[Item], Prepared], infer: Callable[[Sequence[Prepared]], Sequence[Answer]], config: PipelineConfig) -> None:
+        self.prepare, self.infer, self.config = prepare, infer, config
         self.changed = threading.Condition()
         self.todo: queue.SimpleQueue[_Slot[Item, Prepared, Answer] | None] = queue.SimpleQueue()
         self.ready: queue.SimpleQueue[_Slot[Item, Prepared, Answer] | None] = queue.SimpleQueue()
@@ -73,9 +78,9 @@ class _Pipeline(Generic[Item, Prepared, Answer]):
         self.failure: BaseException | None = None
         self.stopped = False
         self.threads: list[threading.Thread] = []
-        for _ in range(lanes.decoders):
+        for _ in range(config.decoders):
             self.start(self.decode)
-        for _ in range(lanes.inferences):
+        for _ in range(config.streams):
             self.start(self.answer)
 
     def start(self, work: Callable[[], None]) -> None:
@@ -114,7 +119,7 @@ class _Pipeline(Generic[Item, Prepared, Answer]):
 
     def give_up(self, slot: _Slot[Item, Prepared, Answer]) -> None:
         """Fails an item whose preparation hangs; its thread is left behind and replaced. The caller holds `changed`."""
-        slot.answer, slot.done = InputError(f"Reading and decoding took longer than {self.lanes.patience_s:g} s; copy the file again."), True
+        slot.answer, slot.done = InputError(f"Reading and decoding took longer than {self.config.timeout_s:g} s; copy the file again."), True
         self.preparing -= 1
         self.start(self.decode)
 
@@ -134,9 +139,9 @@ class _Pipeline(Generic[Item, Prepared, Answer]):
         """The next batch: full, or what there is when no more is being prepared or nothing has arrived for a moment."""
         slots: list[_Slot[Item, Prepared, Answer]] = []
         with self.gathering:
-            while len(slots) < self.lanes.batch and not self.stopped:
+            while len(slots) < self.config.batch and not self.stopped:
                 try:
-                    slot = self.ready.get(timeout=None if not slots else LINGER_S if self.preparing else 0)
+                    slot = self.ready.get(timeout=None if not slots else self.config.batch_timeout_s if self.preparing else 0)
                 except queue.Empty:
                     break
                 if slot is None:
@@ -154,35 +159,35 @@ class _Pipeline(Generic[Item, Prepared, Answer]):
         for _ in self.threads:
             self.todo.put(None)
             self.ready.put(None)
-        ends = time.monotonic() + FAREWELL_S
+        ends = time.monotonic() + self.config.shutdown_timeout_s
         for thread in self.threads:
             thread.join(max(0.0, ends - time.monotonic()))
 
 
-def overlapped(
+def run_pipeline(
     items: Iterable[Item],
     prepare: Callable[[Item], Prepared],
     infer: Callable[[Sequence[Prepared]], Sequence[Answer]],
-    lanes: Lanes,
+    config: PipelineConfig,
 ) -> Generator[tuple[Item, Answer | InputError], None, None]:
-    """Yields `(item, answer)` in the order of the items, which are read as they are needed, at most `lanes.window` ahead.
+    """Yields `(item, answer)` in the order of the items, which are read as they are needed, at most `config.window` ahead.
 
     Args:
         items: any number.
         prepare: called in several threads; an `InputError` that it raises becomes the item's answer.
-        infer: called in several threads with 1 to `lanes.batch` prepared items; answers in their order.
-        lanes: how work is spread.
+        infer: called in several threads with 1 to `config.batch` prepared items; answers in their order.
+        config: how work is spread.
 
     Raises:
         Exception: whatever else `prepare` or `infer` raised, after the answers of all items before the first that has none.
     """
-    pipeline = _Pipeline(prepare, infer, lanes)
+    pipeline = _Pipeline(prepare, infer, config)
     source = iter(items)
     under_way: deque[_Slot[Item, Prepared, Answer]] = deque()
     more = True
     try:
         while more or under_way:
-            if more and len(under_way) < lanes.window and not (under_way and under_way[0].done):
+            if more and len(under_way) < config.window and not (under_way and under_way[0].done):
                 try:
                     under_way.append(pipeline.add(next(source)))
                 except StopIteration:
@@ -191,7 +196,7 @@ def overlapped(
             with pipeline.changed:
                 head = under_way[0]
                 while not head.done and pipeline.failure is None:
-                    left = None if head.started is None else head.started + lanes.patience_s - time.monotonic()
+                    left = None if head.started is None else head.started + config.timeout_s - time.monotonic()
                     if left is not None and left <= 0:
                         pipeline.give_up(head)
                     else:

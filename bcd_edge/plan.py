@@ -1,16 +1,17 @@
-"""Who runs and how: what a person asked for, completed by what `bcd-edge tune` measured here, else by a written order."""
+"""Execution plan: what was asked for, completed by what `bcd-edge tune` measured here, else by a written order."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from bcd_edge import backends, plugins
 from bcd_edge.bundle import Bundle
 from bcd_edge.errors import ProviderError
+from bcd_edge.options import Plan, RunOptions
 from bcd_edge.system import caches, machine
 from bcd_edge.system.atomic import atomic_write
 
@@ -19,86 +20,67 @@ Purpose = Literal["latency", "throughput"]
 # Without a tune: what was best for ResNet-50 at 150 pixels where we measured (docs/performance.md).
 CPU_BATCH: Final = 4
 GPU_BATCH: Final = 16
+GPU_STREAMS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How a bundle runs. `precision` and `device` may be empty for the provider's first; see `bcd_edge.backends.Options`."""
-
-    provider: str
-    device: str = ""
-    precision: str = ""
-    batch: int = 1
-    threads: int = 0
-    inferences: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One plan's median milliseconds for a call at batch 1 and alone, or images a second with all its inferences at work."""
+class TuningResult:
+    """What was measured for a plan: median milliseconds per call, and images per second with all its streams at work."""
 
     plan: Plan
     call_ms: float
     images_per_s: float
 
 
-def choose(
-    opened: Bundle,
-    purpose: Purpose,
-    *,
-    provider: str = "auto",
-    device: str = "",
-    precision: str = "",
-    batch: int = 0,
-    threads: int = 0,
-    inferences: int = 0,
-) -> Plan:
-    """Completes what was asked for; what is empty or 0 is chosen.
+def choose(opened: Bundle, purpose: Purpose, options: RunOptions) -> Plan:
+    """Completes what was asked for: by what `bcd-edge tune` measured here, else by a written order.
 
     Args:
         opened: the bundle that will run.
         purpose: `latency` for one image at a time, `throughput` for many.
-        provider: a name, or `auto`.
-        device: as `bcd_edge.backends.Options`; the same holds for what follows.
-        precision: of the bundle's variants.
-        batch: images an inference.
-        threads: CPU threads an inference.
-        inferences: at the same time.
+        options: what was asked for.
 
     Raises:
-        ProviderError: `auto` finds no provider that runs here and has a variant in the bundle.
-        UsageError: there is no such provider.
+        ProviderError: no provider was asked for, and none runs here and has a variant in the bundle.
+        UsageError: there is no such provider, or it has no such option.
     """
-    if provider != "auto":
-        plugins.load(backends.PROVIDERS, provider)
-    asked = {"device": device, "precision": precision, "batch": batch, "threads": threads, "inferences": inferences}
-    if provider != "auto":
-        asked["provider"] = provider
-    wanted = {name: value for name, value in asked.items() if value}
-    fitting = [row for row in recall(opened) if all(getattr(row.plan, name) == value for name, value in wanted.items())]
+    if options.provider is not None:
+        plugins.load(backends.PROVIDERS, options.provider)
+    rows = [row for row in recall(opened) if _fits(row.plan, options)]
     if purpose == "latency":
-        fitting = [row for row in fitting if row.plan.inferences == 1 and row.plan.batch == (batch or 1)]
-    if fitting:
-        return (min(fitting, key=lambda row: row.call_ms) if purpose == "latency" else max(fitting, key=lambda row: row.images_per_s)).plan
-    name = provider if provider != "auto" else first_available(opened, precision)
-    on_cpu = name in ("cpu", "null") or (name == "openvino" and device.upper() in ("", "CPU"))
-    if purpose == "latency":
-        return Plan(name, device, precision, batch or 1, threads, inferences or 1)
-    if on_cpu:
-        return Plan(name, device, precision, batch or CPU_BATCH, threads, inferences or (1 if threads else machine.cores()))
-    return Plan(name, device, precision, batch or GPU_BATCH, threads, inferences or 2)
+        rows = [row for row in rows if row.plan.streams == 1 and row.plan.batch == (options.batch or 1)]
+    if rows:
+        best = min(rows, key=lambda row: row.call_ms) if purpose == "latency" else max(rows, key=lambda row: row.images_per_s)
+        return replace(best.plan, cache=options.cache)
+    return _default(purpose, options, options.provider or first_available(opened, options.precision))
 
 
-def first_available(opened: Bundle, precision: str = "") -> str:
-    """The first provider, in the order of `backends.PREFERENCE`, that runs here and that the bundle has a variant for.
+def _fits(tuned: Plan, options: RunOptions) -> bool:
+    """Whether a plan is what was asked for, in everything that was asked for."""
+    wanted = {field.name: getattr(options, field.name) for field in fields(RunOptions) if field.name != "cache"}
+    return all(value is None or value == getattr(tuned, name) for name, value in wanted.items())
+
+
+def _default(purpose: Purpose, options: RunOptions, provider: str) -> Plan:
+    batch, streams = 1, 1
+    if purpose == "throughput":
+        on_cpu = plugins.load(backends.PROVIDERS, provider).runs_on_cpu(options.device)
+        batch = CPU_BATCH if on_cpu else GPU_BATCH
+        streams = (1 if options.threads else machine.cores()) if on_cpu else GPU_STREAMS
+    given = {field.name: value for field in fields(options) if (value := getattr(options, field.name)) is not None}
+    return Plan(**{"batch": batch, "streams": streams} | given | {"provider": provider})
+
+
+def first_available(opened: Bundle, precision: str | None = None) -> str:
+    """The first of `backends.engines()` that runs here and that the bundle has a variant for.
 
     Raises:
         ProviderError: none does; why, for each.
     """
     reasons = []
     for name in backends.engines():
-        if not [variant for variant in opened.variants(name) if precision in ("", variant["precision"])]:
-            reasons.append(f"{name}: {opened.name} has no {precision} variant for it".replace("  ", " "))
+        if not [variant for variant in opened.variants(name) if precision in (None, variant["precision"])]:
+            reasons.append(f"{name}: {opened.name} has no {precision or ''} variant for it".replace("  ", " "))
             continue
         answer = backends.availability(name)
         if answer.available:
@@ -107,7 +89,7 @@ def first_available(opened: Bundle, precision: str = "") -> str:
     raise ProviderError(f"No provider runs {opened.name} here. " + ". ".join(reasons) + ".")
 
 
-def remember(opened: Bundle, rows: Sequence[Measured]) -> Path:
+def remember(opened: Bundle, rows: Sequence[TuningResult]) -> Path:
     """Keeps measurements for this machine and bundle; later ones replace those of the same plan.
 
     Raises:
@@ -120,15 +102,19 @@ def remember(opened: Bundle, rows: Sequence[Measured]) -> Path:
     return path
 
 
-def recall(opened: Bundle) -> list[Measured]:
+def recall(opened: Bundle) -> list[TuningResult]:
     """What was measured for this machine, these library versions and this bundle; empty if nothing was, or it is damaged."""
     try:
         kept = json.loads(_path(opened).read_text(encoding="utf-8"))
         if kept["machine"] != _machine():
             return []
-        return [Measured(Plan(**row["plan"]), float(row["call_ms"]), float(row["images_per_s"])) for row in kept["rows"]]
+        return [TuningResult(_plan(row["plan"]), float(row["call_ms"]), float(row["images_per_s"])) for row in kept["rows"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
+
+
+def _plan(plain: dict[str, Any]) -> Plan:
+    return Plan(**plain | {"provider_options": tuple((name, value) for name, value in plain["provider_options"])})
 
 
 def _path(opened: Bundle) -> Path:

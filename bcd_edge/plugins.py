@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 
 from bcd_edge.errors import UsageError
@@ -12,10 +13,11 @@ from bcd_edge.errors import UsageError
 
 def names(package: str) -> list[str]:
     """The plug-ins of a package such as `bcd_edge.backends.providers`, sorted, without importing one or the package itself."""
-    specification = importlib.util.find_spec(package)
+    top, *below = package.split(".")
+    specification = importlib.util.find_spec(top)
     assert specification is not None, package
-    found = pkgutil.iter_modules(specification.submodule_search_locations)
-    return sorted(module.name for module in found if not module.name.startswith("_"))
+    folders = [str(Path(folder, *below)) for folder in specification.submodule_search_locations or ()]
+    return sorted(module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_"))
 
 
 def load(package: str, name: str) -> ModuleType:

@@ -10,6 +10,7 @@ from bcd_edge import backends, bundle
 from bcd_edge.bundle import Bundle
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import BundleError, ProviderError, UsageError
+from bcd_edge.options import RunOptions
 
 # How far p_malignant may lie from what the exporter measured for the same file. Another processor's kernels add in
 # another order and round differently: the last digits in fp32, the third in fp16; in int8 a value next to a step of
@@ -87,7 +88,7 @@ def _measure(opened: Bundle, provider: str, precision: str) -> Outcome:
     variant = opened.variant(precision, provider)
     file = bundle.files(variant)[0]["file"]
     try:
-        with Classifier.load(opened.path, provider=provider, precision=precision) as classifier:
+        with Classifier.load(opened.path, RunOptions(provider=provider, precision=precision)) as classifier:
             found = [(_p(classifier, entry, data), entry) for entry, data in opened.golden()]
     except (BundleError, ProviderError) as error:
         return Outcome(provider, precision, file, None, None, "failed", str(error))

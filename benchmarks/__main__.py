@@ -82,16 +82,16 @@ def mlperf(bundle: Path, keep: Path, out: Path | None) -> None:
 
 @main.command("sensitivity")
 @click.option("--provider", default="null", show_default=True, help="What is measured; null is quick.")
-@click.option("--device", default="", help="Device of the provider; for null, the time of a call: 5ms.")
+@click.option("--delay", default="0", show_default=True, metavar="5ms", help="Time per call of null.")
 @click.option("--seconds", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Per row; each run has two.")
 @click.option("--pairs", nargs=2, type=click.IntRange(0), default=(40, 20), show_default=True, help="Of equal runs, and of runs 10 % apart.")
 @click.option("--busy", type=click.IntRange(0), default=0, show_default=True, help="Programs to start that use the processor now and then.")
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
-def sensitivity(provider: str, device: str, seconds: float, pairs: tuple[int, int], busy: int, out: Path | None) -> None:
+def sensitivity(provider: str, delay: str, seconds: float, pairs: tuple[int, int], busy: int, out: Path | None) -> None:
     """False alarms of `bcd-edge benchmark compare`, and the slowdowns of 10 % that it finds. About seven minutes."""
     from benchmarks.sensitivity import measure
 
-    measure(provider, device, seconds, pairs, busy, out)
+    measure(provider, delay, seconds, pairs, busy, out)
 
 
 @main.command("all")

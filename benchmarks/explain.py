@@ -23,6 +23,7 @@ from bcd_edge.explain.explainers.lime import SAMPLES
 from bcd_edge.explain.segments import faded, perturbed, segment
 from bcd_edge.explain.surrogate import fit, package
 from bcd_edge.inputs import Inputs
+from bcd_edge.options import RunOptions
 from bcd_edge.readers import raster
 from benchmarks.tables import Row, markdown, put, shown
 
@@ -88,7 +89,7 @@ def compare(folder: Path, bundle: Path, checkpoint: Path, out: Path | None) -> N
 
 def _opened(bundle: Path, precision: str) -> Classifier:
     provider = next(name for name in backends.engines() if backends.availability(name).available)
-    return Classifier.load(bundle, provider=provider, precision=precision, batch=EXPLAINED_BATCH)
+    return Classifier.load(bundle, RunOptions(provider=provider, precision=precision, batch=EXPLAINED_BATCH))
 
 
 def _network(checkpoint: Path, exported: Classifier, images: list[Image]) -> Any:

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bcd_edge import bundle as reading
-from bcd_edge.backends import Options
 from bcd_edge.backends.providers import cpu, openvino
 from bcd_edge.errors import BundleError
 from bcd_edge.interleaved import medians
+from bcd_edge.options import RunOptions
 
 BATCHES = (1, 16)
 Pixels = npt.NDArray[np.uint8]
@@ -96,5 +96,5 @@ def _openvino(model: bytes) -> Callable[[Any], Any]:
     import openvino as engine
 
     core = engine.Core()
-    request = core.compile_model(core.read_model(model), "CPU", openvino.settings(openvino.DEVICE, Options())).create_infer_request()
+    request = core.compile_model(core.read_model(model), "CPU", openvino.settings(openvino.DEVICE, RunOptions())).create_infer_request()
     return lambda batch: request.infer([batch])[0]

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from bcd_edge import backends, plugins
 from bcd_edge import bundle as reading
-from bcd_edge.backends import Backend, Options
+from bcd_edge.backends import Backend
 from bcd_edge.errors import BundleError
 from bcd_edge.interleaved import medians
+from bcd_edge.options import RunOptions
 
 BATCHES = (1, 16)
 
@@ -39,7 +40,7 @@ def compare(bundle: Path, seconds: float) -> None:
         for variant in opened.variants(provider):
             name = Path(variant["file"]).stem.removeprefix("model.")
             content = (opened.path / variant["file"]).read_bytes()
-            opened_on[name], sizes[name] = module.open(content, Options()), len(content) / 1e6
+            opened_on[name], sizes[name] = module.open(content, RunOptions()), len(content) / 1e6
         for batch in BATCHES:
             pixels = np.random.default_rng(0).integers(0, 256, (batch, opened.input.height, opened.input.width, 3), np.uint8)
 

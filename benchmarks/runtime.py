@@ -18,10 +18,10 @@ from typing import Final
 import cv2
 import numpy as np
 
-from bcd_edge import Classifier, backends, bundle, plan, plugins
-from bcd_edge.backends import Options
+from bcd_edge import Classifier, backends, bundle, plugins
 from bcd_edge.bundle import Bundle
 from bcd_edge.interleaved import medians
+from bcd_edge.options import Plan, RunOptions
 from bcd_edge.outputs.formats import csv as csv_output
 from bcd_edge.readers import raster
 from bcd_edge.synthetic import tissue
@@ -111,9 +111,9 @@ _PROVIDER = """
 import sys, time, statistics
 from pathlib import Path
 import numpy as np
-from bcd_edge.backends import Options
 from bcd_edge.backends.providers import openvino
-backend = openvino.open(Path(sys.argv[1]).read_bytes(), Options(batch=1))
+from bcd_edge.options import RunOptions
+backend = openvino.open(Path(sys.argv[1]).read_bytes(), RunOptions(batch=1))
 image = np.random.default_rng(0).integers(0, 256, (1, int(sys.argv[2]), int(sys.argv[3]), 3), np.uint8)
 for _ in range(10):
     backend.infer(image)
@@ -131,14 +131,14 @@ def _stream(opened: Bundle, folder: Path, files: list[Path], seconds: float) -> 
     with Classifier.load(purpose="throughput") as classifier:
         chosen = classifier.plan
         single = _core_seconds(opened, chosen, files[0].read_bytes(), seconds / 4)
-        variant, _ = opened.model(chosen.precision or None, chosen.provider)
+        variant, _ = opened.model(chosen.precision, chosen.provider)
         plain = _plain_loop(opened.model(variant["precision"], "cpu")[1][0], opened)
         files = files * REPEATS
         count = len(files)
         found = medians({"ours": lambda: _to_csv(classifier, files), "plain": lambda: plain(files)}, seconds)
     per_image = {name: value / count / 1000 for name, value in found.items()}
     bound = machine.cores() / single
-    what = f"{chosen.provider} {variant['precision']}, batch {chosen.batch}, {chosen.streams} at once"
+    what = f"{chosen.provider} {variant['precision']}, batch {chosen.batch}, {chosen.streams} streams"
     return [
         Row(
             "folder of 700 x 460 PNGs to CSV beside cores / (decode seconds + infer core-seconds)",
@@ -155,10 +155,10 @@ def _stream(opened: Bundle, folder: Path, files: list[Path], seconds: float) -> 
     ]
 
 
-def _core_seconds(opened: Bundle, chosen: plan.Plan, png: bytes, seconds: float) -> float:
+def _core_seconds(opened: Bundle, chosen: Plan, png: bytes, seconds: float) -> float:
     """What one image costs a core: reading what the runtime reads of it, and its share of an inference on one thread."""
-    _, (model,) = opened.model(chosen.precision or None, chosen.provider)
-    backend = plugins.load("bcd_edge.backends.providers", chosen.provider).open(model, Options(batch=chosen.batch, threads=1))
+    _, (model,) = opened.model(chosen.precision, chosen.provider)
+    backend = plugins.load("bcd_edge.backends.providers", chosen.provider).open(model, RunOptions(batch=chosen.batch, threads=1))
     batch = np.zeros((chosen.batch, opened.input.height, opened.input.width, 3), np.uint8)
     found = medians({"decode": lambda: raster.fit(raster.decode(png), opened.input), "infer": lambda: backend.infer(batch)}, seconds)
     backend.close()
@@ -167,7 +167,7 @@ def _core_seconds(opened: Bundle, chosen: plan.Plan, png: bytes, seconds: float)
 
 def _to_csv(classifier: Classifier, files: list[Path]) -> None:
     output = csv_output.open(io.StringIO())
-    for record in classifier.classify_many(files):
+    for _, record in classifier.classify_many((file, file) for file in files):
         assert record.status == "ok"
         output.write(record)
     output.close()

@@ -18,7 +18,7 @@ from bcd_edge.benchmark.compare import Comparison, compare
 from bcd_edge.benchmark.scenarios import Rule, SystemUnderTest
 from bcd_edge.benchmark.sut import ModelOnly, build_library
 from bcd_edge.bundle import Bundle
-from bcd_edge.plan import Plan
+from bcd_edge.options import Plan
 from benchmarks.tables import Row, markdown, put, shown
 
 SLOWDOWN: Final = 1.1
@@ -35,12 +35,12 @@ while True:
 """
 
 
-def measure(provider: str, device: str, seconds: float, pairs: tuple[int, int], busy: int, out: Path | None) -> None:
+def measure(provider: str, delay: str, seconds: float, pairs: tuple[int, int], busy: int, out: Path | None) -> None:
     """Prints both kinds of comparison, and puts them between the marks `sensitivity-busy` or `sensitivity-idle` of `out`.
 
     Args:
         provider: what is measured.
-        device: of the provider.
+        delay: of null, such as 5ms.
         seconds: per row.
         pairs: number of pairs of runs of the same engine, and of pairs whose second run is slowed by 10 %.
         busy: programs to start that use the processor in random stretches.
@@ -51,7 +51,7 @@ def measure(provider: str, device: str, seconds: float, pairs: tuple[int, int], 
     with ExitStack() as stack:
         for _ in range(busy):
             stack.enter_context(_busy_program())
-        engine = stack.enter_context(_engine(opened, Plan(provider, device)))
+        engine = stack.enter_context(_engine(opened, Plan(provider, provider_options=(("delay", delay),) if provider == "null" else ())))
         table_rows = shown(_rows(opened, engine, seconds, pairs))
     other = sensors.contention([[before, sensors.read(at_s=time.perf_counter() - began)]]).other_cores
     load = "CPU time of other processes not reported" if other is None else f"other processes used {other:.2f} cores in the mean"
@@ -71,12 +71,11 @@ def _busy_program() -> Iterator[None]:
 @contextmanager
 def _engine(opened: Bundle, plan: Plan) -> Iterator[rows.Engine]:
     """Opened once: both runs of a pair measure the same engine."""
-    started = classifier.start(opened, plan)
+    model = classifier.load_model(opened, plan)
     try:
-        sut = ModelOnly(started, plan, build_library(opened, plan.batch))
-        yield rows.Engine(rows.about(plan, started, cached=True), {"model": sut})
+        yield rows.Engine(rows.about(model, cached=True), {"model": ModelOnly(model, build_library(opened, plan.batch))})
     finally:
-        for backend in started.backends:
+        for backend in model.backends:
             backend.close()
 
 

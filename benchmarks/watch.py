@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from bcd_edge import Classifier, bundle
+from bcd_edge.options import RunOptions
 from bcd_edge.outputs.formats import csv as csv_output
 from bcd_edge.results.clock import Clock
 from bcd_edge.results.journal import Journal
@@ -173,12 +174,12 @@ def throughput(count: int, turns: int) -> Row:
             began = time.perf_counter()
             with Path(name, "predictions.csv").open("w", encoding="utf-8") as stream:
                 output = csv_output.open(stream)
-                for record in classifier.classify_many(files):
+                for _, record in classifier.classify_many((file, file) for file in files):
                     output.write(record)
                 output.close()
             predicting = time.perf_counter() - began
             results = Path(name, f"results-{turn}")
-            _once(inbox, results, provider="auto", stats=Stats())
+            _once(inbox, results, provider=None, stats=Stats())
             assert fault_injection.answered(results) == count
             if turn:  # the first finds cold caches
                 theirs.append(count / predicting)
@@ -222,7 +223,7 @@ def _folders(name: str) -> tuple[Path, Path]:
     return Path(name, "inbox"), Path(name, "results")
 
 
-def _once(inbox: Path, results: Path, *, stats: Stats, provider: str = "null", clock: Clock | None = None) -> None:
+def _once(inbox: Path, results: Path, *, stats: Stats, provider: str | None = "null", clock: Clock | None = None) -> None:
     logging.getLogger("bcd_edge").setLevel(logging.ERROR)
-    settings = Settings(inbox, results, {"provider": provider}, stable_for_s=0.1, events=False, once=True)
+    settings = Settings(inbox, results, {"options": RunOptions(provider=provider)}, stable_for_s=0.1, events=False, once=True)
     watch(settings, ControlSignals(), stats, lambda: settings, clock)

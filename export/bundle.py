@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from bcd_edge import backends
 from bcd_edge import bundle as reading
 from bcd_edge.bundle import Input
+from bcd_edge.decision import DecisionRule, probabilities
 from bcd_edge.errors import BundleError
 from bcd_edge.readers import raster
 from bcd_edge.synthetic import tissue
@@ -29,7 +30,6 @@ from export.manifest import manifest
 from export.members import Member
 from export.variants import Part, Variant
 from train.data.images import Images
-from train.evaluation.calibration import Decision, p_malignant
 from train.evaluation.scores import score_strata
 from train.provenance import revision
 
@@ -50,7 +50,7 @@ class Job:
 
     members: list[Member]
     parts: list[Part]
-    rule: Decision
+    rule: DecisionRule
     bounds: Mapping[str, float]
     name: str
     release: str
@@ -207,7 +207,7 @@ def _content(job: Job, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "version": job.release,
         "reference": f"{kind} in PyTorch {versions['torch']}, float32",
         "bounds": dict(job.bounds),
-        "decision": dict(job.rule),
+        "decision": asdict(job.rule),
         "variants": rows,
         "versions": versions,
         "revision": revision(),
@@ -260,7 +260,7 @@ def beside(previous: Path, variant: Variant, job: Job) -> dict[str, Any]:
         raise click.ClickException(f"--previous {previous}: it held out other people, so no test patient is new to both; leave --previous away.")
     variant_before, (model,) = opened.model()
     images = runs_of.resized(job.members[0], opened.input.height)
-    p_previous = p_malignant(gate.answers(model, images), opened.temperature)
+    p_previous = probabilities(gate.answers(model, images), opened.temperature)
     judged = gate.judge(variant.name, making.answers(variant, job.parts, "test"), p_previous, job.test, job.rule, gate.BOUNDS)
     chosen = ("auroc", "brier")
     return {

@@ -56,7 +56,7 @@ def text(manifest: dict[str, Any]) -> str:
         "## Decision",
         "",
         f"Chosen {decision['chosen']}. Benign below {decision['review_low']:.4f}, "
-        f"malignant from {decision['review_high']:.4f}, between them a person should look. "
+        f"malignant from {decision['review_high']:.4f}, between them review: the picture needs a pathologist. "
         f"Temperature {manifest['output']['temperature']:.3f}, fitted on validation patients with both classes weighed alike: "
         "where cancer is rarer or more frequent than benign tissue, a probability is too high or too low.",
         "",

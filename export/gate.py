@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_edge import plugins
-from bcd_edge.backends import Backend, Options
+from bcd_edge.backends import Backend
+from bcd_edge.decision import DECISIONS, DecisionRule
 from bcd_edge.errors import BundleError
 from bcd_edge.interleaved import call_times
+from bcd_edge.options import RunOptions
 from train.data.images import Images
 from train.evaluation import metrics
-from train.evaluation.calibration import Decision
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,7 +32,6 @@ RISES = ("brier",)  # an error: it may rise as little as the others may fall
 # What a variant may lose of the mean over collections weighted by patients; beyond it the variant is refused.
 BOUNDS = {"auroc": 0.005, "sensitivity": 0.01, "specificity": 0.02, "accuracy": 0.02, "f1": 0.02, "brier": 0.005}
 
-DECISIONS = ("benign", "review", "malignant")
 BATCH = 32
 
 
@@ -63,7 +63,7 @@ def answers(model: bytes, images: Images, provider: str = "cpu") -> npt.NDArray[
         ProviderError: the provider cannot run here.
         BundleError: the model does not load, or answers with something other than numbers.
     """
-    backend = plugins.load("bcd_edge.backends.providers", provider).open(model, Options())
+    backend = plugins.load("bcd_edge.backends.providers", provider).open(model, RunOptions())
     pixels = images.pixels_nhwc_u8
     try:
         logits = np.concatenate([backend.infer(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)])
@@ -78,7 +78,7 @@ def answers(model: bytes, images: Images, provider: str = "cpu") -> npt.NDArray[
 
 
 def judge(
-    name: str, p: Floats, p_reference: Floats, test: Images, decision: Decision, bounds: Mapping[str, float], *, max_delta_p: float | None = None
+    name: str, p: Floats, p_reference: Floats, test: Images, rule: DecisionRule, bounds: Mapping[str, float], *, max_delta_p: float | None = None
 ) -> dict[str, Any]:
     """What a variant changed, and the reasons to refuse it.
 
@@ -92,7 +92,7 @@ def judge(
         p: N calibrated probabilities of the variant, 0..1.
         p_reference: N of the reference, at the same temperature.
         test: the N images.
-        decision: the decision rule; accuracy, sensitivity, specificity and F1 are at its operating threshold.
+        rule: the decision rule; accuracy, sensitivity, specificity and F1 are at its operating threshold.
         bounds: what each metric may lose, as `BOUNDS`.
         max_delta_p: what a single probability may differ, or None.
 
@@ -125,8 +125,8 @@ def judge(
         return result
     delta = np.abs(p - p_reference)
     result |= {"max_delta_p": float(delta.max(initial=0)), "mean_delta_p": float(delta.sum() / max(1, len(delta)))}
-    result["flips"] = _flips(p, p_reference, test, decision)
-    result |= _differences(p, p_reference, test, decision["threshold"])
+    result["flips"] = _flips(p, p_reference, test, rule)
+    result |= _differences(p, p_reference, test, rule.threshold)
     if max_delta_p is not None and not result["max_delta_p"] <= max_delta_p:
         result["refused"].append(
             f"{name} differs by {result['max_delta_p']:.2g} in p_malignant; at most {max_delta_p:g} is allowed: its graph does not compute "
@@ -199,15 +199,14 @@ def _intervals(values: Floats, draws: Floats) -> dict[str, metrics.Metric]:
     return {name: metrics.interval(float(values[column]), draws[:, column].tolist()) for column, name in enumerate(METRICS)}
 
 
-def _flips(p: Floats, p_reference: Floats, test: Images, decision: Decision) -> list[dict[str, Any]]:
+def _flips(p: Floats, p_reference: Floats, test: Images, rule: DecisionRule) -> list[dict[str, Any]]:
     """The images whose decision (by the review band) or label (at the operating threshold) changed.
 
     Malignant images that turned benign come first, then other malignant ones whose probability fell, then the rest;
     within each the largest change of p first.
     """
-    band = [decision["review_low"], decision["review_high"]]
-    after, before = np.digitize(p, band), np.digitize(p_reference, band)  # positions in DECISIONS
-    label, label_before = p >= decision["threshold"], p_reference >= decision["threshold"]
+    after, before = rule.decide(p), rule.decide(p_reference)
+    label, label_before = rule.malignant(p), rule.malignant(p_reference)
     changed = np.flatnonzero((after != before) | (label != label_before))
     fell = test.malignant & (p < p_reference)
     turned = test.malignant & (after == 0) & (before != 0)
@@ -249,7 +248,7 @@ def latencies(models: Mapping[tuple[str, str], tuple[bytes, int]], seconds: floa
         for key, (model, size) in models.items():
             engine = plugins.load("bcd_edge.backends.providers", key[1])
             if engine.is_available().available:
-                opened[key] = engine.open(model, Options()), np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
+                opened[key] = engine.open(model, RunOptions()), np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
         runs = call_times({key: partial(backend.infer, image) for key, (backend, image) in opened.items()}, seconds)
     finally:
         for backend, _ in opened.values():

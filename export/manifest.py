@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bcd_edge.decision import DecisionRule
 from export.members import Member
 from export.variants import Part
-from train.evaluation.calibration import Decision
 from train.provenance import revision
 
 CITATIONS = {
@@ -41,7 +42,7 @@ TOOLS = ("onnx", "onnxruntime", "torch")
 def manifest(
     members: Sequence[Member],
     parts: Sequence[Part],
-    rule: Decision,
+    rule: DecisionRule,
     reference: dict[str, Any],
     carried: Sequence[dict[str, Any]],
     compared: dict[str, dict[str, Any]],
@@ -75,7 +76,7 @@ def manifest(
         "classes": meta["classes"],
         "input": taken(parts[0].size),
         "output": {"name": "logits", "temperature": parts[0].temperature if len(parts) == 1 else 1.0},
-        "decision": rule,
+        "decision": asdict(rule),
         "variants": list(carried),
         "compared": compared,
         "golden": list(golden),

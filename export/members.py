@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from bcd_edge.decision import DecisionRule, probabilities
 from train import checkpoint, networks
 from train.data import split
 from train.data.images import Images, decode, part, read_all
@@ -46,7 +47,7 @@ class Member:
 
     def p(self, name: split.Part) -> Floats:
         """Probability of malignant for one part, float64 N: PyTorch in float32, calibrated."""
-        return calibration.p_malignant(logits(self.network, self.images[name], torch.device("cpu")), self.temperature)
+        return probabilities(logits(self.network, self.images[name], torch.device("cpu")), self.temperature)
 
 
 def load(runs: Sequence[Path], data: Sequence[str]) -> list[Member]:
@@ -111,11 +112,10 @@ def mean(members: Sequence[Member], name: split.Part) -> Floats:
     return np.mean([member.p(name) for member in members], axis=0)
 
 
-def decision(members: Sequence[Member]) -> calibration.Decision:
+def decision(members: Sequence[Member]) -> DecisionRule:
     """The rule of a single run as it was chosen; that of an ensemble chosen the same way on the same validation patients."""
     if len(members) == 1:
-        rule: calibration.Decision = members[0].meta["decision"]
-        return rule
+        return DecisionRule(**members[0].meta["decision"])
     validation = members[0].images["validation"]
     return calibration.decision(validation.malignant, mean(members, "validation"), validation.groups)
 

@@ -46,7 +46,7 @@ def score(predictions: Path, bundle: Path | None, data: Sequence[str], split: Pa
     promised = next((variant for variant in opened.manifest["variants"] if {variant["precision"]} == precisions), None)
     if promised is None:
         raise click.ClickException(f"{predictions} was made with {', '.join(precisions)}; the bundle has {', '.join(opened.precisions)}.")
-    measured = score_strata(test, p, opened.manifest["decision"])
+    measured = score_strata(test, p, opened.decision)
     ran = " and ".join(sorted({row["execution.provider"] for row in rows.values()}))
     title = f"{opened.name} {promised['precision']}: predicted on {ran}, manifest on {promised.get('gate', {}).get('provider', 'cpu')}"
     table = Table("set", "images", "metric", "predicted", "manifest", title=title)

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import onnx
 
 from bcd_edge import backends
+from bcd_edge.decision import probabilities
 from export import gate, graph, quantise
 from export.members import Member
 from train.data.images import Images
-from train.evaluation import calibration
 
 Floats = npt.NDArray[np.float64]
 
@@ -100,7 +100,7 @@ def answers(variant: Variant, made: Sequence[Part], name: str, provider: str = "
     """p(malignant) of a variant for one part of the split, N, through the runtime's own backend: the first of `providers` if none is named."""
     provider = provider or providers(variant.kind)[0]
     each = [
-        calibration.p_malignant(gate.answers(file.read_bytes(), part.images[name], provider), part.temperature)
+        probabilities(gate.answers(file.read_bytes(), part.images[name], provider), part.temperature)
         for file, part in zip(variant.files, made, strict=True)
     ]
     return np.mean(each, axis=0)

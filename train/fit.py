@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel
 
+from bcd_edge.decision import probabilities
 from train import checkpoint, networks, optimise, provenance
 from train.data import split
 from train.data.augment import augment, mix
@@ -234,14 +235,14 @@ def finish(out: Path, device: torch.device, history: list[dict[str, float]], par
     raw = scores.logits(model, parts["validation"], device)
     validation = parts["validation"]
     temperature = calibration.temperature(raw, validation.malignant, class_weights(validation))
-    decision = calibration.decision(validation.malignant, calibration.p_malignant(raw, temperature), validation.groups)
-    p_test = calibration.p_malignant(scores.logits(model, parts["test"], device), temperature)
+    rule = calibration.decision(validation.malignant, probabilities(raw, temperature), validation.groups)
+    p_test = probabilities(scores.logits(model, parts["test"], device), temperature)
     result = {
         **kept["meta"],
         "revision": provenance.revision(),
         "temperature": temperature,
-        "decision": decision,
-        "test": scores.score_strata(parts["test"], p_test, decision),
+        "decision": asdict(rule),
+        "test": scores.score_strata(parts["test"], p_test, rule),
         "baseline": baselines.colour(parts["train"], parts["test"]),
     }
     checkpoint.save(out / "best.pt", {"model": kept["model"], "meta": result})

@@ -1,8 +1,11 @@
-"""Inference engines, one file of `providers` each. A provider's module has three names:
+"""Inference engines, one file of `providers` each. A provider's module has these names:
 
 REQUIRES = ("onnxruntime>=1.20",)
+RANK = 40                             # without a tuning result the lowest that is available runs; None: only if asked for
+OPTIONS = {"delay": "Time per call."} # what `--provider-option NAME=VALUE` may set
 def is_available() -> Availability: ...
-def open(model: bytes, options: Options) -> Backend: ...
+def runs_on_cpu(device: str | None) -> bool: ...
+def open(model: bytes, options: RunOptions, cache: Path | None = None) -> Backend: ...
 """
 
 from __future__ import annotations
@@ -12,49 +15,26 @@ import importlib
 import re
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from bcd_edge import plugins
-from bcd_edge.errors import ProviderError
+from bcd_edge.errors import ProviderError, UsageError
+from bcd_edge.options import RunOptions
 
 # The package whose modules are providers, see `bcd_edge.plugins`.
 PROVIDERS: Final = f"{__name__}.providers"
-# The order of `--provider auto` where nothing was tuned: what is fastest wherever it runs at all.
-PREFERENCE: Final = ("tensorrt", "cuda", "openvino", "cpu")
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a provider can run here; if not, `reason` says why and `fix` which line to type."""
+    """Whether a provider can run here; if not, `reason` says why and `fix` which command to run."""
 
     available: bool
     reason: str = ""
     fix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to run.
-
-    Attributes:
-        device: the engine's name of it, such as `GPU` of OpenVINO or `1` for the second CUDA card; its first if empty.
-        precision: of the model: `fp32`, `fp16`, `int8`, or empty where it is not known.
-        batch: images that every call brings, 0 for any number.
-        threads: of the CPU for one inference, 0 for the engine's own choice.
-        inferences: calls of `infer` at the same time, each in its own thread.
-        cache: folder for compiled models, or None.
-    """
-
-    device: str = ""
-    precision: str = ""
-    batch: int = 0
-    threads: int = 0
-    inferences: int = 1
-    cache: Path | None = None
 
 
 class Backend(Protocol):
@@ -63,24 +43,37 @@ class Backend(Protocol):
     Attributes:
         provider: what really runs.
         device: on which, as the engine reports it.
-        batch: images that every call must bring, 0 for any number.
+        batch: images that every call must bring; any number if None.
     """
 
     provider: str
     device: str
-    batch: int
+    batch: int | None
 
     def infer(self, batch_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8 RGB, N x H x W x 3, to float32 logits, N x 2. May be called by `Options.inferences` threads at once."""
+        """uint8 RGB, N x H x W x 3, to float32 logits, N x 2. May be called by `RunOptions.streams` threads at once."""
 
     def close(self) -> None:
-        """Releases the engine; the backend is not used afterwards."""
+        """Releases the engine; closing again does nothing, and `infer` afterwards raises a ProviderError at once."""
 
 
 def engines() -> list[str]:
-    """Every provider that looks at the image, the preferred first; `null` does not."""
-    found = set(plugins.names(PROVIDERS)) - {"null"}
-    return [name for name in PREFERENCE if name in found] + sorted(found - set(PREFERENCE))
+    """Every provider that has a `RANK`, the preferred first."""
+    ranks = {name: plugins.load(PROVIDERS, name).RANK for name in plugins.names(PROVIDERS)}
+    return sorted((name for name, rank in ranks.items() if rank is not None), key=lambda name: (ranks[name], name))
+
+
+def provider_options(provider: str, options: RunOptions) -> dict[str, str]:
+    """The options that only this provider has, by name.
+
+    Raises:
+        UsageError: it has no such option.
+    """
+    known: dict[str, str] = plugins.load(PROVIDERS, provider).OPTIONS
+    unknown = [name for name, _ in options.provider_options if name not in known]
+    if unknown:
+        raise UsageError(f"The provider {provider} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}.")
+    return dict(options.provider_options)
 
 
 def availability(name: str) -> Availability:
@@ -97,6 +90,11 @@ def require(provider: str, answer: Availability) -> None:
     """
     if not answer.available:
         raise ProviderError(f"The provider {provider} was asked for and {answer.reason}; fix: {answer.fix}")
+
+
+def closed(provider: str) -> ProviderError:
+    """What `infer` of a closed backend raises."""
+    return ProviderError(f"Inference with {provider} was asked for after it was closed; load the classifier again.")
 
 
 def installed(requirement: str, fix: str) -> Availability:

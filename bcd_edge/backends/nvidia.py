@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.backends import Availability, Options, installed
+from bcd_edge.backends import Availability, closed, installed
 from bcd_edge.backends.onnxruntime import REQUIRES, first_line
 from bcd_edge.errors import ProviderError
+from bcd_edge.options import RunOptions
 from bcd_edge.system import jetson
 
 FIX = 'pip uninstall -y onnxruntime && pip install "bcd-edge[gpu]"'
@@ -73,14 +74,14 @@ def cuda_devices() -> tuple[int, str]:
     return 0, "no NVIDIA driver (libcuda.so.1) is installed"
 
 
-def card(options: Options, provider: str) -> int:
-    """The index of the card that `Options.device` names; the first if it names none.
+def card(options: RunOptions, provider: str) -> int:
+    """The index of the card that `RunOptions.device` names; the first if it names none.
 
     Raises:
         ProviderError: it is no number of a card that is there.
     """
     cards, _ = cuda_devices()
-    if options.device in ("", "GPU"):
+    if options.device in (None, "GPU"):
         return 0
     if not options.device.isdigit() or int(options.device) >= cards:
         raise ProviderError(f"The provider {provider} was asked for on the device {options.device}; give a number from 0 to {cards - 1}.")
@@ -101,7 +102,7 @@ class CardBackend:
     into another, which a CUDA graph can replay; one call at a time uses them.
     """
 
-    def __init__(self, session: Any, provider: str, index: int, batch: int) -> None:
+    def __init__(self, session: Any, provider: str, index: int, batch: int | None) -> None:
         import onnxruntime
 
         self.provider, self.device, self.batch = provider, card_name(index), batch
@@ -122,6 +123,8 @@ class CardBackend:
     def infer(self, batch_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         try:
             with self._lock:
+                if self._session is None:
+                    raise closed(self.provider)
                 if self._fixed:
                     binding, image, logits = self._fixed
                     if batch_nhwc_u8.dtype != np.uint8 or list(batch_nhwc_u8.shape) != list(image.shape()):
@@ -134,10 +137,13 @@ class CardBackend:
                 binding.bind_output(self._names[1])
                 self._session.run_with_iobinding(binding)
                 return np.asarray(binding.copy_outputs_to_cpu()[0], np.float32)
+        except ProviderError:
+            raise
         except Exception as error:
             raise ProviderError(
                 f"Inference with {self.provider} failed ({first_line(error)}); check the card's free memory with nvidia-smi."
             ) from None
 
     def close(self) -> None:
-        self._session = self._fixed = None
+        with self._lock:
+            self._session = self._fixed = None

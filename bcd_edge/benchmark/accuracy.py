@@ -77,8 +77,8 @@ def measure(classifier: Classifier, images: Sequence[LabelledImage]) -> dict[str
     Raises:
         UsageError: the readable images have only one label.
     """
-    probabilities = [record.p_malignant for record in classifier.classify_many(image.file for image in images)]
-    read = [(image, p) for image, p in zip(images, probabilities, strict=True) if p is not None]
+    records = classifier.classify_many(((image, image.file) for image in images), name=lambda image: str(image.file))
+    read = [(image, record.p_malignant) for image, record in records if record.p_malignant is not None]
     malignant = np.array([image.malignant for image, _ in read], bool)
     if malignant.all() or not malignant.any():
         raise UsageError("The images of --data that can be read do not have both labels; see which fail: bcd-edge predict DIR")

@@ -19,9 +19,8 @@ from bcd_edge.benchmark.nvml import Card
 from bcd_edge.benchmark.scenarios import SCENARIOS, Measurement, Rule, SystemUnderTest
 from bcd_edge.benchmark.sensors import Reading, Recorder
 from bcd_edge.bundle import files
-from bcd_edge.classifier import Started
+from bcd_edge.classifier import LoadedModel
 from bcd_edge.interleaved import in_turns
-from bcd_edge.plan import Plan
 
 SCOPES: Final = ("model", "end-to-end")
 # A row is measured in so many parts, in turns with the others of its plan: how much they differ tells what the machine's drift is.
@@ -103,21 +102,21 @@ def baseline_tasks(settings: Settings) -> list[Task]:
     return list(itertools.product(settings.scenarios, settings.scopes))
 
 
-def about(own: Plan, started: Started, *, cached: bool) -> dict[str, Any]:
+def about(model: LoadedModel, *, cached: bool) -> dict[str, Any]:
     """What all rows of a plan have in common, without accuracy."""
-    backend = started.backends[0]
+    backend = model.backends[0]
     return {
         "provider": backend.provider,
         "device": backend.device,
-        "precision": started.variant["precision"],
-        "batch": own.batch,
-        "threads": own.threads,
-        "streams": own.inferences,
-        "files": [{"file": entry["file"], "sha256": entry["sha256"]} for entry in files(started.variant)],
+        "precision": model.variant["precision"],
+        "batch": model.plan.batch,
+        "threads": model.plan.threads or 0,
+        "streams": model.plan.streams,
+        "files": [{"file": entry["file"], "sha256": entry["sha256"]} for entry in files(model.variant)],
         "start_ms": {
-            "load": round(1000 * started.load_s, 3),
-            "compile": round(1000 * started.compile_s, 3),
-            "first_inference": round(1000 * started.first_s, 3),
+            "load": round(1000 * model.load_s, 3),
+            "compile": round(1000 * model.compile_s, 3),
+            "first_inference": round(1000 * model.first_s, 3),
             "compiled": "from the cache if present" if cached else "anew",
         },
         "accuracy": None,

@@ -17,9 +17,8 @@ import numpy as np
 
 from bcd_edge.benchmark.accuracy import LabelledImage
 from bcd_edge.bundle import Bundle
-from bcd_edge.classifier import Classifier, Started
+from bcd_edge.classifier import Classifier, LoadedModel
 from bcd_edge.errors import InputError, UsageError
-from bcd_edge.plan import Plan
 from bcd_edge.readers import raster
 from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.synthetic import tissue
@@ -89,9 +88,9 @@ class ModelOnly:
     A query of several samples uses consecutive inputs from its first one on: copying others together would be measured too.
     """
 
-    def __init__(self, started: Started, plan: Plan, library: QuerySampleLibrary) -> None:
-        self.samples, self.streams = len(library.files), plan.inferences
-        self._backends, self._inputs, self._batch = started.backends, library.inputs, plan.batch
+    def __init__(self, model: LoadedModel, library: QuerySampleLibrary) -> None:
+        self.samples, self.streams = len(library.files), model.plan.streams
+        self._backends, self._inputs, self._batch = model.backends, library.inputs, model.plan.batch
 
     def query(self, samples: Sequence[int]) -> None:
         first, count = samples[0], len(samples)
@@ -127,24 +126,21 @@ class EndToEnd:
     """File bytes to records: `classify` for one image, `classify_many` for several. See `bcd_edge.benchmark.scenarios.SystemUnderTest`."""
 
     def __init__(self, classifier: Classifier, library: QuerySampleLibrary) -> None:
-        self.samples, self.streams = len(library.files), classifier.plan.inferences
+        self.samples, self.streams = len(library.files), classifier.plan.streams
         self._classifier, self._files = classifier, library.files
 
     def query(self, samples: Sequence[int]) -> None:
         if len(samples) == 1:
             self._classifier.classify(self._files[samples[0]])
         else:
-            for _ in self._classifier.classify_many(self._files[sample] for sample in samples):
+            for _ in self._classifier.classify_many((sample, self._files[sample]) for sample in samples):
                 pass
 
     def stream(self, samples: Iterator[int]) -> Iterator[tuple[int, float]]:
-        begun: deque[float] = deque()
-
-        def sources() -> Iterator[bytes]:
+        def pictures() -> Iterator[tuple[float, bytes]]:
             for sample in samples:
-                begun.append(perf_counter())
-                yield self._files[sample]
+                yield perf_counter(), self._files[sample]
 
-        with closing(self._classifier.classify_many(sources())) as records:
-            for _ in records:
-                yield 1, perf_counter() - begun.popleft()
+        with closing(self._classifier.classify_many(pictures())) as records:
+            for started, _ in records:
+                yield 1, perf_counter() - started

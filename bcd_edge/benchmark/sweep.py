@@ -16,9 +16,9 @@ from bcd_edge.benchmark.rows import WARM_S, Engine, Gpu, Settings, Task, about, 
 from bcd_edge.benchmark.scenarios import SCENARIOS
 from bcd_edge.benchmark.sut import EndToEnd, ModelOnly, QuerySampleLibrary, build_library, describe_input
 from bcd_edge.bundle import Bundle
-from bcd_edge.classifier import Classifier, Started
+from bcd_edge.classifier import Classifier, LoadedModel
 from bcd_edge.errors import BcdEdgeError, BundleError, ProviderError
-from bcd_edge.plan import Plan
+from bcd_edge.options import Plan, RunOptions
 
 # Opening, compiling and first inference of a plan take about this long, for the estimate of the whole duration.
 OPEN_S: Final = 2.0
@@ -30,10 +30,11 @@ class SweepSpec:
 
     providers: Sequence[str] = ("auto",)
     precisions: Sequence[str] = ()
-    device: str = ""
+    device: str | None = None
     batches: Sequence[int] = (1,)
-    threads: Sequence[int] = (0,)
+    threads: Sequence[int | None] = (None,)
     streams: Sequence[int] = (1,)
+    provider_options: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def plans(opened: Bundle, spec: SweepSpec) -> list[Plan]:
         UsageError: there is no such provider.
     """
     combinations = [
-        Plan(provider, spec.device, precision, batch, threads, streams)
+        Plan(provider, spec.device, precision, batch, threads, streams, provider_options=spec.provider_options)
         for provider, precision in _variants(opened, spec)
         for batch, threads, streams in itertools.product(spec.batches, spec.threads, spec.streams)
     ]
@@ -62,10 +63,11 @@ def plans(opened: Bundle, spec: SweepSpec) -> list[Plan]:
 
 def _variants(opened: Bundle, spec: SweepSpec) -> Iterator[tuple[str, str]]:
     for name in spec.providers:
-        default = ""
+        default = None
         names = _available(opened) if name == "all" else [name]
         if name == "auto":
-            chosen = plan.choose(opened, "latency", device=spec.device, precision=(*spec.precisions, "")[0].replace("all", ""))
+            precision = next((name for name in spec.precisions if name != "all"), None)
+            chosen = plan.choose(opened, "latency", RunOptions(device=spec.device, precision=precision))
             names, default = [chosen.provider], chosen.precision
         for provider in names:
             backends.require(provider, backends.availability(provider))  # imports the engine here, not while compiling is timed
@@ -91,8 +93,8 @@ def tasks(wanted: Sequence[Plan], settings: Settings) -> dict[Plan, list[Task]]:
     by_plan: dict[Plan, list[Task]] = {}
     for requested, key, scope in itertools.product(wanted, settings.scenarios, settings.scopes):
         batch = min(requested.batch, SCENARIOS[key].images)
-        streams = requested.inferences if key == "server" else 1
-        own = requested if key == "offline" else replace(requested, batch=batch, inferences=streams)
+        streams = requested.streams if key == "server" else 1
+        own = requested if key == "offline" else replace(requested, batch=batch, streams=streams)
         if (key, scope) not in by_plan.setdefault(own, []):
             by_plan[own].append((key, scope))
     return by_plan
@@ -149,13 +151,13 @@ def rows(
     for own, own_tasks in wanted.items():
         idle_mib = card.used_mib() if card else None
         try:
-            started = classifier.start(opened, own, cache=settings.cache)
+            model = classifier.load_model(opened, replace(own, cache=settings.cache))
         except (BundleError, ProviderError) as error:
             yield Failure(own, error)
             continue
-        with Classifier(opened, own, started.backends, started.variant, opened.decision, own.provider) as running:
+        with Classifier(model, requested=own.provider) as running:
             try:
-                engine = _engine(own, started, running, settings, library, scores)
+                engine = _engine(model, running, settings, library, scores)
                 yield from measure(engine, own_tasks, settings, beside, Gpu(card, idle_mib))
                 beside = []
             except (BundleError, ProviderError) as error:
@@ -163,8 +165,7 @@ def rows(
 
 
 def _engine(
-    own: Plan,
-    started: Started,
+    model: LoadedModel,
     running: Classifier,
     settings: Settings,
     library: QuerySampleLibrary,
@@ -174,5 +175,5 @@ def _engine(
     variant = running.execution.provider, running.execution.precision
     if settings.images and variant not in scores:
         scores[variant] = accuracy.measure(running, settings.images)
-    shared = about(own, started, cached=settings.cache) | {"accuracy": scores.get(variant)}
-    return Engine(shared, {"model": ModelOnly(started, own, library), "end-to-end": EndToEnd(running, library)})
+    shared = about(model, cached=settings.cache) | {"accuracy": scores.get(variant)}
+    return Engine(shared, {"model": ModelOnly(model, library), "end-to-end": EndToEnd(running, library)})

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, Final
 
 import click
 
+from bcd_edge import plugins
+from bcd_edge.options import RunOptions
+
 Command = Callable[..., Any]
 
+PROVIDERS: Final = click.Choice(["auto", *plugins.names("bcd_edge.backends.providers")])
+PRECISIONS: Final = click.Choice(["fp32", "fp16", "int8"])
+PROVIDER_OPTION: Final = "Option that only this provider has, such as delay=5ms of null; repeat it for more."
 LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
@@ -22,28 +30,50 @@ def _option(name: str, *more: str, kind: Any = None, default: Any = None, show: 
 
 
 def model_options(command: Command) -> Command:
-    """Which bundle runs on what."""
-    engines = "Inference engine: cpu, openvino, cuda, tensorrt, null; auto is what tune found fastest here."
-    precisions = click.Choice(["fp32", "fp16", "int8"])
+    """Which bundle runs on what: the command gets `bundle_path` and `options`."""
     for add in (
-        _option("--device", default="", text="Device of the provider: GPU, NPU, a card's number.  [default: its first]"),
-        _option("--precision", kind=precisions, text="Variant of the bundle.  [default: what tune found, else its first]"),
-        _option("--provider", default="auto", show=True, text=engines),
+        click.option("--provider-option", "provider_options", multiple=True, metavar="NAME=VALUE", callback=pairs, help=PROVIDER_OPTION),
+        _option("--device", text="Device of the provider: GPU, NPU, a card's number.  [default: its first]"),
+        _option("--precision", kind=PRECISIONS, text="Variant of the bundle.  [default: what tune found, else its first]"),
+        _option("--provider", kind=PROVIDERS, default="auto", show=True, text="Inference engine; auto is what tune found fastest here."),
         _option("--bundle", "bundle_path", kind=click.Path(), text="Folder or .zip of a bundle.  [default: the embedded one]"),
     ):
         command = add(command)
-    return command
+    return _with_options(command)
 
 
-def speed_options(command: Command) -> Command:
-    """How work is spread; what is 0 is chosen by `bcd_edge.plan`."""
+def run_options(command: Command) -> Command:
+    """`model_options`, and how work is spread."""
     for add in (
-        _option("--inferences", kind=click.IntRange(0), default=0, text="Inferences at the same time.  [default: chosen]"),
-        _option("--batch", kind=click.IntRange(0, 1024), default=0, text="Images in one inference.  [default: chosen]"),
-        _option("--threads", kind=click.IntRange(0), default=0, text="CPU threads for one inference.  [default: chosen]"),
+        _option("--streams", kind=click.IntRange(1), text="Inferences at the same time.  [default: chosen]"),
+        _option("--batch", kind=click.IntRange(1, 1024), text="Images per inference.  [default: chosen]"),
+        _option("--threads", kind=click.IntRange(1), text="CPU threads per inference.  [default: chosen]"),
     ):
         command = add(command)
-    return command
+    return model_options(command)
+
+
+def take_options(parameters: dict[str, Any]) -> RunOptions:
+    """Takes what `model_options` or `run_options` added out of a command's parameters."""
+    names = {field.name for field in fields(RunOptions)} & parameters.keys()
+    given = {name: parameters.pop(name) for name in names}
+    return RunOptions(**{name: value for name, value in given.items() if value not in ("", "auto")})
+
+
+def _with_options(command: Command) -> Command:
+    @functools.wraps(command)
+    def with_options(*args: Any, **parameters: Any) -> Any:
+        return command(*args, options=take_options(parameters), **parameters)
+
+    return with_options
+
+
+def pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Reads `NAME=VALUE`, any number of times."""
+    wrong = [value for value in values if not value.partition("=")[0] or "=" not in value]
+    if wrong:
+        raise click.BadParameter(f"{wrong[0]!r} is not NAME=VALUE; write for example delay=5ms.")
+    return tuple((name, value) for name, _, value in (text.partition("=") for text in values))
 
 
 def log_options(command: Command) -> Command:

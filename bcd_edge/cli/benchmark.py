@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bcd_edge.cli._options import is_quiet, log_options
+from bcd_edge.cli._options import PROVIDER_OPTION, is_quiet, log_options, pairs
 from bcd_edge.cli._types import DURATION
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def _two_names(ctx: click.Context, parameter: click.Parameter, value: str | None
     callback=_list_of((*PRECISIONS, "all")),
     help="fp32,fp16,int8; all: those in the bundle.  [default: the bundle's first]",
 )
-@click.option("--device", envvar="BCD_EDGE_DEVICE", default="", help="Device of the provider; for null, the time of a call: 5ms.")
+@click.option("--device", envvar="BCD_EDGE_DEVICE", help="Device of the provider.  [default: its first]")
+@click.option("--provider-option", "provider_options", multiple=True, metavar="NAME=VALUE", callback=pairs, help=PROVIDER_OPTION)
 @click.option("--batch", "batches", default="1", show_default=True, callback=_list_of(least=1), help="Images per inference, for Offline: 1,8,32.")
 @click.option("--threads", default="0", show_default=True, callback=_list_of(), help="CPU threads per inference; 0: the engine's default.")
 @click.option("--streams", default="1", show_default=True, callback=_list_of(least=1), help="Concurrent inferences, for Offline and Server.")
@@ -156,7 +157,8 @@ def command(ctx: click.Context, /, bundle_path: str | None, data: Path | None, o
 
     folder = out or Path(f"benchmark-{datetime.now():%Y%m%d-%H%M%S}")
     rule, scenarios = _rule(options)
-    spec = SweepSpec(*(options[name] for name in ("providers", "precisions", "device", "batches", "threads", "streams")))
+    names = ("providers", "precisions", "device", "batches", "streams", "provider_options")
+    spec = SweepSpec(**{name: options[name] for name in names}, threads=[count or None for count in options["threads"]])
     images = accuracy.collection(data) if data else ()
     if loadgen:
         harness.require()
@@ -189,7 +191,7 @@ def _measure(opened: Bundle, spec: SweepSpec, settings: Settings, beside: Sequen
     if (folder / results.RUN).exists():
         raise UsageError(f"{folder} already contains a benchmark; choose another folder with --out.")
     tasks = sweep.tasks(sweep.plans(opened, spec), settings)
-    card = nvml.card(int(spec.device) if spec.device.isdecimal() else 0)
+    card = nvml.card(int(spec.device) if spec.device and spec.device.isdecimal() else 0)
     run = sweep.document(opened, settings, card)
     folder.mkdir(parents=True, exist_ok=True)
     if not quiet:

@@ -9,6 +9,7 @@ import click
 from bcd_edge.cli._options import log_options, model_options
 
 if TYPE_CHECKING:
+    from bcd_edge.options import RunOptions
     from bcd_edge.system.doctor import Report
     from bcd_edge.system.jetson import Jetson
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 @model_options
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @log_options
-def command(bundle_path: str | None, provider: str, device: str, precision: str | None, as_json: bool) -> None:
+def command(bundle_path: str | None, options: RunOptions, as_json: bool) -> None:
     """Check whether bcd-edge can run here, and say what to do if not.
 
     Checks the processor, memory and disk, NVIDIA cards, a Jetson's power mode and clocks, every inference engine,
@@ -34,7 +35,7 @@ def command(bundle_path: str | None, provider: str, device: str, precision: str 
 
     from bcd_edge.system import doctor
 
-    report = doctor.examine(bundle_path, provider=provider, device=device, precision=precision)
+    report = doctor.examine(bundle_path, options)
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=1))
     else:

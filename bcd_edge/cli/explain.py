@@ -12,10 +12,11 @@ from bcd_edge.cli._options import is_quiet, log_options, model_options
 
 if TYPE_CHECKING:
     from bcd_edge.classifier import Classifier
-    from bcd_edge.errors import InputError
     from bcd_edge.explain import Settings
     from bcd_edge.explain.page import Explained
     from bcd_edge.inputs import Inputs
+    from bcd_edge.options import RunOptions
+    from bcd_edge.readers.raster import UInt8Image
     from bcd_edge.records import Record
 
 
@@ -47,9 +48,7 @@ def command(
     seeds: int | None,
     time_budget: str,
     bundle_path: str | None,
-    provider: str,
-    device: str,
-    precision: str | None,
+    options: RunOptions,
     **how: Any,
 ) -> None:
     """Show which parts of an image speak for a diagnosis, and which against it.
@@ -65,36 +64,45 @@ def command(
       bcd-edge explain inbox/ --out why --time-budget 2s
       bcd-edge explain slide.png --check 5
     """
-    from bcd_edge.classifier import EXPLAINED_BATCH, Classifier
+    from bcd_edge.classifier import Classifier
     from bcd_edge.explain import Settings, load
     from bcd_edge.inputs import Inputs
     from bcd_edge.system.durations import seconds
 
     load(explainer)
     settings = Settings(time_budget_s=seconds(time_budget), **how)
-    inputs = Inputs(paths)
-    with Classifier.load(bundle_path, provider=provider, device=device, precision=precision, batch=EXPLAINED_BATCH) as classifier:
-        failures = explain_all(classifier, _classified(classifier, inputs), out, explainer, settings, seeds, quiet=is_quiet(ctx))
+    with Classifier.load(bundle_path, for_explaining(options)) as classifier:
+        failures = explain_all(classifier, classified(classifier, Inputs(paths)), out, explainer, settings, seeds, quiet=is_quiet(ctx))
     if failures:
         raise click.exceptions.Exit(1)
 
 
-def _classified(classifier: Classifier, inputs: Inputs) -> Iterator[tuple[Record, Path | bytes | InputError]]:
-    """Each input with its bytes, read once."""
+def for_explaining(options: RunOptions) -> RunOptions:
+    """With a batch for the many calls of an explanation, unless one was asked for."""
+    from dataclasses import replace
+
+    from bcd_edge.classifier import EXPLAINED_BATCH
+
+    return replace(options, batch=options.batch or EXPLAINED_BATCH)
+
+
+def classified(classifier: Classifier, inputs: Inputs) -> Iterator[tuple[Record, UInt8Image | None]]:
+    """The record and the pixels of each input, read and decoded once; no pixels if that failed."""
     from bcd_edge.errors import InputError
-    from bcd_edge.readers import raster
+    from bcd_edge.pictures import decode
 
     for name, source in inputs:
         try:
-            data = raster.read(source) if isinstance(source, Path) else source
+            image = decode(source)
         except InputError as error:
-            data = error
-        yield classifier.failed(name, data) if isinstance(data, InputError) else classifier.classify(data, name=name), data
+            yield classifier.failed(name, error), None
+        else:
+            yield classifier.classify(image, name=name), image.pixels_hwc_u8
 
 
 def explain_all(
     classifier: Classifier,
-    classified: Iterable[tuple[Record, Path | bytes | InputError]],
+    images: Iterable[tuple[Record, UInt8Image | None]],
     out: Path,
     explainer: str,
     settings: Settings,
@@ -103,33 +111,28 @@ def explain_all(
     quiet: bool = False,
     aside: bool = False,
 ) -> int:
-    """Explains every image that was classified into `out`, as they come; returns how many could not be.
+    """Explains every classified image into `out`, as they come; returns how many inputs failed.
 
-    What it did is told on standard output, on standard error if `aside`.
+    Progress goes to standard output, to standard error if `aside`.
     """
-    from bcd_edge.errors import InputError
-    from bcd_edge.explain.files import Pages, unchanged, write
+    from bcd_edge.explain.files import Pages, write
     from bcd_edge.outputs import printable
 
     out.mkdir(parents=True, exist_ok=True)
     pages = Pages(out)
     failures = 0
     try:
-        for record, source in classified:
-            try:
-                if isinstance(source, InputError) or record.status == "failed":
-                    raise InputError(str(record.error))
-                data = unchanged(source, record)
-                one = write(classifier.probabilities, classifier.bundle.input, record, data, out, explainer, settings)
-            except InputError as error:
+        for record, image in images:
+            if image is None or record.status == "failed":
                 failures += 1
-                click.echo(f"{printable(record.source)}: {error}", err=True)
+                click.echo(f"{printable(record.source)}: {record.error}", err=True)
                 continue
-            pages.add(one)
+            explained = write(classifier.probabilities, classifier.bundle.input, record, image, out, explainer, settings)
+            pages.add(explained)
             if not quiet:
-                click.echo(_line(one), err=aside)
+                click.echo(_line(explained), err=aside)
             if seeds:
-                _check(classifier, data, explainer, settings, seeds)
+                _check(classifier, image, explainer, settings, seeds)
     finally:  # an interruption leaves a page of what was explained until then
         pages.close()
     if pages.images and not (quiet and aside):
@@ -149,12 +152,11 @@ def _line(one: Explained) -> str:
     )
 
 
-def _check(classifier: Classifier, data: bytes, explainer: str, settings: Settings, seeds: int) -> None:
+def _check(classifier: Classifier, image_hwc_u8: UInt8Image, explainer: str, settings: Settings, seeds: int) -> None:
     from bcd_edge.explain.check import check
     from bcd_edge.readers import raster
 
-    image = raster.fit(raster.decode(data), classifier.bundle.input)
-    found = check(classifier.probabilities, image, explainer, settings, seeds)
+    found = check(classifier.probabilities, raster.fit(image_hwc_u8, classifier.bundle.input), explainer, settings, seeds)
     click.echo(
         f"  {seeds} seeds: top-{settings.top} Jaccard {found.jaccard:.2f}, rank correlation {found.rank_correlation:.2f}, "
         f"{found.samples:.0f} samples each"

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from bcd_edge.cli._options import is_quiet, log_options, model_options, speed_options
+from bcd_edge import plugins
+from bcd_edge.cli._options import is_quiet, log_options, run_options
 
 if TYPE_CHECKING:
     from bcd_edge.classifier import Classifier
-    from bcd_edge.errors import InputError
     from bcd_edge.inputs import Inputs
+    from bcd_edge.options import RunOptions
+    from bcd_edge.outputs import Output
+    from bcd_edge.readers.raster import UInt8Image
     from bcd_edge.records import Record
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@model_options
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
 @click.option(
     "--format",
     "format_name",
     envvar="BCD_EDGE_PREDICT_FORMAT",
-    type=click.Choice(["table", "jsonl", "csv"]),
+    type=click.Choice(plugins.names("bcd_edge.outputs.formats")),
     default="table",
     show_default=True,
     help="Output format.",
 )
-@click.option("--explain", is_flag=True, help="Explain every image too, after all are classified; needs bcd-edge[explain].")
+@click.option("--explain", is_flag=True, help="Explain every image too; needs bcd-edge[explain].")
 @click.option(
     "--explain-out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder of the explanations.",
 )
-@speed_options
+@run_options
 @log_options
 @click.pass_context
 def command(
@@ -47,10 +48,11 @@ def command(
     /,
     paths: tuple[str, ...],
     bundle_path: str | None,
+    options: RunOptions,
+    threshold: float | None,
     format_name: str,
     explain: bool,
     explain_out: Path,
-    **how: Any,
 ) -> None:
     """Classify images: files, folders, globs, or - for one image on standard input.
 
@@ -69,66 +71,56 @@ def command(
     import logging
     import sys
 
-    from bcd_edge import plugins
     from bcd_edge.classifier import Classifier
+    from bcd_edge.cli.explain import for_explaining
     from bcd_edge.explain.surrogate import require_package
     from bcd_edge.inputs import Inputs
 
     if explain:
         require_package()
         explain_out.mkdir(parents=True, exist_ok=True)  # what cannot be written is said before an hour of work, not after it
-    single = len(paths) == 1 and (paths[0] == "-" or Path(paths[0]).is_file())
+        options = for_explaining(options)
+    single = explain or (len(paths) == 1 and (paths[0] == "-" or Path(paths[0]).is_file()))
     inputs = Inputs(paths)
-    given: deque[Path | bytes | InputError] = deque()
-    pairs = _noted(inputs, given) if explain else inputs
-    to_explain: list[tuple[Record, Path | bytes | InputError]] = []
     failures = 0
-    with Classifier.load(bundle_path, purpose="latency" if single else "throughput", **how) as classifier:
+    with Classifier.load(bundle_path, options, threshold=threshold, purpose="latency" if single else "throughput") as classifier:
         for sentence in classifier.warnings:
             logging.getLogger(__name__).warning(sentence)
         logging.getLogger(__name__).info("%s, %s", classifier.plan, classifier.execution)
         output = plugins.load("bcd_edge.outputs.formats", format_name).open(sys.stdout)
         shows = not single and not is_quiet(ctx) and sys.stderr.isatty() and (format_name == "table" or not sys.stdout.isatty())
         try:
-            records = _records(classifier, pairs, single)
-            for record in _progress(records, inputs) if shows else records:
-                failures += record.status == "failed"
-                output.write(record)
-                if explain:
-                    source = given.popleft()
-                    if record.status == "ok":
-                        to_explain.append((record, source))
+            if explain:
+                failures = _explain(classifier, inputs, output, explain_out, quiet=is_quiet(ctx))
+            else:
+                records = _records(classifier, inputs, single)
+                for record in _progress(records, inputs) if shows else records:
+                    failures += record.status == "failed"
+                    output.write(record)
         finally:  # an interruption shows what was classified until then
             output.close()
     if inputs.skipped and not is_quiet(ctx):
         click.echo(f"Left out of folders and globs, not images by their names: {inputs.skipped}.", err=True)
     if failures and format_name != "table":
         click.echo(f"{failures} inputs failed; their records say why.", err=True)
-    if to_explain:
-        failures += _explain(to_explain, bundle_path, how["device"], explain_out, quiet=is_quiet(ctx))
     if failures:
         raise click.exceptions.Exit(1)
 
 
-def _noted(inputs: Inputs, given: deque[Path | bytes | InputError]) -> Iterator[tuple[str, Path | bytes | InputError]]:
-    """The inputs as they are, their sources noted: records come in the same order."""
-    for name, source in inputs:
-        given.append(source)
-        yield name, source
-
-
-def _explain(to_explain: list[tuple[Record, Path | bytes | InputError]], bundle_path: str | None, device: str, out: Path, *, quiet: bool) -> int:
-    """Explains what was classified, on what classified it; returns how many could not be explained."""
-    from bcd_edge.classifier import EXPLAINED_BATCH, Classifier
-    from bcd_edge.cli.explain import explain_all
+def _explain(classifier: Classifier, inputs: Inputs, output: Output, out: Path, *, quiet: bool) -> int:
+    """Classifies and explains each image with the model that is loaded; returns how many inputs failed."""
+    from bcd_edge.cli.explain import classified, explain_all
     from bcd_edge.explain import Settings
 
-    ran = to_explain[0][0].execution
-    with Classifier.load(bundle_path, provider=ran.provider, device=device, precision=ran.precision, batch=EXPLAINED_BATCH) as classifier:
-        return explain_all(classifier, to_explain, out, "hadamard", Settings(), quiet=quiet, aside=True)
+    def written() -> Iterator[tuple[Record, UInt8Image | None]]:
+        for record, image in classified(classifier, inputs):
+            output.write(record)
+            yield record, image
+
+    return explain_all(classifier, written(), out, "hadamard", Settings(), quiet=quiet, aside=True)
 
 
-def _records(classifier: Classifier, inputs: Iterable[tuple[str, Path | bytes | InputError]], single: bool) -> Iterator[Record]:
+def _records(classifier: Classifier, inputs: Inputs, single: bool) -> Iterator[Record]:
     """A single image without threads, which take time to start; many in a stream."""
     from contextlib import closing
 
@@ -139,7 +131,8 @@ def _records(classifier: Classifier, inputs: Iterable[tuple[str, Path | bytes | 
             yield classifier.failed(name, source) if isinstance(source, InputError) else classifier.classify(source, name=name)
         return
     with closing(classifier.classify_many(inputs)) as records:
-        yield from records
+        for _, record in records:
+            yield record
 
 
 def _progress(records: Iterator[Record], inputs: Inputs) -> Iterator[Record]:

@@ -9,14 +9,15 @@ import click
 from bcd_edge.cli._options import log_options, model_options
 
 if TYPE_CHECKING:
-    from bcd_edge.plan import Measured
+    from bcd_edge.options import RunOptions
+    from bcd_edge.plan import TuningResult
 
 
 @click.command()
 @model_options
 @click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Of measuring for each combination.")
 @log_options
-def command(bundle_path: str | None, provider: str, precision: str | None, device: str, seconds: float) -> None:
+def command(bundle_path: str | None, options: RunOptions, seconds: float) -> None:
     """Measure which provider, variant, batch and split of threads is fastest here, and remember it.
 
     From then on --provider auto takes the fastest for one image, or for many. Remembered for this bundle, this
@@ -37,8 +38,8 @@ def command(bundle_path: str | None, provider: str, precision: str | None, devic
     from bcd_edge.system import caches
 
     opened = bundle.open(bundle_path)
-    tried = tuning.candidates(opened, provider="" if provider == "auto" else provider, device=device, precision=precision or "")
-    rows: list[Measured] = []
+    tried = tuning.candidates(opened, options)
+    rows: list[TuningResult] = []
     stderr = Console(file=sys.stderr)
     for one in track(tried, "measuring", console=stderr, transient=True, disable=not stderr.is_terminal):
         try:
@@ -58,20 +59,20 @@ def command(bundle_path: str | None, provider: str, precision: str | None, devic
     click.echo(f"\nKept in {path}; --provider auto goes by it. Next: bcd-edge predict IMAGE")
 
 
-def _show(rows: list[Measured], finals: list[Measured]) -> None:
+def _show(rows: list[TuningResult], finals: list[TuningResult]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     again = {row.plan: row for row in finals}
-    quickest = min((row for row in finals if row.plan.batch == 1 and row.plan.inferences == 1), key=lambda row: row.call_ms, default=None)
+    quickest = min((row for row in finals if row.plan.batch == 1 and row.plan.streams == 1), key=lambda row: row.call_ms, default=None)
     busiest = max(finals, key=lambda row: row.images_per_s)
-    table = Table("provider", "variant", "batch", "threads", "at once", "ms a call", "images/s", "", box=None, header_style="bold", pad_edge=False)
+    table = Table("provider", "variant", "batch", "threads", "streams", "ms a call", "images/s", "", box=None, header_style="bold", pad_edge=False)
     for column in table.columns[2:7]:
         column.justify = "right"
     for row in sorted((again.get(row.plan, row) for row in rows), key=lambda row: -row.images_per_s):
         best = " and ".join(word for word, one in (("one", quickest), ("many", busiest)) if one is row)
         one = row.plan
         threads = str(one.threads) if one.threads else "all"
-        cells = (one.provider, one.precision, str(one.batch), threads, str(one.inferences), f"{row.call_ms:.1f}", f"{row.images_per_s:.0f}")
+        cells = (one.provider, str(one.precision), str(one.batch), threads, str(one.streams), f"{row.call_ms:.1f}", f"{row.images_per_s:.0f}")
         table.add_row(*cells, f"best for {best}" if best else "", style="bold" if best else "")
     Console(highlight=False).print(table)

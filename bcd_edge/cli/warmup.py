@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from bcd_edge.cli._options import log_options, model_options, speed_options
+from bcd_edge.cli._options import log_options, run_options
+
+if TYPE_CHECKING:
+    from bcd_edge.options import RunOptions
 
 
 @click.command()
-@model_options
-@speed_options
+@run_options
 @log_options
-def command(bundle_path: str | None, precision: str | None, **how: Any) -> None:
+def command(bundle_path: str | None, options: RunOptions) -> None:
     """Compile the model ahead, so that the first image does not wait for it.
 
     An engine such as TensorRT compiles for minutes at its first start. This does it now, for single images and for
@@ -31,14 +33,15 @@ def command(bundle_path: str | None, precision: str | None, **how: Any) -> None:
 
     from bcd_edge import bundle, plan
     from bcd_edge.classifier import Classifier
+    from bcd_edge.options import Plan
     from bcd_edge.system import caches
 
     opened = bundle.open(bundle_path)
     stderr = Console(file=sys.stderr)
-    done: set[plan.Plan] = set()
+    done: set[Plan] = set()
     purposes: tuple[plan.Purpose, ...] = ("latency", "throughput")
     for purpose in purposes:
-        chosen = plan.choose(opened, purpose, precision=precision or "", **how)
+        chosen = plan.choose(opened, purpose, options)
         if chosen in done:
             continue
         done.add(chosen)
@@ -46,7 +49,8 @@ def command(bundle_path: str | None, precision: str | None, **how: Any) -> None:
         with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
             progress.add_task(f"{chosen.provider} {chosen.precision} batch {chosen.batch}")
             began = time.perf_counter()
-            with Classifier.load(bundle_path, purpose=purpose, precision=precision, **how) as classifier:
+            with Classifier.load(bundle_path, options, purpose=purpose) as classifier:
                 ran = classifier.execution
-        click.echo(f"{ran.provider} {ran.precision}, batch {chosen.batch}, {chosen.inferences} at once: {time.perf_counter() - began:.1f} s")
+        streams = f"{chosen.streams} stream{'s' * (chosen.streams > 1)}"
+        click.echo(f"{ran.provider} {ran.precision}, batch {chosen.batch}, {streams}: {time.perf_counter() - began:.1f} s")
     click.echo(f"Ready. What was compiled is in {caches.root()}.")

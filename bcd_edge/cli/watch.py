@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bcd_edge.cli._options import is_quiet, log_options, model_options, speed_options
+from bcd_edge.cli._options import is_quiet, log_options, run_options, take_options
 from bcd_edge.cli._results import pseudonyms, recount, report, retry, status, verify
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ class InboxArgument(click.Argument):
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics.  [default: no]")
 @click.option("--metrics-address", default="127.0.0.1", show_default=True, help="Address they are served on.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
-@model_options
-@speed_options
+@run_options
 @log_options
 @click.pass_context
 def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: str, **asked: Any) -> None:
@@ -129,11 +128,11 @@ def _settings(asked: dict[str, Any]) -> Settings:
         raise UsageError(f"There is no folder {inbox}; name the folder to watch.")
     if asked["explain"]:
         require_package()
-    model = {name: asked[name] for name in ("provider", "device", "precision", "threshold", "batch", "threads", "inferences")}
+    options = asked.get("options") or take_options(asked)
     return Settings(
         inbox=inbox,
         results=Path(asked["out"]).resolve(),
-        model={"path": asked["bundle_path"], **model},
+        model={"path": asked["bundle_path"], "options": options, "threshold": asked["threshold"]},
         include=asked["include"],
         exclude=asked["exclude"],
         stable_for_s=seconds(asked["stable_for"]),
@@ -184,7 +183,7 @@ def _reread(ctx: click.Context) -> Settings:
     try:
         above.default_map = _config.defaults(above.params.get("config"), above.command, above, ctx.info_name)
         fresh = ctx.command.make_context(ctx.info_name, list(ctx.meta[__name__]), parent=above)
-        return _settings(fresh.params)
+        return _settings(dict(fresh.params))
     except click.ClickException as error:
         raise UsageError(error.format_message()) from None
 

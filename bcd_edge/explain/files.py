@@ -18,6 +18,7 @@ from bcd_edge.explain.overlay import draw
 from bcd_edge.explain.page import Explained, page
 from bcd_edge.outputs import printable
 from bcd_edge.readers import raster
+from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.records import Record
 from bcd_edge.system.atomic import atomic_write
 
@@ -27,34 +28,32 @@ IMAGES_A_PAGE: Final = 100
 LONGEST_STEM: Final = 150
 
 
-def write(ask: Ask, size: Input, record: Record, data: bytes, out: Path, explainer: str, settings: Settings) -> Explained:
+def write(ask: Ask, size: Input, record: Record, image_hwc_u8: UInt8Image, out: Path, explainer: str, settings: Settings) -> Explained:
     """Explains one classified image; writes `NAME-HASH.png` and `NAME-HASH.json` into `out`.
 
     Args:
         ask: the model, see `bcd_edge.explain.Ask`.
         size: of the network input.
         record: what was answered; names the image.
-        data: the bytes of the image file.
+        image_hwc_u8: the image, decoded.
         out: an existing folder.
         explainer: see `bcd_edge.explain.explain`.
         settings: how.
 
     Raises:
-        InputError: the bytes are no image.
         OSError: a file could not be written; there is no half one.
     """
-    one = explained(ask, size, record, data, explainer, settings)
+    one = explained(ask, size, record, image_hwc_u8, explainer, settings)
     stem = f"{os.fsencode(Path(_name(record)).stem)[:LONGEST_STEM].decode(errors='ignore')}-{str(record.sha256)[:8]}"
     atomic_write(out / f"{stem}.png", one.png)
     atomic_write(out / f"{stem}.json", numbers(one))
     return one
 
 
-def explained(ask: Ask, size: Input, record: Record, data: bytes, explainer: str, settings: Settings) -> Explained:
+def explained(ask: Ask, size: Input, record: Record, image_hwc_u8: UInt8Image, explainer: str, settings: Settings) -> Explained:
     """Explains one classified image and draws its overlay; see `write`."""
-    image = raster.decode(data)
-    found = explain(ask, raster.fit(image, size), explainer, settings)
-    overlay = cv2.imencode(".png", draw(image, found, printable(_name(record)))[..., ::-1])[1].tobytes()
+    found = explain(ask, raster.fit(image_hwc_u8, size), explainer, settings)
+    overlay = cv2.imencode(".png", draw(image_hwc_u8, found, printable(_name(record)))[..., ::-1])[1].tobytes()
     return Explained(record, found, overlay)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bcd_edge.bundle import Bundle, Decision
+from bcd_edge.bundle import Bundle
+from bcd_edge.decision import DecisionRule
 from bcd_edge.errors import OutputError
 from bcd_edge.records import Record
 from bcd_edge.results.clock import Clock
@@ -78,7 +79,7 @@ class Results:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def use(self, bundle: Bundle, rule: Decision) -> None:
+    def use(self, bundle: Bundle, rule: DecisionRule) -> None:
         """Notes which bundle answers from now on, and the rule that decides what all images of a patient say together."""
         self.journal.use_bundle(bundle.sha256, bundle.name, rule, self.clock.text())
 

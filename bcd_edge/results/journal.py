@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from bcd_edge.bundle import Decision
+from bcd_edge.decision import DecisionRule
 from bcd_edge.errors import OutputError
 from bcd_edge.results import schema
 from bcd_edge.results.models import Committed, PendingOverlay
@@ -156,7 +156,7 @@ class Journal:
                 self.connection.execute("ROLLBACK")
             raise
 
-    def use_bundle(self, sha256: str, name: str, rule: Decision, at: str) -> None:
+    def use_bundle(self, sha256: str, name: str, rule: DecisionRule, at: str) -> None:
         """Notes the bundle that answers from now on."""
         with self.transaction() as db:
             db.execute(

@@ -8,8 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bcd_edge.bundle import Decision
-from bcd_edge.decision import decide
+from bcd_edge.decision import DecisionRule
 from bcd_edge.results.patients import Patient, SharedImage
 
 
@@ -103,9 +102,9 @@ def patients(db: sqlite3.Connection, limit: int = -1) -> list[Patient]:
            GROUP BY linked.patient ORDER BY MAX(ended_at) DESC, linked.patient LIMIT :limit""",
         {"bundle": used[0], "limit": limit},
     )
-    rule = Decision(*tuple(used)[1:])
+    rule = DecisionRule(*tuple(used)[1:])
     return [
-        Patient(name, images, slides or None, mean, decide(mean, rule).decision, malignant, review, shared)
+        Patient(name, images, slides or None, mean, rule.predict(mean).decision, malignant, review, shared)
         for name, images, slides, mean, malignant, review, shared in rows
     ]
 

@@ -15,6 +15,7 @@ import psutil
 
 from bcd_edge import __version__, backends, bundle, plan
 from bcd_edge.errors import BcdEdgeError
+from bcd_edge.options import RunOptions
 from bcd_edge.system import caches, jetson, machine
 
 # Distributions that install the same module: the last one installed has overwritten the files of the others.
@@ -61,14 +62,12 @@ class Report:
         return asdict(self) | {"ok": self.ok}
 
 
-def examine(path: str | Path | None = None, *, provider: str = "auto", device: str = "", precision: str | None = None) -> Report:
+def examine(path: str | Path | None = None, options: RunOptions | None = None) -> Report:
     """Runs every check; loads the bundle once on the chosen provider.
 
     Args:
         path: of the bundle; None is the embedded one.
-        provider: the one that must run; `auto` accepts any.
-        device: of the provider.
-        precision: of the bundle; None is its first for the provider.
+        options: what must run; any provider where none is given.
     """
     checks = [*_conflicts(), _memory(), _disk(), _service()]
     chosen = ""
@@ -76,23 +75,24 @@ def examine(path: str | Path | None = None, *, provider: str = "auto", device: s
         opened = bundle.open(path)
         problems, _ = bundle.verify(opened)
         checks.append(Check("bundle", not problems, problems[0] if problems else f"{opened.name}, every file matches its manifest"))
-        chosen, started = _start(opened, provider, device, precision)
+        chosen, started = _start(opened, options or RunOptions())
         checks.append(started)
     except BcdEdgeError as error:
         checks.append(Check("bundle", False, str(error)))
     return Report(hardware(), libraries(), _providers(), checks, chosen)
 
 
-def _start(opened: bundle.Bundle, provider: str, device: str, precision: str | None) -> tuple[str, Check]:
+def _start(opened: bundle.Bundle, options: RunOptions) -> tuple[str, Check]:
     from bcd_edge.classifier import Classifier
 
+    name = f"provider {options.provider or 'auto'}"
     try:
-        with Classifier.load(opened.path, provider=provider, device=device, precision=precision) as classifier:
+        with Classifier.load(opened.path, options) as classifier:
             ran = classifier.execution
     except BcdEdgeError as error:
-        return "", Check(f"provider {provider}", False, str(error))
+        return "", Check(name, False, str(error))
     tuned = "tuned on this machine" if plan.recall(opened) else "not tuned on this machine; bcd-edge tune finds the fastest settings"
-    return ran.provider, Check(f"provider {provider}", True, f"{ran.provider} {ran.precision} runs on {ran.device}; {tuned}")
+    return ran.provider, Check(name, True, f"{ran.provider} {ran.precision} runs on {ran.device}; {tuned}")
 
 
 def _providers() -> list[Check]:

@@ -17,6 +17,8 @@ from bcd_edge.classifier import EXPLAINED_BATCH, Classifier
 from bcd_edge.errors import ProviderError
 from bcd_edge.explain import Settings as ExplainSettings
 from bcd_edge.explain.files import explained, numbers, unchanged
+from bcd_edge.options import RunOptions
+from bcd_edge.readers import raster
 from bcd_edge.records import Execution, Record
 from bcd_edge.results.folder import Results
 from bcd_edge.results.models import PendingOverlay
@@ -100,7 +102,7 @@ class Overlays:
     def _draw(self, pending: PendingOverlay) -> str:
         """In the thread: writes overlay and numbers, flushed; returns the overlay's path below the results."""
         record = Record.from_dict({key: value for key, value in pending.record.items() if key != "intake"})
-        data = unchanged(self._source(pending), record)
+        image = raster.decode(unchanged(self._source(pending), record))
         settings = self._session.settings
         classifier = self._classifier = self._classifier or _load(settings.model, record.execution)
 
@@ -111,7 +113,7 @@ class Overlays:
             return classifier.probabilities(images_nhwc_u8)
 
         shown = self._results.shown(record.source) if settings.pseudonymise else record.source
-        explanation = explained(predict, classifier.bundle.input, replace(record, source=shown), data, "hadamard", ExplainSettings())
+        explanation = explained(predict, classifier.bundle.input, replace(record, source=shown), image, "hadamard", ExplainSettings())
         stem = result_path(pending.sha256, self._bundle_sha256).removesuffix(".json")
         self._write(f"{stem}.explanation.json", numbers(explanation))
         self._write(f"{stem}.overlay.png", explanation.png)
@@ -124,4 +126,5 @@ class Overlays:
 
 def _load(model: dict[str, Any], ran: Execution) -> Classifier:
     """What gave the answer, with the batches that explaining asks in."""
-    return Classifier.load(model.get("path"), provider=ran.provider, device=model.get("device", ""), precision=ran.precision, batch=EXPLAINED_BATCH)
+    options = RunOptions(provider=ran.provider, device=model["options"].device, precision=ran.precision, batch=EXPLAINED_BATCH)
+    return Classifier.load(model.get("path"), options)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from bcd_edge.classifier import Hashed
 from bcd_edge.errors import InputError
+from bcd_edge.pictures import HashedBytes
 from bcd_edge.readers import raster
 from bcd_edge.results.folder import Results
 from bcd_edge.watch.models import QueuedFile
@@ -55,9 +55,9 @@ class Content:
     taken_at: str = ""
 
     @property
-    def picture(self) -> Hashed | InputError:
+    def picture(self) -> HashedBytes | InputError:
         """For a classifier; what is not to be classified passes through it as an error, so that everything keeps its order."""
-        return Hashed(self.data, self.sha256) if self.state == "new" else InputError(f"It is not classified: {self.state}.")
+        return HashedBytes(self.data, self.sha256) if self.state == "new" else InputError(f"It is not classified: {self.state}.")
 
 
 class Reader:
@@ -71,7 +71,6 @@ class Reader:
         self._threads = ThreadPoolExecutor(READERS, "bcd-edge read")
         self._bytes = 0
         self._classifying: set[str] = set()
-        self._unread: dict[str, Content] = {}
         self.in_hand: dict[str, QueuedFile] = {}
 
     def close(self) -> None:
@@ -97,15 +96,13 @@ class Reader:
         inbox, root = self._session.settings.inbox, self._results.root
         for future in [self._threads.submit(read, file, inbox, root, place) for file, place in zip(files, places, strict=True)]:
             content = replace(self._recognised(future.result()), taken_at=at)
-            self._unread[content.file.path] = content
             self._bytes += len(content.data)
             if content.state == "new":
                 self._classifying.add(content.sha256)
             yield content
 
-    def returned(self, path: str) -> Content:
-        """The content of this file, whose bytes are not needed any more."""
-        content = self._unread.pop(path)
+    def returned(self, content: Content) -> Content:
+        """The content without its bytes, which are not needed any more."""
         self._bytes -= len(content.data)
         return replace(content, data=b"")
 
@@ -118,7 +115,6 @@ class Reader:
         """Forgets everything; returns what was in hand."""
         files = list(self.in_hand.values())
         self.in_hand.clear()
-        self._unread.clear()
         self._classifying.clear()
         self._bytes = 0
         return files
@@ -129,7 +125,7 @@ class Reader:
         fitting: list[QueuedFile] = []
         for file in files:
             room -= file.stat.size
-            if room < 0 and (fitting or self._unread):
+            if room < 0 and (fitting or self._bytes):
                 break
             fitting.append(file)
         return fitting

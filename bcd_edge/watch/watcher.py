@@ -7,8 +7,9 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from bcd_edge.classifier import Classifier, Hashed
+from bcd_edge.classifier import Classifier
 from bcd_edge.errors import BcdEdgeError, InputError, ProviderError
+from bcd_edge.pictures import HashedBytes
 from bcd_edge.records import Record
 from bcd_edge.results import patients
 from bcd_edge.results.folder import Results, link
@@ -119,9 +120,9 @@ class Watcher:
             return
         contents = self.reader.contents(poison) if poison else self.reader.due(self._should_pause)
         try:
-            with contextlib.closing(self.classifier.classify_many(_pictures(contents))) as records:
-                for record in records:
-                    self._settle(self.reader.returned(record.source), record)
+            with contextlib.closing(self.classifier.classify_many(_pictures(contents), name=lambda content: content.file.path)) as records:
+                for content, record in records:
+                    self._settle(self.reader.returned(content), record)
                     self._keep_up()
             self._commit()
         except ProviderError as error:
@@ -245,6 +246,6 @@ class Watcher:
         return None
 
 
-def _pictures(contents: Iterable[Content]) -> Iterator[tuple[str, Hashed | InputError]]:
+def _pictures(contents: Iterable[Content]) -> Iterator[tuple[Content, HashedBytes | InputError]]:
     for content in contents:
-        yield content.file.path, content.picture
+        yield content, content.picture

@@ -17,6 +17,7 @@ from PIL import Image
 
 from bcd_edge import bundle
 from bcd_edge.classifier import Classifier
+from bcd_edge.options import RunOptions
 from bcd_edge.synthetic import tissue
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every command that they start.
@@ -50,7 +51,7 @@ def png(picture: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="session")
 def classifier() -> Classifier:
-    return Classifier.load(provider="cpu")
+    return Classifier.load(options=RunOptions(provider="cpu"))
 
 
 @pytest.fixture

@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 
 import bcd_edge
-from bcd_edge import Classifier
-from bcd_edge.backends import Options
+from bcd_edge import Classifier, bundle
+from bcd_edge.backends.fake import FakeBackend
+from bcd_edge.classifier import LoadedModel
 from bcd_edge.errors import BundleError, ProviderError, UsageError
+from bcd_edge.options import Plan, RunOptions
+from bcd_edge.pictures import decode
 from bcd_edge.readers import raster
+from bcd_edge.synthetic import tissue
 
 
 def test_path_bytes_and_pixels_give_one_answer(classifier: Classifier, picture: np.ndarray, png: bytes, tmp_path: Path) -> None:
@@ -56,8 +60,6 @@ def test_pixels_may_be_a_view(classifier: Classifier, picture: np.ndarray) -> No
 
 
 def test_size_does_not_change_the_answer_much_and_colour_does(classifier: Classifier) -> None:
-    from bcd_edge.synthetic import tissue
-
     image = tissue(2)
     small = raster.fit(image, classifier.bundle.input)
     assert classifier.classify(image).p_malignant == classifier.classify(small).p_malignant
@@ -73,7 +75,7 @@ def test_the_threshold_is_the_callers(png: bytes) -> None:
 
 def test_an_unknown_provider_names_those_there_are() -> None:
     with pytest.raises(UsageError, match="choose one of cpu"):
-        Classifier.load(provider="abacus")
+        Classifier.load(options=RunOptions(provider="abacus"))
 
 
 def test_a_model_that_is_none_is_refused(changed: Callable[..., Path]) -> None:
@@ -107,26 +109,10 @@ def test_an_ensemble_answers_with_the_mean_of_calibrated_probabilities(
     p = classifier.classify(picture).p_malignant
     assert p
     difference = single.temperature * math.log(p / (1 - p))
-    found = Classifier.load(ensemble(), provider="cpu").classify(picture)
+    found = Classifier.load(ensemble(), RunOptions(provider="cpu")).classify(picture)
     assert found.p_malignant == pytest.approx(np.mean([1 / (1 + math.exp(-difference / temperature)) for temperature in (1, 3)]), abs=1e-6)
     assert found.execution.precision == "int8"
     assert set(found.as_dict()) == set(classifier.classify(picture).as_dict())
-
-
-class Fake:
-    """Answers as its file says, and takes one size only."""
-
-    provider, device, batch = "cpu", "a processor", 0
-
-    def __init__(self, content: bytes) -> None:
-        self.side, *self.logits = map(float, content.split())
-
-    def infer(self, batch: np.ndarray) -> np.ndarray:
-        assert batch.shape == (1, self.side, self.side, 3)
-        return np.array([self.logits], np.float32)
-
-    def close(self) -> None:
-        self.side = 0
 
 
 def with_files(*contents: bytes) -> Callable[[dict[str, Any]], None]:
@@ -145,23 +131,54 @@ def with_files(*contents: bytes) -> Callable[[dict[str, Any]], None]:
 
 @pytest.mark.parametrize("order", [(b"40 0 2", b"60 0 -1"), (b"60 0 -1", b"40 0 2")])
 def test_each_member_gets_its_file_its_size_and_its_temperature(
-    ensemble: Callable[..., Path], picture: np.ndarray, monkeypatch: pytest.MonkeyPatch, order: tuple[bytes, bytes]
+    ensemble: Callable[..., Path], picture: np.ndarray, order: tuple[bytes, bytes]
 ) -> None:
     folder = ensemble(with_files(*order))
     for content in order:
         (folder / f"model-{content[:2].decode()}.onnx").write_bytes(content)
-    monkeypatch.setattr("bcd_edge.backends.providers.cpu.open", lambda content, options: Fake(content))
+    opened = bundle.open(folder)
+    backends = [answering(content) for content in opened.model()[1]]
     expected = [1 / (1 + math.exp(-float(content.split()[2]) / temperature)) for content, temperature in zip(order, (1, 3), strict=True)]
-    with Classifier.load(folder, provider="cpu") as classifier:
+    with Classifier(LoadedModel(opened, Plan("fake"), opened.variant(), backends)) as classifier:
         assert classifier.classify(picture).p_malignant == pytest.approx(np.mean(expected))
+    assert all(backend.is_closed for backend in backends)
 
 
-def test_a_member_that_answers_no_number_is_no_answer(ensemble: Callable[..., Path], picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere(content: bytes, options: Options) -> Fake:
-        opened.append(Fake(b"150 0 nan" if opened else b"150 0 1"))
-        return opened[-1]
+def answering(content: bytes) -> FakeBackend:
+    """Takes images of one size only, and gives the same logits for each, as its file says."""
+    side, *logits = map(float, content.split())
 
-    opened: list[Fake] = []
-    monkeypatch.setattr("bcd_edge.backends.providers.cpu.open", nowhere)
-    with pytest.raises(ProviderError):
-        Classifier.load(ensemble(), provider="cpu").classify(picture)
+    def model(batch: np.ndarray) -> np.ndarray:
+        assert batch.shape == (1, side, side, 3)
+        return np.array([logits], np.float32)
+
+    return FakeBackend(model)
+
+
+def test_a_member_that_answers_no_number_is_no_answer(ensemble: Callable[..., Path], picture: np.ndarray) -> None:
+    opened = bundle.open(ensemble())
+    backends = [answering(content) for content in (b"150 0 1", b"150 0 nan")]
+    with pytest.raises(ProviderError, match="two numbers per image"):
+        Classifier(LoadedModel(opened, Plan("fake"), opened.variant(), backends)).classify(picture)
+
+
+def test_every_picture_comes_back_with_its_key(png: bytes) -> None:
+    opened = bundle.open()
+    backend = FakeBackend()
+    with Classifier(LoadedModel(opened, Plan("fake", batch=3, streams=2), opened.variant(), [backend])) as classifier:
+        pictures = [((number, number % 5), tissue(number) if number % 3 else png if number % 2 else b"damaged") for number in range(20)]
+        answers = list(classifier.classify_many(pictures, name=lambda key: f"tile {key[0]}"))
+        assert [key for key, _ in answers] == [key for key, _ in pictures]
+        for (key, picture), (_, record) in zip(pictures, answers, strict=True):
+            assert record.source == f"tile {key[0]}"
+            assert record.p_malignant == classifier.classify(picture).p_malignant
+        assert answers[0][1].sha256 == hashlib.sha256(b"damaged").hexdigest()
+        assert max(shape[0] for shape in backend.shapes) <= 3
+
+
+def test_an_image_that_was_decoded_before_gives_the_same_record(classifier: Classifier, png: bytes) -> None:
+    image = decode(png)
+    record, again = classifier.classify(png, name="x"), classifier.classify(image, name="x")
+    assert (record.sha256, record.p_malignant) == (again.sha256, again.p_malignant)
+    assert again.timing_ms
+    assert again.timing_ms.decode == pytest.approx(image.decode_ms, abs=1e-3)

@@ -33,7 +33,7 @@ def folder(tmp_path: Path, png: bytes) -> Path:
 
 
 def test_a_folder_is_answered_whole_and_in_order(folder: Path) -> None:
-    done = run("predict", folder, "--format", "jsonl", "--inferences", "2", "--batch", "4")
+    done = run("predict", folder, "--format", "jsonl", "--streams", "2", "--batch", "4")
     assert done.returncode == 1
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [Path(record["source"]).name for record in records] == [f"{index:03}.png" for index in range(60)]
@@ -159,7 +159,7 @@ def test_doctor_is_1_when_what_was_asked_for_cannot_run(changed: Callable[..., P
     assert b"wrong SHA-256" in b" ".join(done.stdout.split())
 
 
-@pytest.mark.parametrize(("provider", "code"), [("cpu", 0), ("abacus", 1)])
+@pytest.mark.parametrize(("provider", "code"), [("cpu", 0), ("tensorrt", 1), ("abacus", 2)])
 def test_doctor_heeds_the_variable_as_a_container_that_asks_for_its_health(provider: str, code: int) -> None:
     assert run("doctor", env=os.environ | {"BCD_EDGE_PROVIDER": provider}).returncode == code
 
@@ -183,7 +183,7 @@ def test_tune_keeps_what_predict_then_uses(folder: Path, tmp_path: Path) -> None
     rows = json.loads(kept.read_text())["rows"]
     best = max(rows, key=lambda row: row["images_per_s"])["plan"]
     said = run("predict", folder / "001.png", folder / "002.png", "-v", env=cache).stderr.decode()
-    assert f"batch={best['batch']}, threads={best['threads']}, inferences={best['inferences']}" in said
+    assert f"batch={best['batch']}, threads={best['threads']}, streams={best['streams']}" in said
     assert run("tune", "--seconds", "0.1", "--provider", "cuda", env=cache).returncode in (0, 4)
 
 
@@ -197,7 +197,7 @@ def test_a_tune_that_cannot_be_kept_is_5(tmp_path: Path) -> None:
 def test_warmup_says_how_long_it_took() -> None:
     done = run("warmup")
     assert done.returncode == 0
-    assert b" at once: " in done.stdout
+    assert b" 1 stream: " in done.stdout
 
 
 def test_the_shell_can_complete() -> None:

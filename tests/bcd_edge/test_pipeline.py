@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcd_edge.errors import InputError, ProviderError
-from bcd_edge.pipeline import Lanes, overlapped
+from bcd_edge.pipeline import PipelineConfig, run_pipeline
 
 
 def twice(values: Sequence[int]) -> list[int]:
@@ -22,9 +22,9 @@ def twice(values: Sequence[int]) -> list[int]:
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.booleans(), max_size=70),
-    st.builds(Lanes, decoders=st.integers(1, 4), inferences=st.integers(1, 3), batch=st.integers(1, 9)),
+    st.builds(PipelineConfig, decoders=st.integers(1, 4), streams=st.integers(1, 3), batch=st.integers(1, 9)),
 )
-def test_every_item_is_answered_once_and_in_order(broken: list[bool], lanes: Lanes) -> None:
+def test_every_item_is_answered_once_and_in_order(broken: list[bool], config: PipelineConfig) -> None:
     sizes: list[int] = []
 
     def prepare(item: tuple[int, bool]) -> int:
@@ -37,17 +37,17 @@ def test_every_item_is_answered_once_and_in_order(broken: list[bool], lanes: Lan
         return twice(values)
 
     items = list(enumerate(broken))
-    found = list(overlapped(items, prepare, infer, lanes))
+    found = list(run_pipeline(items, prepare, infer, config))
     assert [item for item, _ in found] == items
     assert [str(answer) if bad else answer for (_, answer), bad in zip(found, broken, strict=True)] == [
         f"{number} is broken" if bad else 2 * number for number, bad in items
     ]
-    assert all(1 <= size <= lanes.batch for size in sizes)
+    assert all(1 <= size <= config.batch for size in sizes)
     assert sum(sizes) == broken.count(False)
 
 
 def test_an_endless_source_is_read_only_as_far_as_the_window() -> None:
-    lanes = Lanes(decoders=2, inferences=2, batch=4)
+    config = PipelineConfig(decoders=2, streams=2, batch=4)
     taken = 0
 
     def source() -> Iterator[int]:
@@ -56,9 +56,9 @@ def test_an_endless_source_is_read_only_as_far_as_the_window() -> None:
             taken = number
             yield number
 
-    answers = overlapped(source(), int, twice, lanes)
+    answers = run_pipeline(source(), int, twice, config)
     assert [next(answers)[1] for _ in range(50)] == [2 * number for number in range(1, 51)]
-    assert taken <= 50 + lanes.window
+    assert taken <= 50 + config.window
     answers.close()
 
 
@@ -70,7 +70,7 @@ def test_batches_are_full_where_there_is_enough() -> None:
         sizes.append(len(values))
         return twice(values)
 
-    assert len(list(overlapped(range(200), int, infer, Lanes(decoders=2, inferences=1, batch=8)))) == 200
+    assert len(list(run_pipeline(range(200), int, infer, PipelineConfig(decoders=2, streams=1, batch=8)))) == 200
     assert sizes.count(8) >= 20
 
 
@@ -87,7 +87,7 @@ def test_work_overlaps() -> None:
             together.wait()
         return twice(values)
 
-    assert len(list(overlapped(range(6), prepare, infer, Lanes(decoders=4, inferences=1, batch=1)))) == 6
+    assert len(list(run_pipeline(range(6), prepare, infer, PipelineConfig(decoders=4, streams=1, batch=1)))) == 6
 
 
 def test_what_hangs_fails_alone_and_blocks_nothing() -> None:
@@ -98,7 +98,7 @@ def test_what_hangs_fails_alone_and_blocks_nothing() -> None:
             for_ever.wait()
         return item
 
-    found = list(overlapped(range(40), prepare, twice, Lanes(decoders=2, inferences=1, batch=4, patience_s=0.2)))
+    found = list(run_pipeline(range(40), prepare, twice, PipelineConfig(decoders=2, streams=1, batch=4, timeout_s=0.2)))
     for_ever.set()
     assert [item for item, _ in found] == list(range(40))
     late = {item: answer for item, answer in found if isinstance(answer, InputError)}
@@ -124,7 +124,7 @@ def test_any_other_failure_ends_the_stream_after_what_came_before(where: str) ->
 
     seen = []
     with pytest.raises(ProviderError, match="gone"):
-        for item, _ in overlapped(range(1000), prepare, infer, Lanes(decoders=1, inferences=1, batch=1)):
+        for item, _ in run_pipeline(range(1000), prepare, infer, PipelineConfig(decoders=1, streams=1, batch=1)):
             seen.append(item)
     assert seen == list(range(len(seen)))
     assert len(seen) <= 20
@@ -132,7 +132,7 @@ def test_any_other_failure_ends_the_stream_after_what_came_before(where: str) ->
 
 def test_leaving_early_ends_the_threads() -> None:
     before = threading.active_count()
-    answers = overlapped(range(1000), int, twice, Lanes(decoders=3, inferences=2, batch=2))
+    answers = run_pipeline(range(1000), int, twice, PipelineConfig(decoders=3, streams=2, batch=2))
     next(answers)
     assert threading.active_count() == before + 5
     answers.close()

@@ -12,7 +12,8 @@ from bcd_edge import backends, bundle, plan, tune
 from bcd_edge.backends import Availability
 from bcd_edge.bundle import Bundle
 from bcd_edge.errors import ProviderError, UsageError
-from bcd_edge.plan import Measured, Plan
+from bcd_edge.options import Plan, RunOptions
+from bcd_edge.plan import TuningResult
 from bcd_edge.system import caches, machine
 
 
@@ -25,26 +26,26 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bundle]:
 
 
 ROWS = [
-    Measured(Plan("cpu", precision="int8"), 9.0, 110.0),
-    Measured(Plan("cpu", precision="int8", batch=4, threads=1, inferences=2), 40.0, 190.0),
-    Measured(Plan("cpu", precision="int8", batch=1, threads=1, inferences=2), 12.0, 160.0),
+    TuningResult(Plan("cpu", precision="int8"), 9.0, 110.0),
+    TuningResult(Plan("cpu", precision="int8", batch=4, threads=1, streams=2), 40.0, 190.0),
+    TuningResult(Plan("cpu", precision="int8", batch=1, threads=1, streams=2), 12.0, 160.0),
 ]
 
 
 def test_without_a_tune_one_image_has_all_cores_and_many_have_one_each(opened: Bundle) -> None:
-    assert plan.choose(opened, "latency") == Plan("cpu")
-    assert plan.choose(opened, "throughput") == Plan("cpu", batch=plan.CPU_BATCH, inferences=machine.cores())
-    assert plan.choose(opened, "throughput", threads=2, batch=8) == Plan("cpu", batch=8, threads=2)
+    assert plan.choose(opened, "latency", RunOptions()) == Plan("cpu")
+    assert plan.choose(opened, "throughput", RunOptions()) == Plan("cpu", batch=plan.CPU_BATCH, streams=machine.cores())
+    assert plan.choose(opened, "throughput", RunOptions(threads=2, batch=8)) == Plan("cpu", batch=8, threads=2)
 
 
 def test_what_was_tuned_is_chosen_within_what_was_asked_for(opened: Bundle) -> None:
     plan.remember(opened, ROWS)
-    assert plan.choose(opened, "latency") == ROWS[0].plan
-    assert plan.choose(opened, "throughput") == ROWS[1].plan
-    assert plan.choose(opened, "throughput", batch=1) == ROWS[2].plan
-    assert plan.choose(opened, "throughput", batch=2) == Plan("cpu", batch=2, inferences=machine.cores())
-    plan.remember(opened, [Measured(ROWS[2].plan, 3.0, 400.0)])
-    assert plan.choose(opened, "throughput") == ROWS[2].plan
+    assert plan.choose(opened, "latency", RunOptions()) == ROWS[0].plan
+    assert plan.choose(opened, "throughput", RunOptions()) == ROWS[1].plan
+    assert plan.choose(opened, "throughput", RunOptions(batch=1)) == ROWS[2].plan
+    assert plan.choose(opened, "throughput", RunOptions(batch=2)) == Plan("cpu", batch=2, streams=machine.cores())
+    plan.remember(opened, [TuningResult(ROWS[2].plan, 3.0, 400.0)])
+    assert plan.choose(opened, "throughput", RunOptions()) == ROWS[2].plan
     assert len(plan.recall(opened)) == 3
 
 
@@ -60,53 +61,53 @@ def test_what_was_tuned_elsewhere_or_is_damaged_counts_for_nothing(opened: Bundl
         damage = json.dumps(kept)
     path.write_text(damage)
     assert plan.recall(opened) == []
-    assert plan.choose(opened, "latency") == Plan("cpu")
+    assert plan.choose(opened, "latency", RunOptions()) == Plan("cpu")
 
 
 def test_what_runs_nowhere_says_why_for_each(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "availability", lambda name: Availability(False, f"{name} is broken", "reinstall"))
     with pytest.raises(ProviderError, match="cpu: cpu is broken; fix: reinstall"):
-        plan.choose(opened, "latency")
+        plan.choose(opened, "latency", RunOptions())
 
 
 def test_an_unknown_provider_is_a_usage_error(opened: Bundle) -> None:
     with pytest.raises(UsageError, match="choose one of"):
-        plan.choose(opened, "latency", provider="abacus")
+        plan.choose(opened, "latency", RunOptions(provider="abacus"))
 
 
 def test_the_written_order_prefers_what_is_fastest_where_it_runs(changed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     everywhere = bundle.open(changed(lambda manifest: manifest["variants"][0].pop("providers", None)))
     monkeypatch.setattr(backends, "availability", lambda name: Availability(True))
-    assert plan.choose(everywhere, "latency").provider == "tensorrt"
+    assert plan.choose(everywhere, "latency", RunOptions()).provider == "tensorrt"
     monkeypatch.setattr(backends, "availability", lambda name: Availability(name in ("cpu", "openvino")))
-    assert plan.choose(everywhere, "latency").provider == "openvino"
+    assert plan.choose(everywhere, "latency", RunOptions()).provider == "openvino"
     monkeypatch.setattr(backends, "availability", lambda name: Availability(name == "cuda"))
-    assert plan.choose(everywhere, "throughput") == Plan("cuda", batch=plan.GPU_BATCH, inferences=2)
+    assert plan.choose(everywhere, "throughput", RunOptions()) == Plan("cuda", batch=plan.GPU_BATCH, streams=2)
 
 
 def test_tuning_measures_each_split_and_what_it_kept_is_used(opened: Bundle) -> None:
-    tried = tune.candidates(opened)
+    tried = tune.candidates(opened, RunOptions())
     assert {one.provider for one in tried} == {"cpu"}
-    assert Plan("cpu", precision="int8") in tried
-    row = tune.measure(opened, Plan("cpu", precision="int8", batch=2, threads=1, inferences=2), 0.2)
+    assert {Plan("cpu", precision="int8"), Plan("cpu", precision="int8", threads=1)} <= set(tried)
+    row = tune.measure(opened, Plan("cpu", precision="int8", batch=2, threads=1, streams=2), 0.2)
     assert 0 < row.call_ms < 10_000
     assert row.images_per_s > 0
     again = tune.finals(opened, [row], 0.05)
     assert [one.plan for one in again] == [row.plan]
     assert str(plan.remember(opened, again)).startswith(str(caches.root()))
-    assert plan.choose(opened, "throughput") == row.plan
+    assert plan.choose(opened, "throughput", RunOptions()) == row.plan
 
 
 def test_what_the_gate_refused_is_not_chosen_for_its_speed(opened: Bundle, changed: Callable[..., Path]) -> None:
     refused = bundle.open(changed(lambda manifest: manifest["variants"][0]["gate"].update(refused=["int8 lost 0.1 AUROC"])))
     with pytest.raises(ProviderError, match="no such variant"):
-        tune.candidates(refused)
-    assert tune.candidates(refused, precision="int8")
+        tune.candidates(refused, RunOptions())
+    assert tune.candidates(refused, RunOptions(precision="int8"))
 
 
 def test_nothing_to_tune_says_why(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "availability", lambda name: Availability(False, f"{name} is broken", "reinstall"))
     with pytest.raises(ProviderError, match="cpu: cpu is broken; fix: reinstall"):
-        tune.candidates(opened, provider="cpu")
+        tune.candidates(opened, RunOptions(provider="cpu"))
     with pytest.raises(ProviderError, match="no such variant"):
-        tune.candidates(opened, precision="fp16")
+        tune.candidates(opened, RunOptions(precision="fp16"))

@@ -11,6 +11,7 @@ import torch
 from bcd_edge import Classifier
 from bcd_edge.errors import UsageError
 from bcd_edge.explain.segments import faded, segment
+from bcd_edge.options import RunOptions
 from bcd_edge.synthetic import tissue
 from benchmarks import explain
 from train import networks
@@ -59,7 +60,10 @@ def test_both_precisions_are_asked_about_the_same_masks() -> None:
 def test_another_network_is_no_partner(tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save({"meta": {"settings": {"network": "resnet50"}}, "model": networks.build().state_dict()}, tmp_path / "best.pt")
-    with Classifier.load(provider="cpu", batch=0) as classifier, pytest.raises(UsageError, match="answers otherwise than the bundle"):
+    with (
+        Classifier.load(options=RunOptions(provider="cpu", batch=0)) as classifier,
+        pytest.raises(UsageError, match="answers otherwise than the bundle"),
+    ):
         explain._network(tmp_path / "best.pt", classifier, [IMAGE])
 
 

@@ -13,7 +13,7 @@ PAGE = "a\n<!-- loadgen -->\nstale\n<!-- /loadgen -->\nb\n<!-- sweep -->\nstale\
 
 def test_both_tables_are_put_between_their_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlperf_loadgen", reason='pip install "bcd-edge[loadgen]"')
-    small = ("--provider", "null", "--device", "2ms", "--duration", "0.1s", "--min-queries", "5", "--scope", "model")
+    small = ("--provider", "null", "--provider-option", "delay=2ms", "--duration", "0.1s", "--min-queries", "5", "--scope", "model")
     monkeypatch.setattr(mlperf, "SWEEP", (*small, "--scenario", "singlestream,server", "--qps", "50"))
     monkeypatch.setattr(mlperf, "CHECKED", (*small, "--scenario", "offline", "--loadgen"))
     out = tmp_path / "page.md"

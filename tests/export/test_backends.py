@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bcd_edge import backends, plugins
-from bcd_edge.backends import Options
 from bcd_edge.errors import BundleError
+from bcd_edge.options import RunOptions
 
 SIDE = 8
 PIXELS = SIDE * SIDE * 3
@@ -48,10 +48,10 @@ def test_weights_outside_the_file_are_not_loaded(provider: str, absolute: bool, 
     assert (tmp_path / "weights.bin").stat().st_size == WEIGHTS.nbytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError):
-        plugins.load("bcd_edge.backends.providers", provider).open(model.SerializeToString(), Options())
+        plugins.load("bcd_edge.backends.providers", provider).open(model.SerializeToString(), RunOptions())
 
 
 def test_float32_is_multiplied_as_float32(provider: str) -> None:
-    backend = plugins.load("bcd_edge.backends.providers", provider).open(linear().SerializeToString(), Options(threads=1))
+    backend = plugins.load("bcd_edge.backends.providers", provider).open(linear().SerializeToString(), RunOptions(threads=1))
     batch = np.random.default_rng(1).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
     assert np.allclose(backend.infer(batch), batch.reshape(4, PIXELS) @ WEIGHTS, rtol=0, atol=0.02)

@@ -17,9 +17,9 @@ import torch
 from click.testing import CliRunner, Result
 
 from bcd_edge import Classifier, bundle, plugins
-from bcd_edge.backends import Options
 from bcd_edge.backends.providers import cpu
 from bcd_edge.errors import BundleError
+from bcd_edge.options import RunOptions
 from export import gate, graph, members, quantise, variants
 from export.__main__ import main
 from train import checkpoint, networks
@@ -47,7 +47,7 @@ def built(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_runtime_opens_it_and_both_variants_answer_as_alike_as_the_manifest_says(built: Path, run: Path, collection: str) -> None:
     divided = split.read(run / "split.json")
     data = next(item.data for item in read_all([collection]) if divided.part(item) == "test")
-    answers = [Classifier.load(built, precision=precision).classify(data) for precision in ("fp32", "int8")]
+    answers = [Classifier.load(built, RunOptions(precision=precision)).classify(data) for precision in ("fp32", "int8")]
     assert [record.execution.precision for record in answers] == ["fp32", "int8"]
     bound = sum(variant["gate"]["max_delta_p"] for variant in json.loads((built / "manifest.json").read_text())["variants"])
     assert answers[0].p_malignant == pytest.approx(answers[1].p_malignant, abs=bound + 1e-4)
@@ -60,7 +60,7 @@ def test_the_runtime_answers_as_the_checkpoint_does(built: Path, run: Path, coll
     model.load_state_dict(content["model"])
     with torch.inference_mode():
         logits = model.eval()(torch.tensor(images.pixels_nhwc_u8).permute(0, 3, 1, 2) / 255).numpy()
-    classifier = Classifier.load(built, precision="fp32")
+    classifier = Classifier.load(built, RunOptions(precision="fp32"))
     found = [classifier.classify(pixels).p_malignant for pixels in images.pixels_nhwc_u8]
     expected = 1 / (1 + np.exp(-(logits[:, 1] - logits[:, 0]) / content["meta"]["temperature"]))
     assert np.allclose(found, expected, atol=1e-5)
@@ -121,7 +121,7 @@ def test_every_file_answers_and_fp16_is_half_as_large(built: Path) -> None:
     assert sizes["model.fp16.onnx"] == pytest.approx(sizes["model.fp32.onnx"] / 2, rel=0.01)
     assert sizes["model.int8.onnx"] < 0.27 * sizes["model.fp32.onnx"]
     for file in built.glob("*.onnx"):
-        backend = cpu.open(file.read_bytes(), Options())
+        backend = cpu.open(file.read_bytes(), RunOptions())
         for count in (1, 7):
             logits = backend.infer(np.full((count, 32, 32, 3), 128, np.uint8))
             assert logits.shape == (count, 2)
@@ -131,7 +131,7 @@ def test_every_file_answers_and_fp16_is_half_as_large(built: Path) -> None:
 def test_golden_inputs_are_in_the_bundle_with_what_every_variant_says(built: Path) -> None:
     manifest = json.loads((built / "manifest.json").read_text())
     assert len(manifest["golden"]) == 4
-    classifier = Classifier.load(built, precision="fp32")
+    classifier = Classifier.load(built, RunOptions(precision="fp32"))
     for entry in manifest["golden"]:
         assert set(entry["variants"]) == {variant["file"] for variant in manifest["variants"]}
         p = classifier.classify(built / entry["file"]).p_malignant
@@ -246,7 +246,7 @@ def test_an_ensemble_of_one_size_is_one_graph_and_of_two_sizes_two_files(run: Pa
         assert len(list(out.glob("model.fp32*.onnx"))) == (1 if name == "same" else 2)
         assert manifest["schema"] == (1 if name == "same" else 2)
         assert "ensemble of resnet50 at 32 x 32" in (out / "MODEL_CARD.md").read_text()
-        ensemble = Classifier.load(out, precision="fp32")
+        ensemble = Classifier.load(out, RunOptions(precision="fp32"))
         for entry in manifest["golden"]:
             assert ensemble.classify(out / entry["file"]).p_malignant == pytest.approx(entry["p_malignant"], abs=1e-4)
     other = tmp_path / "other"
@@ -370,7 +370,7 @@ def test_weights_outside_the_file_are_not_loaded(built: Path, tmp_path: Path, mo
     onnx.save(model, tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError):
-        cpu.open((tmp_path / "model.onnx").read_bytes(), Options())
+        cpu.open((tmp_path / "model.onnx").read_bytes(), RunOptions())
 
 
 @pytest.mark.parametrize("name", plugins.names("train.networks"))

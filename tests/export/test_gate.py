@@ -17,13 +17,13 @@ from sklearn.metrics import brier_score_loss, f1_score, recall_score, roc_auc_sc
 from bcd_edge import interleaved
 from bcd_edge.backends import Availability
 from bcd_edge.backends.providers import cpu
+from bcd_edge.decision import DecisionRule
 from bcd_edge.errors import BundleError, UsageError
 from export import gate
 from train.data.images import Images
 from train.evaluation import metrics
-from train.evaluation.calibration import Decision
 
-RULE = Decision(threshold=0.5, review_low=0.4, review_high=0.6, chosen="by hand")
+RULE = DecisionRule(threshold=0.5, review_low=0.4, review_high=0.6, chosen="by hand")
 
 
 def images(malignant: np.ndarray, groups: list[str]) -> Images:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
-
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit
+from scipy.special import log_expit
+
+from bcd_edge.decision import DecisionRule
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -15,21 +15,6 @@ Bools = npt.NDArray[np.bool_]
 WANTED_SENSITIVITY = 0.95
 REVIEW_SENSITIVITY = 0.98
 REVIEW_SPECIFICITY = 0.95
-
-
-class Decision(TypedDict):
-    """The decision rule of the manifest: benign below `review_low`, malignant from `review_high`, review between."""
-
-    threshold: float
-    review_low: float
-    review_high: float
-    chosen: str
-
-
-def p_malignant(logits: npt.NDArray[np.float32], temperature: float) -> Floats:
-    """Calibrated probability, float64 N, of float32 logits N x 2."""
-    difference = logits[:, 1].astype(np.float64) - logits[:, 0]
-    return np.asarray(expit(difference / temperature), np.float64)
 
 
 def temperature(logits: npt.NDArray[np.float32], malignant: Bools, weights: npt.NDArray[np.float32]) -> float:
@@ -41,7 +26,7 @@ def temperature(logits: npt.NDArray[np.float32], malignant: Bools, weights: npt.
     return float(np.exp(found.x))
 
 
-def decision(malignant: Bools, p: Floats, groups: npt.NDArray[np.str_]) -> Decision:
+def decision(malignant: Bools, p: Floats, groups: npt.NDArray[np.str_]) -> DecisionRule:
     """Operating threshold and review band from validation images; sensitivity and specificity weigh patients alike.
 
     By patient, over all sets together: one person with many images, or a set with a handful of people, must neither
@@ -60,7 +45,7 @@ def decision(malignant: Bools, p: Floats, groups: npt.NDArray[np.str_]) -> Decis
     threshold = _largest_with(p[malignant], share[malignant], WANTED_SENSITIVITY)
     low = _largest_with(p[malignant], share[malignant], REVIEW_SENSITIVITY)
     high = max(threshold, -_largest_with(-p[~malignant], share[~malignant], REVIEW_SPECIFICITY))
-    return Decision(
+    return DecisionRule(
         threshold=threshold,
         review_low=low,
         review_high=float(np.nextafter(high, 1)),

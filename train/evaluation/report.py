@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from bcd_edge.decision import DecisionRule
 from train.data.images import Images
 from train.evaluation import metrics, plots
 
@@ -83,7 +84,7 @@ def _source(out: Path, name: str, result: dict[str, Any], test: Images, p_malign
         "doubts": doubts(scores, result["baseline"].get(name)),
         "curves": _embedded(out / f"{name}_curves.png") if both else None,
         "confusion": _embedded(out / f"{name}_confusion.png") if both else None,
-        "errors": worst_errors(test.select(own), p_malignant[own], result["decision"]),
+        "errors": worst_errors(test.select(own), p_malignant[own], DecisionRule(**result["decision"])),
     }
 
 
@@ -102,14 +103,14 @@ def doubts(scores: dict[str, Any] | None, colour: dict[str, Any] | None) -> list
     return [sentence for sentence, holds in ((guessing, auroc["low"] <= 0.5), (coloured, auroc["value"] <= plain)) if holds]
 
 
-def worst_errors(test: Images, p_malignant: Floats, decision: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def worst_errors(test: Images, p_malignant: Floats, rule: DecisionRule) -> dict[str, list[dict[str, Any]]]:
     """The most confident errors at the operating threshold, worst first, at most six of a kind.
 
     Returns:
         `malignant called benign` and `benign called malignant`, each a list of `p`, `patient`, `decision` and
         `picture`, a PNG data URI of 96 pixels.
     """
-    called = p_malignant >= decision["threshold"]
+    called = rule.malignant(p_malignant)
     missed = np.flatnonzero(test.malignant & ~called)
     alarms = np.flatnonzero(~test.malignant & called)
     kinds = {
@@ -121,19 +122,13 @@ def worst_errors(test: Images, p_malignant: Floats, decision: dict[str, Any]) ->
             {
                 "p": float(p_malignant[index]),
                 "patient": str(test.groups[index]),
-                "decision": _decision(float(p_malignant[index]), decision),
+                "decision": rule.predict(float(p_malignant[index])).decision,
                 "picture": _thumbnail(test.pixels_nhwc_u8[index]),
             }
             for index in chosen[:WORST]
         ]
         for kind, chosen in kinds.items()
     }
-
-
-def _decision(p: float, decision: dict[str, Any]) -> str:
-    if p < decision["review_low"]:
-        return "benign"
-    return "malignant" if p >= decision["review_high"] else "review"
 
 
 def _thumbnail(image_hwc_u8: npt.NDArray[np.uint8]) -> str:

@@ -14,9 +14,9 @@ from scipy.special import log_expit
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from bcd_edge.decision import DECISIONS, DecisionRule
 from train.data.images import Images, class_weights
 from train.evaluation import metrics
-from train.evaluation.calibration import Decision
 
 
 def autocast(device: torch.device, wanted: bool) -> AbstractContextManager[Any]:
@@ -56,7 +56,7 @@ def validate(images: Images, logits_n2: npt.NDArray[np.float32]) -> dict[str, fl
     return {"auroc": mean, "validation_loss": float(loss), "accuracy": float(accuracy)} | aurocs
 
 
-def score_strata(images: Images, p_malignant: npt.NDArray[np.float64], decision: Decision) -> dict[str, Any]:
+def score_strata(images: Images, p_malignant: npt.NDArray[np.float64], rule: DecisionRule) -> dict[str, Any]:
     """Scores per source and per magnification within one; for a source also by patient and class by class.
 
     A stratum with fewer than two patients of a class is left out: resampling one patient gives an interval of width
@@ -69,17 +69,17 @@ def score_strata(images: Images, p_malignant: npt.NDArray[np.float64], decision:
         malignant, p, groups = images.malignant[own], p_malignant[own], images.groups[own]
         if any(len(np.unique(groups[malignant == side])) < 2 for side in (False, True)):
             continue
-        review = (p >= decision["review_low"]) & (p < decision["review_high"])
+        decisions = rule.decide(p)
         results[name] = {
-            **metrics.score(malignant, p, groups, decision["threshold"]),
-            "review": int(review.sum()),
-            "malignant_called_benign": int((malignant & (p < decision["review_low"])).sum()),
+            **metrics.score(malignant, p, groups, rule.threshold),
+            "review": int((decisions == DECISIONS.index("review")).sum()),
+            "malignant_called_benign": int((malignant & (decisions == DECISIONS.index("benign"))).sum()),
         }
         if name in images.sources:
             results[name] |= {
-                "report": metrics.classification_report(malignant, p >= decision["threshold"]),
+                "report": metrics.classification_report(malignant, rule.malignant(p)),
                 "per_class": metrics.per_class(results[name]["confusion"]),
-                "patient_level": metrics.score_patients(malignant, p, groups, decision["threshold"]),
+                "patient_level": metrics.score_patients(malignant, p, groups, rule.threshold),
             }
     return results
 

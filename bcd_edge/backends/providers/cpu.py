@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.backends import Availability, Options, installed, require
+from bcd_edge.backends import Availability, closed, installed, require
 from bcd_edge.backends import onnxruntime as shared
 from bcd_edge.errors import ProviderError
+from bcd_edge.options import RunOptions
 from bcd_edge.system import machine
 
 REQUIRES = (shared.REQUIRES,)
+RANK = 40
+OPTIONS: Final[dict[str, str]] = {}
 FIX = 'pip install "bcd-edge[cpu]"'
 PROVIDER = "CPUExecutionProvider"
 
@@ -22,7 +26,11 @@ def is_available() -> Availability:
     return installed(REQUIRES[0], FIX)
 
 
-def open(model: bytes, options: Options) -> CpuBackend:
+def runs_on_cpu(device: str | None) -> bool:
+    return True
+
+
+def open(model: bytes, options: RunOptions, cache: Path | None = None) -> CpuBackend:
     """Opens an ONNX model.
 
     Raises:
@@ -30,7 +38,7 @@ def open(model: bytes, options: Options) -> CpuBackend:
         BundleError: the model is no graph that ONNX Runtime can load.
     """
     require("cpu", is_available())
-    if options.device.upper() not in ("", "CPU"):
+    if options.device and options.device.upper() != "CPU":
         raise ProviderError(f"The provider cpu was asked for on the device {options.device}; it has only CPU.")
     return CpuBackend(shared.session(model, options, "cpu", [(PROVIDER, {})]))
 
@@ -39,7 +47,7 @@ class CpuBackend:
     """See `bcd_edge.backends.Backend`."""
 
     provider = "cpu"
-    batch = 0
+    batch = None
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -47,8 +55,11 @@ class CpuBackend:
         self.device = machine.cpu_name()
 
     def infer(self, batch_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        session = self._session
+        if session is None:
+            raise closed("cpu")
         try:
-            (logits,) = self._session.run(None, {self._input: batch_nhwc_u8})
+            (logits,) = session.run(None, {self._input: batch_nhwc_u8})
         except Exception as error:
             raise ProviderError(f"Inference on the cpu failed ({shared.first_line(error)}); check free memory and the bundle.") from None
         return np.asarray(logits, np.float32)

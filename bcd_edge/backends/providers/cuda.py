@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from bcd_edge.backends import Availability, Options, nvidia, require
+from pathlib import Path
+from typing import Final
+
+from bcd_edge.backends import Availability, nvidia, require
 from bcd_edge.backends import onnxruntime as shared
+from bcd_edge.options import RunOptions
 
 REQUIRES = (shared.REQUIRES,)
+RANK = 20
+OPTIONS: Final[dict[str, str]] = {}
 PROVIDER = "CUDAExecutionProvider"
 
 
@@ -14,7 +20,11 @@ def is_available() -> Availability:
     return nvidia.availability(PROVIDER)
 
 
-def open(model: bytes, options: Options) -> nvidia.CardBackend:
+def runs_on_cpu(device: str | None) -> bool:
+    return False
+
+
+def open(model: bytes, options: RunOptions, cache: Path | None = None) -> nvidia.CardBackend:
     """Opens an ONNX model; every node must run on the card.
 
     Raises:
@@ -26,7 +36,7 @@ def open(model: bytes, options: Options) -> nvidia.CardBackend:
     settings = {
         "device_id": str(index),
         "use_tf32": "0",  # what the bundle calls fp32 was measured as float32
-        "enable_cuda_graph": str(int(options.batch > 0)),
+        "enable_cuda_graph": str(int(options.batch is not None)),
     }
     session = shared.session(model, options, "cuda", [(PROVIDER, settings)], refuse_cpu=True)
     return nvidia.CardBackend(session, "cuda", index, options.batch)

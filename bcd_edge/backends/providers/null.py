@@ -1,48 +1,59 @@
 """No engine: answers at once, the same for every image, to measure everything around the model.
 
-Its device is how long a call takes, `--device 5ms`: what a slower engine would change can be tried without one.
+`--provider-option delay=5ms` has each call take so long: what a slower engine would change can be tried without one.
 """
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.backends import Availability, Options
+from bcd_edge.backends import Availability, closed, provider_options
+from bcd_edge.options import RunOptions
 from bcd_edge.system.durations import seconds
 
 REQUIRES = ("numpy>=1.24",)
+RANK = None
+OPTIONS: Final = {"delay": "time per call, such as 5ms"}
 
 
 def is_available() -> Availability:
     return Availability(True)
 
 
-def open(model: bytes, options: Options) -> NullBackend:
+def runs_on_cpu(device: str | None) -> bool:
+    return True
+
+
+def open(model: bytes, options: RunOptions, cache: Path | None = None) -> NullBackend:
     """Takes any bytes for a model.
 
     Raises:
-        UsageError: the device is not a duration.
+        UsageError: the delay is not a duration, or there is no such option.
     """
-    return NullBackend(seconds(options.device or "0"))
+    return NullBackend(seconds(provider_options("null", options).get("delay", "0")))
 
 
 class NullBackend:
     """See `bcd_edge.backends.Backend`. Logits of zero are p = 0.5 at any temperature."""
 
     provider = "null"
-    batch = 0
+    batch = None
 
     def __init__(self, delay_s: float = 0.0) -> None:
-        self._delay_s = delay_s
-        self.device = "nothing: no image is looked at" + (f", {1000 * delay_s:g} ms a call" if delay_s else "")
+        self._delay_s, self._closed = delay_s, False
+        self.device = "nothing: no image is looked at" + (f", {1000 * delay_s:g} ms per call" if delay_s else "")
 
     def infer(self, batch_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        if self._closed:
+            raise closed("null")
         if self._delay_s:
             time.sleep(self._delay_s)
         return np.zeros((len(batch_nhwc_u8), 2), np.float32)
 
     def close(self) -> None:
-        pass
+        self._closed = True

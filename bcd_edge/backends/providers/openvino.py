@@ -10,11 +10,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.backends import Availability, Options, installed, require
+from bcd_edge.backends import Availability, closed, installed, require
 from bcd_edge.errors import BundleError, ProviderError
+from bcd_edge.options import RunOptions
 from bcd_edge.system import caches
 
 REQUIRES = ("openvino>=2025.4",)
+RANK = 30
+OPTIONS: Final[dict[str, str]] = {}
 FIX = 'pip install "bcd-edge[openvino]"'
 DEVICE: Final = "CPU"
 
@@ -24,7 +27,11 @@ def is_available() -> Availability:
     return installed(REQUIRES[0], FIX)
 
 
-def open(model: bytes, options: Options) -> OpenvinoBackend:
+def runs_on_cpu(device: str | None) -> bool:
+    return device is None or device.upper() == DEVICE
+
+
+def open(model: bytes, options: RunOptions, cache: Path | None = None) -> OpenvinoBackend:
     """Opens an ONNX model.
 
     Raises:
@@ -38,7 +45,7 @@ def open(model: bytes, options: Options) -> OpenvinoBackend:
     # any absolute path, and has no setting against it; ONNX names their file under this key and no other (TensorProto).
     if b"location" in model:
         raise BundleError("The model refers to weights outside its file, which nobody verified; export the bundle again, weights inside.")
-    wanted = options.device.upper() or DEVICE
+    wanted = options.device.upper() if options.device else DEVICE
     try:
         core = openvino.Core()
         devices = list(core.available_devices)
@@ -56,7 +63,7 @@ def open(model: bytes, options: Options) -> OpenvinoBackend:
         first = _channels_first(graph)
         if options.batch:
             graph.reshape([options.batch, *list(graph.input(0).partial_shape)[1:]])
-        compiled = _compile(core, graph, wanted, settings(wanted, options), options.cache)
+        compiled = _compile(core, graph, wanted, settings(wanted, options), cache)
     except Exception as error:
         raise BundleError(
             f"The model does not load in OpenVINO {openvino.__version__.partition('-')[0]} ({_last_line(error)}); export the bundle again."
@@ -92,17 +99,18 @@ def _channels_first(graph: Any) -> bool:
     return True
 
 
-def settings(device: str, options: Options) -> dict[str, Any]:
+def settings(device: str, options: RunOptions) -> dict[str, Any]:
     """What `open` sets on a device."""
-    own: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY" if options.inferences == 1 else "THROUGHPUT"}
+    streams = options.streams or 1
+    own: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT"}
     # On a processor with AMX or AVX-512 BF16 the engine would compute a float32 model in bfloat16; what the bundle calls
     # fp32 was measured as float32. Quantised layers stay in int8 either way.
     if device.startswith("CPU") or options.precision == "fp32":
         own["INFERENCE_PRECISION_HINT"] = "f32"
-    if options.inferences > 1 and device.startswith(("CPU", "GPU")):
-        own["NUM_STREAMS"] = str(options.inferences)
+    if streams > 1 and device.startswith(("CPU", "GPU")):
+        own["NUM_STREAMS"] = str(streams)
     if options.threads and device.startswith("CPU"):
-        own["INFERENCE_NUM_THREADS"] = options.threads * options.inferences
+        own["INFERENCE_NUM_THREADS"] = options.threads * streams
     return own
 
 
@@ -118,14 +126,15 @@ def _compile(core: Any, graph: Any, device: str, own: dict[str, Any], entry: Pat
 
 
 class OpenvinoBackend:
-    """See `bcd_edge.backends.Backend`. As many requests as inferences at once; a call takes one and gives it back."""
+    """See `bcd_edge.backends.Backend`. As many requests as streams; a call takes one and gives it back."""
 
     provider = "openvino"
 
-    def __init__(self, compiled: Any, device: str, options: Options, shape: Any, channels_first: bool) -> None:
-        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(options.inferences):
-            self._requests.put(compiled.create_infer_request())
+    def __init__(self, compiled: Any, device: str, options: RunOptions, shape: Any, channels_first: bool) -> None:
+        requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(options.streams or 1):
+            requests.put(compiled.create_infer_request())
+        self._requests: queue.SimpleQueue[Any] | None = requests
         self._shape = type(shape)([options.batch or shape[0], *list(shape)[1:]])
         self._channels_first = channels_first
         self.device, self.batch = device, options.batch
@@ -133,20 +142,23 @@ class OpenvinoBackend:
     def infer(self, batch_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         # OpenVINO casts another type, and answers another size with what it said before
         if batch_nhwc_u8.dtype != np.uint8 or not self._shape.compatible(type(self._shape)(list(batch_nhwc_u8.shape))):
-            what = f"{batch_nhwc_u8.dtype} of shape {batch_nhwc_u8.shape}"
-            raise ProviderError(f"Inference with openvino failed: the model takes uint8 of shape {self._shape} and got {what}; check the bundle.")
-        given = np.ascontiguousarray(batch_nhwc_u8.transpose(0, 3, 1, 2)) if self._channels_first else batch_nhwc_u8
-        request = self._requests.get()
+            given = f"{batch_nhwc_u8.dtype} of shape {batch_nhwc_u8.shape}"
+            raise ProviderError(f"Inference with openvino failed: the model takes uint8 of shape {self._shape} and got {given}; check the bundle.")
+        pixels = np.ascontiguousarray(batch_nhwc_u8.transpose(0, 3, 1, 2)) if self._channels_first else batch_nhwc_u8
+        requests = self._requests
+        if requests is None:
+            raise closed("openvino")
+        request = requests.get()
         try:
             # share_inputs: the pixels are read where they are; the answer is copied, since the request is used again
-            return np.array(request.infer([given], share_inputs=True)[0], np.float32)
+            return np.array(request.infer([pixels], share_inputs=True)[0], np.float32)
         except Exception as error:
             raise ProviderError(f"Inference with openvino failed ({_last_line(error)}); check free memory and the bundle.") from None
         finally:
-            self._requests.put(request)
+            requests.put(request)
 
     def close(self) -> None:
-        self._requests = queue.SimpleQueue()
+        self._requests = None
 
 
 def _last_line(error: Exception) -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from bcd_edge.backends import Availability, Options, nvidia, require
+from pathlib import Path
+from typing import Final
+
+from bcd_edge.backends import Availability, nvidia, require
 from bcd_edge.backends import onnxruntime as shared
+from bcd_edge.options import RunOptions
 from bcd_edge.system import caches
 
 REQUIRES = (shared.REQUIRES,)
+RANK = 10
+OPTIONS: Final[dict[str, str]] = {}
 PROVIDER = "TensorrtExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 
@@ -17,8 +23,12 @@ def is_available() -> Availability:
     return answer if not answer.available else nvidia.availability(CUDA)
 
 
-def open(model: bytes, options: Options) -> nvidia.CardBackend:
-    """Opens an ONNX model: builds an engine, which takes minutes, or finds it in `options.cache`.
+def runs_on_cpu(device: str | None) -> bool:
+    return False
+
+
+def open(model: bytes, options: RunOptions, cache: Path | None = None) -> nvidia.CardBackend:
+    """Opens an ONNX model: builds an engine, which takes minutes, or finds it in `cache`.
 
     Raises:
         ProviderError: it cannot start here, or would leave nodes to the CPU.
@@ -30,11 +40,11 @@ def open(model: bytes, options: Options) -> nvidia.CardBackend:
         "device_id": str(index),
         "trt_fp16_enable": str(int(options.precision in ("fp16", "int8"))),
         "trt_int8_enable": str(int(options.precision == "int8")),
-        "trt_cuda_graph_enable": str(int(options.batch > 0)),
+        "trt_cuda_graph_enable": str(int(options.batch is not None)),
     }
-    with caches.entry(options.cache) as cache:
-        if cache:
-            settings |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache)}
-            settings |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(cache)}
+    with caches.entry(cache) as entry:
+        if entry:
+            settings |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(entry)}
+            settings |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(entry)}
         session = shared.session(model, options, "tensorrt", [(PROVIDER, settings), (CUDA, {"device_id": str(index)})], refuse_cpu=True)
     return nvidia.CardBackend(session, "tensorrt", index, options.batch)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from bcd_edge import Classifier, backends, bundle, plugins, synthetic
-from bcd_edge.backends import Options, installed, nvidia
-from bcd_edge.errors import BundleError, ProviderError
+from bcd_edge.backends import installed, nvidia
+from bcd_edge.errors import BundleError, ProviderError, UsageError
+from bcd_edge.options import RunOptions
 from bcd_edge.selftest import TOLERANCES
 
 
@@ -35,7 +36,7 @@ def test_it_says_whether_it_can_run(name: str) -> None:
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_shape_type_repeatability_and_name(name: str) -> None:
     opened = bundle.open()
-    backend = plugins.load("bcd_edge.backends.providers", name).open(opened.model()[1][0], Options(threads=1))
+    backend = plugins.load("bcd_edge.backends.providers", name).open(opened.model()[1][0], RunOptions(threads=1))
     size = opened.input
     batch = np.random.default_rng(0).integers(0, 256, (3, size.height, size.width, 3), dtype=np.uint8)
     first = backend.infer(batch)
@@ -55,14 +56,14 @@ def test_shape_type_repeatability_and_name(name: str) -> None:
 @pytest.mark.parametrize("model", [b"", b"nothing like a model", b"\x08\x0a"])
 def test_what_is_no_model_is_a_bundle_error(name: str, model: bytes) -> None:
     with pytest.raises(BundleError):
-        plugins.load("bcd_edge.backends.providers", name).open(model, Options())
+        plugins.load("bcd_edge.backends.providers", name).open(model, RunOptions())
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_it_answers_as_the_cpu_does(name: str, classifier: Classifier) -> None:
     if not bundle.open().variants(name):
         pytest.skip(f"the embedded bundle is not meant for {name}")
-    other = Classifier.load(provider=name, precision=classifier.execution.precision)
+    other = Classifier.load(options=RunOptions(provider=name, precision=classifier.execution.precision))
     for picture in synthetic.samples().values():
         expected = classifier.classify(picture).p_malignant
         assert other.classify(picture).p_malignant == pytest.approx(expected, abs=TOLERANCES[classifier.execution.precision])
@@ -70,7 +71,7 @@ def test_it_answers_as_the_cpu_does(name: str, classifier: Classifier) -> None:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_an_image_it_cannot_take_is_a_provider_error(name: str) -> None:
-    backend = plugins.load("bcd_edge.backends.providers", name).open(bundle.open().model()[1][0], Options(threads=1))
+    backend = plugins.load("bcd_edge.backends.providers", name).open(bundle.open().model()[1][0], RunOptions(threads=1))
     size = bundle.open().input
     backend.infer(np.zeros((1, size.height, size.width, 3), np.uint8))
     for wrong in (np.zeros((1, 7, 7, 3), np.uint8), np.zeros((1, size.height, size.width, 3), np.float32)):
@@ -85,10 +86,10 @@ def test_a_fixed_batch_and_inferences_at_once_answer_as_one_after_the_other(name
         pytest.skip(f"the embedded bundle is not meant for {name}")
     model, size = opened.model()[1][0], opened.input
     images = np.random.default_rng(1).integers(0, 256, (16, size.height, size.width, 3), dtype=np.uint8)
-    alone = plugins.load("bcd_edge.backends.providers", name).open(model, Options(threads=1))
+    alone = plugins.load("bcd_edge.backends.providers", name).open(model, RunOptions(threads=1))
     expected = alone.infer(images)
-    many = plugins.load("bcd_edge.backends.providers", name).open(model, Options(batch=4, inferences=3))
-    assert many.batch in (0, 4)
+    many = plugins.load("bcd_edge.backends.providers", name).open(model, RunOptions(batch=4, streams=3))
+    assert many.batch in (None, 4)
     batches = [images[start : start + 4] for start in range(0, 16, 4)] * 5
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(many.infer, batches))
@@ -103,12 +104,44 @@ def test_a_fixed_batch_and_inferences_at_once_answer_as_one_after_the_other(name
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_device_it_does_not_have_is_said(name: str) -> None:
     with pytest.raises(ProviderError, match=r"(?i)abacus"):
-        plugins.load("bcd_edge.backends.providers", name).open(bundle.open().model()[1][0], Options(device="abacus"))
+        plugins.load("bcd_edge.backends.providers", name).open(bundle.open().model()[1][0], RunOptions(device="abacus"))
+
+
+@pytest.mark.parametrize("name", ["null", *PROVIDERS])
+def test_a_closed_backend_says_so_at_once(name: str) -> None:
+    backend = plugins.load("bcd_edge.backends.providers", name).open(bundle.open().model()[1][0], RunOptions(threads=1))
+    size = bundle.open().input
+    for _ in range(2):
+        backend.close()
+        with pytest.raises(ProviderError, match="closed"):
+            backend.infer(np.zeros((1, size.height, size.width, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["null", *PROVIDERS])
+def test_a_closed_classifier_says_so_at_once(name: str, picture: np.ndarray) -> None:
+    with Classifier.load(options=RunOptions(provider=name)) as closing:
+        closing.classify(picture)
+    closing.close()
+    for use in (
+        lambda: closing.classify(picture),
+        lambda: closing.classify_many([]),
+        lambda: closing.probabilities(picture[np.newaxis]),
+        closing.__enter__,
+    ):
+        with pytest.raises(UsageError, match="is closed"):
+            use()
+
+
+def test_an_option_that_a_provider_does_not_have_is_said() -> None:
+    with pytest.raises(UsageError, match="has no option 'colour'; it has delay"):
+        Classifier.load(options=RunOptions(provider="null", provider_options=(("colour", "red"),)))
+    with Classifier.load(options=RunOptions(provider="null", provider_options=(("delay", "5ms"),))) as delayed:
+        assert "5 ms per call" in delayed.execution.device
 
 
 def test_null_answers_at_once_and_says_that_it_means_nothing(picture: np.ndarray) -> None:
     assert "null" not in backends.engines()
-    with Classifier.load(provider="null") as nothing:
+    with Classifier.load(options=RunOptions(provider="null")) as nothing:
         record = nothing.classify(picture)
         assert (record.p_malignant, record.decision) == (0.5, "review")
         assert "looks at no image" in nothing.warnings[0]
@@ -120,7 +153,7 @@ def test_without_a_card_it_says_what_is_missing_and_never_runs_on_the_cpu(name: 
         pytest.skip(f"{name} runs here")
     answer = backends.availability(name)
     with pytest.raises(ProviderError, match=re.escape(answer.reason)):
-        plugins.load("bcd_edge.backends.providers", name).open(bundle.open().model()[1][0], Options())
+        plugins.load("bcd_edge.backends.providers", name).open(bundle.open().model()[1][0], RunOptions())
 
 
 def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +181,8 @@ def test_it_never_speaks_to_the_network(name: str) -> None:
 import os, sys
 sys.addaudithook(lambda event, _: os._exit(9) if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto") else None)
 from bcd_edge import bundle, plugins
-from bcd_edge.backends import Options
-plugins.load("bcd_edge.backends.providers", {name!r}).open(bundle.open().model()[1][0], Options(threads=1)).close()
+from bcd_edge.options import RunOptions
+plugins.load("bcd_edge.backends.providers", {name!r}).open(bundle.open().model()[1][0], RunOptions(threads=1)).close()
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")

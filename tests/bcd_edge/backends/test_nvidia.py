@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from bcd_edge import plugins
-from bcd_edge.backends import Availability, Options, nvidia
+from bcd_edge.backends import Availability, nvidia
 from bcd_edge.backends.providers import cuda, tensorrt
 from bcd_edge.errors import BundleError, ProviderError
+from bcd_edge.options import RunOptions
 from bcd_edge.system import jetson
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -62,8 +63,8 @@ def card(monkeypatch: pytest.MonkeyPatch) -> type[Session]:
     return fresh
 
 
-def asked(card: type[Session], name: str, options: Options) -> list[tuple[str, dict[str, str]]]:
-    plugins.load("bcd_edge.backends.providers", name).open(b"model", options)
+def asked(card: type[Session], name: str, options: RunOptions, cache: Path | None = None) -> list[tuple[str, dict[str, str]]]:
+    plugins.load("bcd_edge.backends.providers", name).open(b"model", options, cache)
     (session,) = card.opened
     assert session.model == b"model"
     assert session.more == {"enable_fallback": 0}
@@ -76,7 +77,7 @@ def asked(card: type[Session], name: str, options: Options) -> list[tuple[str, d
 def test_tensorrt_is_asked_for_with_the_precision_of_the_model_and_cuda_for_the_rest(
     card: type[Session], precision: str, fp16: str, int8: str
 ) -> None:
-    assert asked(card, "tensorrt", Options(precision=precision)) == [
+    assert asked(card, "tensorrt", RunOptions(precision=precision)) == [
         (TENSORRT, {"device_id": "0", "trt_fp16_enable": fp16, "trt_int8_enable": int8, "trt_cuda_graph_enable": "0"}),
         (CUDA, {"device_id": "0"}),
     ]
@@ -84,7 +85,7 @@ def test_tensorrt_is_asked_for_with_the_precision_of_the_model_and_cuda_for_the_
 
 def test_engines_and_timings_are_kept_in_the_cache_and_sealed(card: type[Session], tmp_path: Path) -> None:
     card.writes = b"an engine"
-    (name, settings), rest = asked(card, "tensorrt", Options(device="1", precision="fp16", batch=16, cache=tmp_path / "entry"))
+    (name, settings), rest = asked(card, "tensorrt", RunOptions(device="1", precision="fp16", batch=16), tmp_path / "entry")
     where = str(tmp_path / "entry")
     assert name == TENSORRT
     assert rest == (CUDA, {"device_id": "1"})
@@ -103,33 +104,33 @@ def test_engines_and_timings_are_kept_in_the_cache_and_sealed(card: type[Session
 
 def test_an_engine_that_was_changed_is_never_handed_over(card: type[Session], tmp_path: Path) -> None:
     card.writes = b"an engine"
-    tensorrt.open(b"model", Options(cache=tmp_path / "entry"))
+    tensorrt.open(b"model", RunOptions(), tmp_path / "entry")
     (tmp_path / "entry" / "engine").write_bytes(b"another")
     card.writes = b""
-    tensorrt.open(b"model", Options(cache=tmp_path / "entry"))
+    tensorrt.open(b"model", RunOptions(), tmp_path / "entry")
     assert not (tmp_path / "entry" / "engine").exists()
 
 
-@pytest.mark.parametrize(("batch", "graph"), [(0, "0"), (4, "1")])
-def test_cuda_is_asked_for_alone_in_full_float32(card: type[Session], batch: int, graph: str) -> None:
-    assert asked(card, "cuda", Options(device="1", batch=batch)) == [(CUDA, {"device_id": "1", "use_tf32": "0", "enable_cuda_graph": graph})]
+@pytest.mark.parametrize(("batch", "graph"), [(None, "0"), (4, "1")])
+def test_cuda_is_asked_for_alone_in_full_float32(card: type[Session], batch: int | None, graph: str) -> None:
+    assert asked(card, "cuda", RunOptions(device="1", batch=batch)) == [(CUDA, {"device_id": "1", "use_tf32": "0", "enable_cuda_graph": graph})]
 
 
 @pytest.mark.parametrize(("name", "answers"), [("tensorrt", [CUDA, CPU]), ("tensorrt", [CPU]), ("tensorrt", []), ("cuda", [CPU]), ("cuda", [])])
 def test_a_session_with_other_providers_is_an_error(card: type[Session], name: str, answers: list[str]) -> None:
     card.answers = answers
     with pytest.raises(ProviderError, match=f"The provider {name} was asked for and {', '.join(answers)} ran"):
-        plugins.load("bcd_edge.backends.providers", name).open(b"model", Options())
+        plugins.load("bcd_edge.backends.providers", name).open(b"model", RunOptions())
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "cuda"])
 def test_what_onnxruntime_says_becomes_a_sentence(card: type[Session], name: str) -> None:
     card.refuses = "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been explicitly disabled"
     with pytest.raises(ProviderError, match="would leave parts of the model to the CPU"):
-        plugins.load("bcd_edge.backends.providers", name).open(b"model", Options())
+        plugins.load("bcd_edge.backends.providers", name).open(b"model", RunOptions())
     card.refuses = "CUDA failure 100: no CUDA-capable device is detected\n and more"
     with pytest.raises(ProviderError, match=r"did not start \(CUDA failure 100: no CUDA-capable device is detected\)"):
-        plugins.load("bcd_edge.backends.providers", name).open(b"model", Options())
+        plugins.load("bcd_edge.backends.providers", name).open(b"model", RunOptions())
 
 
 def test_a_model_that_no_provider_loads_is_a_bundle_error(card: type[Session], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +139,7 @@ def test_a_model_that_no_provider_loads_is_a_bundle_error(card: type[Session], m
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", never)
     with pytest.raises(BundleError, match="does not load"):
-        tensorrt.open(b"model", Options())
+        tensorrt.open(b"model", RunOptions())
 
 
 def test_on_a_jetson_the_fix_is_no_package_of_the_index(monkeypatch: pytest.MonkeyPatch) -> None:

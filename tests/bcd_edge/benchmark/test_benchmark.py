@@ -47,7 +47,7 @@ def _little_work() -> Iterator[None]:
 
 def null(out: Path, delay: str, *arguments: str, code: int = 0) -> Path:
     """A run as on an idle machine, whatever else this one does while the tests run."""
-    run("--provider", "null", "--device", delay, *BRIEF, "--out", out, *arguments, code=code)
+    run("--provider", "null", "--provider-option", f"delay={delay}", *BRIEF, "--out", out, *arguments, code=code)
     content = json.loads((out / "run.json").read_text())
     for row in content["rows"]:
         row["unsteady"] = []
@@ -108,7 +108,7 @@ def test_the_published_schema_is_valid_itself() -> None:
 
 
 def test_the_terminal_is_80_columns_and_shows_no_figure_without_its_interval(tmp_path: Path) -> None:
-    said = run("--provider", "null", "--device", "2ms", *BRIEF, "--scenario", "singlestream,offline", "--out", tmp_path / "out")
+    said = run("--provider", "null", "--provider-option", "delay=2ms", *BRIEF, "--scenario", "singlestream,offline", "--out", tmp_path / "out")
     rows = [line for line in said.splitlines() if line.startswith(("  SingleStream", "  Offline"))]
     assert len(rows) == 4
     assert all(re.search(r"\d \[[\d.,]+, ([\d.,]+|-)\] ", line) for line in rows)
@@ -166,7 +166,7 @@ def test_a_run_does_not_replace_another(base: Path) -> None:
         (["--scope", "moon"], 2),
         (["--precision", "int4"], 2),
         (["--provider", "abacus"], 2),
-        (["--provider", "null", "--device", "soon"], 2),
+        (["--provider", "null", "--provider-option", "delay=soon"], 2),
         (["--duration", "0"], 2),
         (["--duration", "soon"], 2),
         (["--sustained", "-1m"], 2),
@@ -194,7 +194,18 @@ def test_loadgen_that_is_missing_is_4_and_says_which_line_to_type(tmp_path: Path
 
 
 def test_ctrl_c_keeps_the_rows_that_are_finished(tmp_path: Path) -> None:
-    command = ["--provider", "null", "--device", "2ms", "--duration", "0.5s", "--min-queries", "5", "--batch", ",".join(map(str, range(1, 60)))]
+    command = [
+        "--provider",
+        "null",
+        "--provider-option",
+        "delay=2ms",
+        "--duration",
+        "0.5s",
+        "--min-queries",
+        "5",
+        "--batch",
+        ",".join(map(str, range(1, 60))),
+    ]
     whole = [sys.executable, "-m", "bcd_edge", "benchmark", *command, "--scenario", "offline", "--scope", "model", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     ends = time.monotonic() + 60
@@ -374,7 +385,7 @@ def test_loadgen_drives_the_same_calls_and_keeps_its_logs(driven: Path) -> None:
 
 
 def test_sustained_shows_the_curve(tmp_path: Path) -> None:
-    run("--provider", "null", "--device", "2ms", "--sustained", "3s", "--scope", "model", "--out", tmp_path / "out")
+    run("--provider", "null", "--provider-option", "delay=2ms", "--sustained", "3s", "--scope", "model", "--out", tmp_path / "out")
     (row,) = results.read(tmp_path / "out" / "run.json")["rows"]
     assert row["scenario"] == "Offline"
     assert [point["end_s"] for point in row["series"]] == pytest.approx([row["elapsed_s"] / 3 * index for index in (1, 2, 3)], abs=0.01)

@@ -10,22 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcd_edge import Classifier, bundle, classifier
+from bcd_edge import Classifier, bundle
 from bcd_edge.benchmark import accuracy, sut, sweep
 from bcd_edge.benchmark.rows import SCOPES, Settings
 from bcd_edge.benchmark.scenarios import Rule
 from bcd_edge.benchmark.sweep import SweepSpec
+from bcd_edge.classifier import LoadedModel
 from bcd_edge.errors import BundleError, ProviderError, UsageError
-from bcd_edge.plan import Plan
+from bcd_edge.options import Plan, RunOptions
 
 QUICK = Rule(duration_s=0.02, queries=3, limit_s=2.0, qps=50.0)
 
 
 def test_combinations_are_opened_once_and_no_row_is_measured_twice() -> None:
-    plans = sweep.plans(bundle.open(), SweepSpec(("null",), (), "", (1, 8, 32), (0,), (1, 2)))
+    plans = sweep.plans(bundle.open(), SweepSpec(("null",), (), None, (1, 8, 32), (None,), (1, 2)))
     assert len(plans) == 6
     found = sweep.tasks(plans, Settings(("singlestream", "multistream", "offline", "server"), ("model",), QUICK))
-    rows = [(own.batch, own.inferences, key) for own, scenarios in found.items() for key, _ in scenarios]
+    rows = [(own.batch, own.streams, key) for own, scenarios in found.items() for key, _ in scenarios]
     assert len(rows) == len(set(rows))
     assert sorted(rows) == sorted(
         [
@@ -51,7 +52,7 @@ def test_what_cannot_run_is_said() -> None:
     with pytest.raises(UsageError, match="abacus"):
         sweep.plans(bundle.open(), SweepSpec(("abacus",)))
     with pytest.raises(UsageError, match="is not a duration"):
-        list(sweep.rows(bundle.open(), {Plan("null", "soon"): [("offline", "model")]}, Settings((), (), QUICK), None))
+        list(sweep.rows(bundle.open(), {Plan("null", provider_options=(("delay", "soon"),)): [("offline", "model")]}, Settings((), (), QUICK), None))
 
 
 def test_a_combination_that_fails_leaves_the_others(changed: Callable[..., Path]) -> None:
@@ -81,12 +82,12 @@ class Spy:
         pass
 
 
-@pytest.mark.parametrize(("batch", "fixed", "widths"), [(1, 0, [1] * 8), (3, 0, [3, 3, 2]), (3, 3, [3, 3, 3]), (8, 0, [8]), (32, 0, [8])])
-def test_the_model_alone_gets_ready_inputs_in_batches(batch: int, fixed: int, widths: list[int]) -> None:
+@pytest.mark.parametrize(("batch", "fixed", "widths"), [(1, None, [1] * 8), (3, None, [3, 3, 2]), (3, 3, [3, 3, 3]), (8, None, [8]), (32, None, [8])])
+def test_the_model_alone_gets_ready_inputs_in_batches(batch: int, fixed: int | None, widths: list[int]) -> None:
     opened, spy = bundle.open(), Spy()
     spy.batch = fixed
     held = sut.build_library(opened, batch)
-    model = sut.ModelOnly(classifier.Started({}, [spy], 0, 0, 0), Plan("null", batch=batch), held)
+    model = sut.ModelOnly(LoadedModel(opened, Plan("null", batch=batch), {}, [spy]), held)
     for first in range(model.samples):
         spy.shapes.clear()
         model.query([(first + index) % model.samples for index in range(8)])
@@ -96,14 +97,14 @@ def test_the_model_alone_gets_ready_inputs_in_batches(batch: int, fixed: int, wi
 @pytest.mark.parametrize("streams", [1, 3])
 def test_a_stream_of_the_model_answers_everything(streams: int) -> None:
     spy = Spy()
-    plan = Plan("null", batch=4, inferences=streams)
-    model = sut.ModelOnly(classifier.Started({}, [spy], 0, 0, 0), plan, sut.build_library(bundle.open(), 4))
+    plan = Plan("null", batch=4, streams=streams)
+    model = sut.ModelOnly(LoadedModel(bundle.open(), plan, {}, [spy]), sut.build_library(bundle.open(), 4))
     assert sum(images for images, _ in model.stream(iter([index % 16 for index in range(30)]))) == 30
     assert sum(shape[0] for shape in spy.shapes) == 30
 
 
 def test_end_to_end_answers_files(png: bytes) -> None:
-    with Classifier.load(provider="null") as running:
+    with Classifier.load(options=RunOptions(provider="null")) as running:
         model = sut.EndToEnd(running, sut.QuerySampleLibrary([png, png], []))
         model.query([0])
         model.query([0, 1, 1])
@@ -154,20 +155,20 @@ def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
 
 
 def test_accuracy_counts_what_could_not_be_read(labelled: Path) -> None:
-    with Classifier.load(provider="null") as running:
+    with Classifier.load(options=RunOptions(provider="null")) as running:
         found = accuracy.measure(running, accuracy.collection(labelled))
     assert (found["images"], found["failed"], found["malignant"], found["patients"]) == (4, 1, 2, 2)
     assert found["auroc"]["value"] == 0.5  # the null engine answers alike
     assert found["accuracy"]["value"] == 0.5
     for label in ("p1", "p2"):
         (labelled / "malignant" / label / "a.png").write_bytes(b"")
-    with Classifier.load(provider="null") as running, pytest.raises(UsageError, match="both labels"):
+    with Classifier.load(options=RunOptions(provider="null")) as running, pytest.raises(UsageError, match="both labels"):
         accuracy.measure(running, accuracy.collection(labelled))
 
 
 def test_rows_carry_everything(labelled: Path) -> None:
     settings = Settings(("singlestream", "offline", "server"), SCOPES, QUICK, accuracy.collection(labelled))
-    rows = list(sweep.rows(bundle.open(), sweep.tasks([Plan("null", "1ms", batch=2)], settings), settings))
+    rows = list(sweep.rows(bundle.open(), sweep.tasks([Plan("null", batch=2, provider_options=(("delay", "1ms"),))], settings), settings))
     assert [(row["scenario"], row["scope"]) for row in rows] == [
         ("SingleStream", "model"),
         ("SingleStream", "end-to-end"),

@@ -12,6 +12,7 @@ from bcd_edge import Classifier
 from bcd_edge.errors import InputError
 from bcd_edge.explain import Explanation, files
 from bcd_edge.explain.page import Explained
+from bcd_edge.options import RunOptions
 
 
 def explanation() -> Explanation:
@@ -20,7 +21,7 @@ def explanation() -> Explanation:
 
 def test_a_full_page_is_written_and_another_begun(tmp_path: Path, png: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "IMAGES_A_PAGE", 2)
-    with Classifier.load(provider="null") as classifier:
+    with Classifier.load(options=RunOptions(provider="null")) as classifier:
         record = classifier.classify(png, name="x")
     pages = files.Pages(tmp_path)
     for number in range(5):
@@ -41,7 +42,7 @@ def test_no_explanation_is_no_page(tmp_path: Path) -> None:
 def test_a_file_that_changed_after_its_answer_is_not_explained(tmp_path: Path, png: bytes) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(png)
-    with Classifier.load(provider="null") as classifier:
+    with Classifier.load(options=RunOptions(provider="null")) as classifier:
         record = classifier.classify(file)
     assert files.unchanged(file, record) == png
     file.write_bytes(png + b"\0")

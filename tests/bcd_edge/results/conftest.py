@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bcd_edge.classifier import Classifier
+from bcd_edge.options import RunOptions
 from bcd_edge.records import Record
 from bcd_edge.results.folder import Results
 from bcd_edge.results.journal import connect
@@ -19,7 +20,7 @@ from bcd_edge.results.verify import Verification, verify
 
 @pytest.fixture(scope="session")
 def classifier() -> Any:
-    with Classifier.load(provider="null") as loaded:
+    with Classifier.load(options=RunOptions(provider="null")) as loaded:
         yield loaded
 
 

@@ -27,9 +27,10 @@ SEED = 11
 SERVER = """
 import sys
 from pathlib import Path
+from bcd_edge.options import RunOptions
 from bcd_edge.classifier import Classifier
 from bcd_edge.results.folder import Results
-with Results.open(Path(sys.argv[1])) as results, Classifier.load(provider="null") as classifier:
+with Results.open(Path(sys.argv[1])) as results, Classifier.load(options=RunOptions(provider="null")) as classifier:
     results.use(classifier.bundle, classifier.rule)
     for path in map(Path, sys.argv[2:]):
         key = f"upload/{path.name}"

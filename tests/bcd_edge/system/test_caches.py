@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bcd_edge import backends, bundle, plugins
-from bcd_edge.backends import Options
+from bcd_edge.options import RunOptions
 from bcd_edge.system import caches
 
 OPENVINO = pytest.mark.skipif(not backends.availability("openvino").available, reason="openvino is not installed")
@@ -137,7 +137,7 @@ def test_openvino_compiles_once_and_rebuilds_a_damaged_entry(tmp_path: Path, mon
     batch = np.random.default_rng(0).integers(0, 256, (1, size.height, size.width, 3), dtype=np.uint8)
 
     def answer() -> np.ndarray:
-        backend = plugins.load("bcd_edge.backends.providers", "openvino").open(model, Options(batch=1, threads=1, cache=tmp_path / "entry"))
+        backend = plugins.load("bcd_edge.backends.providers", "openvino").open(model, RunOptions(batch=1, threads=1), tmp_path / "entry")
         return backend.infer(batch)
 
     first = answer()

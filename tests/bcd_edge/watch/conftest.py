@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
+from bcd_edge.options import RunOptions
 from bcd_edge.results.clock import Clock
 from bcd_edge.results.verify import Verification, verify
 from bcd_edge.watch.run import watch
@@ -46,7 +47,16 @@ class Place:
             path.write_bytes(self.picture(name if seed is None else seed))
 
     def settings(self, **how: Any) -> Settings:
-        quick = Settings(self.inbox, self.results, {"provider": "null"}, stable_for_s=0.05, retry_s=0.02, max_attempts=3, events=False, once=True)
+        quick = Settings(
+            self.inbox,
+            self.results,
+            {"options": RunOptions(provider="null")},
+            stable_for_s=0.05,
+            retry_s=0.02,
+            max_attempts=3,
+            events=False,
+            once=True,
+        )
         return replace(quick, **how)
 
     def run(self, clock: Clock | None = None, **how: Any) -> Stats:

@@ -9,12 +9,14 @@ from typing import Any
 import cv2
 import pytest
 
+from bcd_edge.options import RunOptions
+
 pytest.importorskip("lime", reason='pip install "bcd-edge[explain]"')
 
 
 def test_every_answer_gets_an_overlay_and_inputs_are_deleted_after_it(place: Any) -> None:
     place.drop("a.png", "b.png")
-    place.run(model={"provider": "cpu"}, overlay=True, after="delete")
+    place.run(model={"options": RunOptions(provider="cpu")}, overlay=True, after="delete")
     overlays = place.query("SELECT overlay FROM images")
     assert len(overlays) == 2
     for path in overlays:
@@ -40,9 +42,9 @@ def test_an_overlay_that_was_wanted_before_a_stop_is_drawn_after_it(place: Any, 
     place.drop("a.png")
     with monkeypatch.context() as patch:
         patch.setattr(Overlays, "advance", lambda self: False)
-        place.run(model={"provider": "cpu"}, overlay=True, after="move")
+        place.run(model={"options": RunOptions(provider="cpu")}, overlay=True, after="move")
     assert place.query("SELECT overlay FROM images") == ["wanted"]
-    place.run(model={"provider": "cpu"}, overlay=True)
+    place.run(model={"options": RunOptions(provider="cpu")}, overlay=True)
     assert place.query("SELECT overlay LIKE 'records/%' FROM images") == [1]
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import OutputError, ProviderError, UsageError
+from bcd_edge.options import RunOptions
 from bcd_edge.results.clock import Clock
 from bcd_edge.results.daily import DailyTables
 from bcd_edge.results.folder import Results
@@ -37,7 +38,7 @@ def test_the_record_is_that_of_predict_with_the_watchers_own_under_one_key(place
     place.drop("a.png")
     place.run()
     (record,) = place.records()
-    with Classifier.load(provider="null") as classifier:
+    with Classifier.load(options=RunOptions(provider="null")) as classifier:
         plain = classifier.classify(place.inbox / "a.png", name="a.png").as_dict()
     assert list(record) == [*plain, "intake"]
     own = record.pop("intake")
@@ -170,7 +171,7 @@ def test_deleting_is_only_on_request(place: Any) -> None:
 def test_a_new_bundle_answers_again_only_when_asked(place: Any, changed: Callable[..., Path]) -> None:
     place.drop("a.png", "b.png")
     place.run(after="move")
-    other = {"provider": "null", "path": changed(lambda manifest: manifest.update(version="99"))}
+    other = {"options": RunOptions(provider="null"), "path": changed(lambda manifest: manifest.update(version="99"))}
     assert place.run(model=other).answered == 0
     place.drop("c.png")
     assert place.run(model=other, reprocess=True).answered == 3

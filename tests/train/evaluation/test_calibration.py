@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcd_edge.decision import probability
 from train.evaluation import calibration
 
 
@@ -19,11 +18,6 @@ def test_the_temperature_that_made_the_labels_is_found() -> None:
     assert calibration.temperature(logits, malignant, np.ones(20000, np.float32)) == pytest.approx(3, rel=0.05)
 
 
-def test_training_and_runtime_compute_the_same_probability() -> None:
-    logits = np.random.default_rng(0).normal(0, 5, (50, 2)).astype(np.float32)
-    assert np.allclose(calibration.p_malignant(logits, 1.7), [probability(row, 1.7) for row in logits], atol=1e-12)
-
-
 VALIDATION = st.lists(st.tuples(st.booleans(), st.floats(0, 0.999)), min_size=4, max_size=60)
 
 
@@ -33,28 +27,28 @@ def test_the_wanted_shares_of_patients_are_reached(images: list[tuple[bool, floa
     p = np.array([0.7, 0.3, *(value for _, value in images)])
     groups = np.array([str(index % patients) for index in range(len(p))])
     rule = calibration.decision(malignant, p, groups)
-    assert rule["review_low"] <= rule["threshold"] <= rule["review_high"]
+    assert rule.review_low <= rule.threshold <= rule.review_high
 
     def share(side: bool, called: np.ndarray) -> float:
         return float(np.mean([called[(malignant == side) & (groups == group)].mean() for group in np.unique(groups[malignant == side])]))
 
-    assert share(True, p >= rule["threshold"]) >= calibration.WANTED_SENSITIVITY - 1e-9
-    assert share(True, p >= rule["review_low"]) >= calibration.REVIEW_SENSITIVITY - 1e-9
-    assert share(False, p < rule["review_high"]) >= calibration.REVIEW_SPECIFICITY - 1e-9
+    assert share(True, p >= rule.threshold) >= calibration.WANTED_SENSITIVITY - 1e-9
+    assert share(True, p >= rule.review_low) >= calibration.REVIEW_SENSITIVITY - 1e-9
+    assert share(False, p < rule.review_high) >= calibration.REVIEW_SPECIFICITY - 1e-9
 
 
 def test_a_patient_with_many_images_counts_as_one() -> None:
     malignant = np.array([True] * 119 + [False])
     p = np.array([0.2] * 100 + [0.9] * 19 + [0.1])  # one patient with 100 images at 0.2, nineteen with one at 0.9
     groups = np.array(["a"] * 100 + [f"b{index}" for index in range(19)] + ["c"])
-    assert calibration.decision(malignant, p, groups)["threshold"] == 0.9
-    assert calibration.decision(malignant, p, np.arange(120).astype(str))["threshold"] == 0.2
+    assert calibration.decision(malignant, p, groups).threshold == 0.9
+    assert calibration.decision(malignant, p, np.arange(120).astype(str)).threshold == 0.2
 
 
 def test_by_hand() -> None:
     malignant = np.array([True] * 20 + [False] * 20)
     p = np.concatenate([np.linspace(0.05, 1, 20), np.linspace(0, 0.95, 20)])
     rule = calibration.decision(malignant, p, np.arange(40).astype(str))
-    assert rule["threshold"] == pytest.approx(0.10)  # 19 of 20 are at or above
-    assert rule["review_low"] == pytest.approx(0.05)  # all 20
-    assert rule["review_high"] == pytest.approx(0.90, abs=1e-9)  # 19 of 20 benign are below
+    assert rule.threshold == pytest.approx(0.10)  # 19 of 20 are at or above
+    assert rule.review_low == pytest.approx(0.05)  # all 20
+    assert rule.review_high == pytest.approx(0.90, abs=1e-9)  # 19 of 20 benign are below

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from bcd_edge.decision import DecisionRule
 from train.data.images import Images
 from train.evaluation import metrics, report
 
-DECISION = {"threshold": 0.5, "review_low": 0.3, "review_high": 0.7, "chosen": "on validation patients"}
+RULE = DecisionRule(threshold=0.5, review_low=0.3, review_high=0.7, chosen="on validation patients")
 HISTORY = [
     {"epoch": 1, "loss": 0.9, "auroc": 0.6, "auroc_breakhis": 0.6, "seconds": 1.0},
     {"epoch": 2, "loss": 0.5, "auroc": 0.7, "auroc_breakhis": 0.7, "seconds": 1.0, "accuracy": 0.7, "validation_loss": 0.6, "train_accuracy": 0.8},
@@ -49,7 +51,7 @@ def pictures(groups: list[str], malignant: list[bool]) -> Images:
 
 def result_of(test: Images, p: np.ndarray, **more: Any) -> dict[str, Any]:
     scores = {
-        **metrics.score(test.malignant, p, test.groups, DECISION["threshold"]),
+        **metrics.score(test.malignant, p, test.groups, RULE.threshold),
         "review": 3,
         "malignant_called_benign": 1,
     }
@@ -62,7 +64,7 @@ def result_of(test: Images, p: np.ndarray, **more: Any) -> dict[str, Any]:
         "revision": "abc123",
         "epoch": 2,
         "temperature": 1.25,
-        "decision": DECISION,
+        "decision": asdict(RULE),
         "test": {"breakhis": scores, "breakhis/100X": scores},
         "baseline": {"breakhis": {"auroc": {"value": 0.612, "low": 0.5, "high": 0.7}}},
     } | more
@@ -172,7 +174,7 @@ def test_too_few_patients_for_scores_is_said(test_part: tuple[Images, np.ndarray
 
 def test_the_worst_errors_come_first(test_part: tuple[Images, np.ndarray]) -> None:
     test, p = test_part
-    errors = report.worst_errors(test, p, DECISION)
+    errors = report.worst_errors(test, p, RULE)
     missed, alarms = errors["malignant called benign"], errors["benign called malignant"]
     assert [error["p"] for error in missed] == pytest.approx(sorted(p[test.malignant])[:6])
     assert [error["p"] for error in alarms] == pytest.approx(sorted(p[~test.malignant], reverse=True)[:6])
@@ -182,13 +184,13 @@ def test_the_worst_errors_come_first(test_part: tuple[Images, np.ndarray]) -> No
 
 def test_no_errors_are_no_thumbnails(test_part: tuple[Images, np.ndarray]) -> None:
     test, _ = test_part
-    assert report.worst_errors(test, test.malignant.astype(float), DECISION) == {"malignant called benign": [], "benign called malignant": []}
+    assert report.worst_errors(test, test.malignant.astype(float), RULE) == {"malignant called benign": [], "benign called malignant": []}
 
 
 def test_a_thumbnail_is_the_picture_in_its_colours(test_part: tuple[Images, np.ndarray]) -> None:
     test, p = test_part
     test.pixels_nhwc_u8[:] = (200, 30, 90)
-    picture = report.worst_errors(test, p, DECISION)["malignant called benign"][0]["picture"]
+    picture = report.worst_errors(test, p, RULE)["malignant called benign"][0]["picture"]
     decoded = cv2.imdecode(np.frombuffer(base64.b64decode(picture.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
     assert decoded.shape == (96, 96, 3)
     assert (decoded[..., ::-1] == (200, 30, 90)).all()

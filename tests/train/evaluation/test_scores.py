@@ -9,12 +9,12 @@ import pytest
 import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
+from bcd_edge.decision import DecisionRule
 from train import networks
 from train.data.images import Images
 from train.evaluation import scores
-from train.evaluation.calibration import Decision
 
-RULE = Decision(threshold=0.5, review_low=0.3, review_high=0.8, chosen="by hand")
+RULE = DecisionRule(threshold=0.5, review_low=0.3, review_high=0.8, chosen="by hand")
 
 
 def images(sources: list[str], groups: list[str], malignant: list[bool], strata: list[str] | None = None) -> Images:

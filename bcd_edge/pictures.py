@@ -1,0 +1,88 @@
+"""Pictures as a classifier takes them: a path, bytes, or pixels, and what was learned of them on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bcd_edge.errors import InputError
+from bcd_edge.readers import raster
+from bcd_edge.readers.raster import UInt8Image
+
+
+@dataclass(frozen=True, slots=True)
+class HashedBytes:
+    """The bytes of an image file whose SHA-256 is known already."""
+
+    data: bytes
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedImage:
+    """Pixels, uint8 RGB, H x W x 3; the SHA-256 of the file that they were decoded from, and how long that took. See `decode`."""
+
+    pixels_hwc_u8: UInt8Image
+    sha256: str
+    decode_ms: float
+
+
+Picture = str | Path | bytes | HashedBytes | DecodedImage | UInt8Image
+
+
+def default_name(picture: Picture) -> str:
+    """What to call a picture that was given no name."""
+    return str(picture) if isinstance(picture, str | Path) else "<bytes>" if isinstance(picture, bytes | HashedBytes) else "<array>"
+
+
+def decode(picture: Picture | InputError) -> DecodedImage:
+    """Reads, hashes and decodes one image.
+
+    Raises:
+        InputError: it cannot be read or decoded, or stands for one that could not.
+    """
+    started = time.perf_counter()
+    if isinstance(picture, InputError):
+        raise picture
+    if isinstance(picture, DecodedImage):
+        return picture
+    if isinstance(picture, np.ndarray):
+        pixels = _pixels(picture)
+        return DecodedImage(pixels, hashlib.sha256(pixels.tobytes()).hexdigest(), 1000 * (time.perf_counter() - started))
+    data, sha256 = _hashed(picture)
+    with failing_with(sha256):
+        return DecodedImage(raster.decode(data), sha256, 1000 * (time.perf_counter() - started))
+
+
+@contextmanager
+def failing_with(sha256: str) -> Iterator[None]:
+    """Adds the hash of its bytes to the error of an image."""
+    try:
+        yield
+    except MemoryError:
+        error = InputError("The image needs more memory than is available; cut it into fields of view and classify those.")
+        error.sha256 = sha256
+        raise error from None
+    except InputError as error:
+        error.sha256 = sha256
+        raise
+
+
+def _hashed(picture: str | Path | bytes | HashedBytes) -> tuple[bytes, str]:
+    """The bytes of an image file and their SHA-256."""
+    if isinstance(picture, HashedBytes):
+        return picture.data, picture.sha256
+    data = picture if isinstance(picture, bytes) else raster.read(picture)
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def _pixels(array: UInt8Image) -> UInt8Image:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise InputError(f"Pixels of shape {array.shape} and type {array.dtype} were given; give uint8 RGB, H x W x 3.")
+    return array

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bcd_edge.errors import InputError
 from bcd_edge.readers.raster import SUFFIXES
+from bcd_edge.system.folders import is_ignored
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Inputs:
 
     def _glob(self, pattern: str) -> Iterator[tuple[str, Path | InputError]]:
         matches = sorted(glob.glob(pattern, recursive=True))
-        files = [match for match in matches if not os.path.isdir(match)]
+        files = [match for match in matches if not os.path.isdir(match) and (is_ignored(pattern) or not is_ignored(match))]
         self.skipped += len(matches) - len(files)
         self.found += len(files)
         if not matches:
@@ -72,7 +73,7 @@ class Inputs:
         self.found += sum(_is_image(name) and not is_folder for name, is_folder in entries)
         for name, is_folder in entries:
             inside = f"{path.rstrip(os.sep)}{os.sep}{name}"
-            if is_folder and not name.startswith("."):
+            if is_folder and not is_ignored(name):
                 yield from self._folder(inside)
             elif _is_image(name) and not is_folder:
                 yield inside, Path(inside)
@@ -82,7 +83,7 @@ class Inputs:
 
 def _is_image(name: str) -> bool:
     """By its name alone; hidden files are none."""
-    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+    return not is_ignored(name) and name.lower().endswith(SUFFIXES)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -73,8 +73,8 @@ def _read(path: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:  # no TOML is a ValueError
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"The configuration {path} could not be read ({reason}); mend it, or name another with --config.") from None
+        raise UsageError(f"The configuration {path} could not be read ({reason}); correct it, or name another with --config.") from None
     return content

@@ -225,12 +225,16 @@ def _reading(results: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def _writing(results: Path) -> Iterator[Results]:
-    """The results for changing, beside a watcher; new files have the mode of the folder."""
+    """The results for changing, beside a watcher; new files have mode and owner of the folder, also when root does it."""
     import os
 
     from bcd_edge.results.folder import Results
+    from bcd_edge.results.permissions import give_to_owner
 
     _journal(results)
     os.umask(0o027 if results.stat().st_mode & 0o040 else 0o077)
-    with Results.open(results) as opened:
-        yield opened
+    try:
+        with Results.open(results) as opened:
+            yield opened
+    finally:
+        give_to_owner(results)

@@ -66,6 +66,7 @@ class InboxArgument(click.Argument):
 @click.option("--explain", is_flag=True, help="Draw an overlay for every image after its answer; needs bcd-edge[explain].")
 @click.option("--group", metavar="NAME", help="Members of this group of users may read the results.  [default: only the owner]")
 @pseudonyms
+@click.option("--excel", is_flag=True, help="Write CSVs for Excel: with a byte order mark, and without formulas.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics.  [default: no]")
 @click.option("--metrics-address", default="127.0.0.1", show_default=True, help="Address they are served on.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
@@ -145,6 +146,7 @@ def _settings(asked: dict[str, Any]) -> Settings:
         patients=compile_pattern(asked["patients"]) if asked["patients"] else None,
         group=asked["group"],
         pseudonymise=asked["pseudonymise"],
+        excel=asked["excel"],
         overlay=asked["explain"],
         min_free=size(asked["min_free"]),
         once=asked["once"],

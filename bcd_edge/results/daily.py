@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from bcd_edge.outputs.formats.csv import COLUMNS, row
+from bcd_edge.outputs.formats.excel import BYTE_ORDER_MARK, safe
 from bcd_edge.results.journal import Journal
 from bcd_edge.results.models import Committed
 from bcd_edge.results.staging import TEMPORARY
@@ -25,9 +26,9 @@ DAY: Final = re.compile(r"\d{4}-\d\d-\d\d\.csv")
 class DailyTables:
     """The CSVs of a folder of results. The journal has the length of each; what lies beyond it was never committed."""
 
-    def __init__(self, root: str, journal: Journal, shown: Callable[[str], str]) -> None:
-        self._root, self._journal, self._shown = root, journal, shown
-        self._header = ",".join(HEADS) + "\n"
+    def __init__(self, root: str, journal: Journal, shown: Callable[[str], str], *, excel: bool) -> None:
+        self._root, self._journal, self._shown, self._excel = root, journal, shown, excel
+        self._header = (BYTE_ORDER_MARK if excel else "") + ",".join(HEADS) + "\n"
         os.makedirs(os.path.join(root, FOLDER), exist_ok=True)
 
     def append(self, day: str, committed: Iterable[Committed]) -> int:
@@ -52,12 +53,17 @@ class DailyTables:
     def repair_all(self) -> None:
         """Cuts off rows that were never committed, and writes anew what was deleted or shortened."""
         with self._journal.transaction(flushed=True) as db:
-            days = {f"{row['day']}.csv" for row in db.execute("SELECT day FROM days")}
+            days = {f"{day}.csv" for (day,) in db.execute("SELECT day FROM days")}
             for name in os.listdir(os.path.join(self._root, FOLDER)):
                 if name not in days and DAY.fullmatch(name):
                     os.unlink(os.path.join(self._root, FOLDER, name))
             for name in days:
                 self.repair(name.removesuffix(".csv"))
+
+    def rewrite_all(self) -> None:
+        """Writes every day anew, for example because names are shown in another way now; in the caller's transaction."""
+        for (day,) in self._journal.connection.execute("SELECT day FROM days").fetchall():
+            self.rewrite(day)
 
     def repair(self, day: str) -> int:
         """The same for one day, in the caller's transaction; returns its length."""
@@ -108,6 +114,6 @@ class DailyTables:
         intake |= {name: self._shown(intake[name]) for name in ("same_as", "patient") if intake[name]}
         plain = {name: value for name, value in record.items() if name != "intake"} | {"source": self._shown(key)}
         cells = row(plain | {f"intake.{name}": intake[name] for name in INTAKE})
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow([cells.get(head) for head in HEADS])
+        text, values = io.StringIO(), [cells.get(head) for head in HEADS]
+        csv.writer(text, lineterminator="\n").writerow(map(safe, values) if self._excel else values)
         return text.getvalue()

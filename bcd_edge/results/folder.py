@@ -37,20 +37,22 @@ class Results:
         shown: how names of files and patients appear in logs and pages; in the CSVs, too, where they are pseudonyms.
     """
 
-    def __init__(self, root: Path, journal: Journal, clock: Clock, *, pseudonymise: bool) -> None:
+    def __init__(self, root: Path, journal: Journal, clock: Clock) -> None:
         self.root, self.journal, self.clock = root, journal, clock
+        pseudonymise = journal.setting("pseudonymise")
         self.shown = naming(journal.connection, pseudonymise=pseudonymise)
-        self.tables = DailyTables(str(root), journal, self.shown if pseudonymise else str)
+        self.tables = DailyTables(str(root), journal, self.shown if pseudonymise else str, excel=journal.setting("excel"))
         self._staging = Staging(str(root))
         self._staged: list[Answer] = []
 
     @classmethod
-    def open(cls, root: Path, *, pseudonymise: bool | None = None, clock: Clock | None = None) -> Results:
+    def open(cls, root: Path, *, pseudonymise: bool | None = None, excel: bool | None = None, clock: Clock | None = None) -> Results:
         """Opens a folder of results; makes it, for this user alone, if it is not there.
 
         Args:
             root: the folder.
             pseudonymise: whether names are replaced by hashes in CSVs and pages from now on; as the folder has it if not given.
+            excel: whether CSVs are written as Excel opens them; as the folder has it if not given.
             clock: another one, for a test.
 
         Raises:
@@ -61,8 +63,12 @@ class Results:
         journal = Journal(root / NAME)
         try:
             clear_abandoned(str(root))
-            results = cls(root, journal, clock or Clock(), pseudonymise=_pseudonymise(journal, pseudonymise))
-            results.tables.repair_all()
+            with journal.transaction(flushed=True):
+                changed = [journal.change_setting(name, value) for name, value in (("pseudonymise", pseudonymise), ("excel", excel))]
+                results = cls(root, journal, clock or Clock())
+                if any(changed):
+                    results.tables.rewrite_all()
+                results.tables.repair_all()
         except BaseException:
             journal.close()
             raise
@@ -201,12 +207,3 @@ def _own(answer: Answer) -> dict[str, Any]:
 
 def _path(answer: Answer) -> str:
     return result_path(answer.sha256, answer.bundle_sha256)
-
-
-def _pseudonymise(journal: Journal, asked: bool | None) -> bool:
-    """Kept in the journal, so that every process that writes shows names in the same way."""
-    with journal.transaction() as db:
-        if asked is not None:
-            db.execute("INSERT OR REPLACE INTO meta VALUES ('pseudonymise', ?)", (int(asked),))
-        row = db.execute("SELECT value FROM meta WHERE name = 'pseudonymise'").fetchone()
-    return bool(row and row["value"])

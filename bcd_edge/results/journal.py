@@ -156,6 +156,18 @@ class Journal:
                 self.connection.execute("ROLLBACK")
             raise
 
+    def setting(self, name: str) -> bool:
+        """A setting that all processes share."""
+        row = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return bool(row and row["value"])
+
+    def change_setting(self, name: str, value: bool | None) -> bool:
+        """Changes a setting, unless `value` is None; returns whether it was another. In the caller's transaction."""
+        if value is None or value == self.setting(name):
+            return False
+        self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, int(value)))
+        return True
+
     def use_bundle(self, sha256: str, name: str, rule: DecisionRule, at: str) -> None:
         """Notes the bundle that answers from now on."""
         with self.transaction() as db:
@@ -229,6 +241,11 @@ class Journal:
                malignant = malignant + excluded.malignant, review = review + excluded.review, linked = linked + excluded.linked""",
             (day, csv_bytes, *(new.count(name) for name in ("benign", "malignant", "review")), len(committed) - len(new)),
         )
+
+    def other_patients(self, sha256: str, patient: str) -> list[str]:
+        """Whose names a content carries beside that of `patient`."""
+        rows = self.connection.execute("SELECT DISTINCT patient FROM names WHERE sha256 = ? AND patient != ? ORDER BY patient", (sha256, patient))
+        return [row["patient"] for row in rows]
 
     def place(self, key: str, sha256: str, target: str) -> None:
         """Notes where an answered input lies below the results."""

@@ -98,6 +98,12 @@ def recount(results: Results, pattern: re.Pattern[str]) -> int:
     return changed
 
 
+def is_outdated(results: Results, pattern: re.Pattern[str]) -> bool:
+    """Whether an answered name has another patient or slide than the pattern finds."""
+    rows = results.journal.connection.execute("SELECT path, patient, slide FROM names")
+    return any(match(pattern, os.fsdecode(row["path"])) != (row["patient"], row["slide"]) for row in rows)
+
+
 def _recount_day(results: Results, pattern: re.Pattern[str], day: str) -> int:
     with results.journal.transaction(flushed=True) as db:
         names = [

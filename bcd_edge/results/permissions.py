@@ -38,6 +38,17 @@ def share(results: Path, group: str) -> None:
         raise UsageError(f"--group {group}: {results} cannot be shared with it ({error.strerror}); create the folder with: {create}") from None
 
 
+def give_to_owner(results: Path) -> None:
+    """Gives what root has written into a folder of results to the folder's owner, who must be able to go on writing."""
+    if os.name != "posix" or os.geteuid() != 0:
+        return
+    owner = results.stat()
+    for folder, folders, files in os.walk(results):
+        for path in (os.path.join(folder, name) for name in (*folders, *files)):
+            if os.lstat(path).st_uid != owner.st_uid:
+                os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 def _gid(group: str) -> int:
     try:
         import grp

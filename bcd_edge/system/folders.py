@@ -18,4 +18,4 @@ def is_ignored(path: str) -> bool:
 
     Classification, watching and training all leave such files alone: deleted images and thumbnails of images lie there.
     """
-    return any(part.startswith(".") or part.lower() in SYSTEM_FOLDERS for part in path.split("/"))
+    return any((part.startswith(".") and part not in (".", "..")) or part.lower() in SYSTEM_FOLDERS for part in path.split("/"))

@@ -90,10 +90,17 @@ class Batch:
         if committed.same_as is not None:
             stats.linked += 1
             log.info("%s: the same as %s, %s", name, self._results.shown(committed.same_as), record["decision"])
+            self._warn_of_shared(name, record["sha256"], record["intake"]["patient"])
             return
         stats.decisions[record["decision"]] += 1
         fields = {"file": name, "sha256": record["sha256"], "decision": record["decision"], "p_malignant": record["p_malignant"]}
         log.info("%s: %s, p %.3f", name, record["decision"], record["p_malignant"], extra={"fields": fields})
+
+    def _warn_of_shared(self, name: str, sha256: str, patient: str | None) -> None:
+        others = self._results.journal.other_patients(sha256, patient) if patient else []
+        if patient and others:
+            patients = " and ".join(map(self._results.shown, [patient, *others]))
+            log.warning("%s: the same image under several patients, %s; it counts for each. See: bcd-edge watch report", name, patients)
 
     def persist(self, work: Callable[[], Result]) -> Result:
         """Does what writes to the disk, as often as it takes; everything else waits meanwhile, and nothing is lost.

@@ -117,7 +117,7 @@ def _run(session: Session, classifier: Classifier) -> None:
     """One run; closes the classifier, which may have been loaded anew meanwhile, at its end."""
     settings = session.settings
     with (
-        Results.open(settings.results, pseudonymise=settings.pseudonymise, clock=session.clock) as results,
+        Results.open(settings.results, pseudonymise=settings.pseudonymise, excel=settings.excel, clock=session.clock) as results,
         Scanner(settings.inbox, include=settings.include, exclude=settings.exclude, scan_s=settings.scan_s, events=settings.events) as scanner,
     ):
         ran = classifier.execution

@@ -34,6 +34,7 @@ class Settings:
         patients: pattern of patient and slide, see `bcd_edge.results.patients`.
         group: of users who may read the results; None is nobody but the owner.
         pseudonymise: names are replaced in logs, CSVs, pages and what `watch` prints.
+        excel: CSVs are written as Excel opens them.
         overlay: whether each image is explained after its answer.
         min_free: bytes that must stay free where the results are.
         once: end when everything is answered.
@@ -55,6 +56,7 @@ class Settings:
     patients: re.Pattern[str] | None = None
     group: str | None = None
     pseudonymise: bool = False
+    excel: bool = False
     overlay: bool = False
     min_free: int = 0
     once: bool = False

@@ -77,6 +77,8 @@ class Watcher:
         self.queue.begin(now, self.settings.stable_for_s)
         if self.settings.reprocess and (count := self.queue.reprocess(self.classifier.bundle.sha256, now)):
             log.warning("%d files that only another bundle has answered are classified again.", count)
+        if self.settings.patients and patients.is_outdated(self.results, self.settings.patients):
+            log.warning("Some images were answered without --patients or with another pattern; to correct them: bcd-edge watch recount")
 
     def _work(self) -> bool:
         """Classifies what is due, or waits a moment; returns whether to go on."""

@@ -98,7 +98,7 @@ def provider(*arguments: str | Path, **variables: str) -> str:
 def test_the_command_line_comes_before_variables_before_the_file(folder: Path, tmp_path: Path) -> None:
     image = folder / "001.png"
     file = tmp_path / "config.toml"
-    file.write_text('provider = "null"\n[predict]\nformat = "csv"\nthreshold = 0.2\n')
+    file.write_text('\ufeffprovider = "null"\n[predict]\nformat = "csv"\nthreshold = 0.2\n', encoding="utf-8")  # as Notepad saves it
     assert provider(image) == "auto"
     assert provider(image, BCD_EDGE_CONFIG=str(file)) == "null"
     assert provider(image, BCD_EDGE_CONFIG=str(file), BCD_EDGE_PROVIDER="cpu") == "cpu"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -48,6 +49,15 @@ def test_csv_has_the_same_keys_with_dots() -> None:
     assert rows[0]["timing_ms.infer"] == "6.25"
     assert rows[0]["reasons"] == "one; two"
     assert rows[1]["timing_ms.infer"] == rows[1]["p_malignant"] == ""
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t"])
+def test_excel_runs_no_name_as_a_formula_and_reads_utf8(first: str) -> None:
+    text = written("excel", replace(FINE, source=f"{first}cmd|' /C calc'!A0 \u6771.png"), replace(FINE, source="a-b.png"))
+    assert text.startswith("\ufeff")
+    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
+    assert [row["source"] for row in rows] == [f"'{first}cmd|' /C calc'!A0 \u6771.png", "a-b.png"]
+    assert float(rows[0]["p_malignant"]) == FINE.p_malignant
 
 
 def test_csv_of_nothing_is_a_header() -> None:

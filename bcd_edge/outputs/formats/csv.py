@@ -26,8 +26,12 @@ class CsvOutput:
         self._writer.writeheader()
 
     def write(self, record: Record) -> None:
-        self._writer.writerow(row(record.as_dict()))
+        self._writer.writerow(self.cells(record))
         self._stream.flush()
+
+    def cells(self, record: Record) -> dict[str, Any]:
+        """A record's values by column."""
+        return row(record.as_dict())
 
     def close(self) -> None:
         self._stream.flush()

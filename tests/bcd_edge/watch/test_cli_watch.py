@@ -162,6 +162,24 @@ def test_verify_finds_what_was_changed_or_lost(place: Any) -> None:
     assert "is not what was written" in done.stderr
     assert "could not be read" in done.stderr
     assert "4 problems" in done.stderr
+    assert "watch verify --repair" in done.stderr
+    done = place.tell("verify", "--repair")
+    assert done.returncode == 1
+    assert done.stdout == "3 files repaired\n"
+    assert "processed/" in done.stderr  # a moved input is not in the journal
+    assert "1 problem among 3 images" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can act for another")
+def test_what_root_repairs_belongs_to_the_owner_of_the_results(place: Any) -> None:
+    place.drop("a.png")
+    place.run()
+    for path in (place.results, *place.results.rglob("*")):
+        os.chown(path, 1234, 1234)
+    next((place.results / "records").rglob("*.json")).unlink()
+    assert place.tell("verify", "--repair").returncode == 0
+    assert place.tell("recount", "--patients", r"(?P<patient>a)").returncode == 0
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in place.results.rglob("*") if path.suffix in (".json", ".csv")} == {(1234, 1234)}
 
 
 @pytest.mark.parametrize("name", ["status", "report", "retry", "verify"])

@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcd_edge.errors import UsageError
 from bcd_edge.readers.raster import SUFFIXES
-from bcd_edge.results.patients import compile_pattern, match
 from bcd_edge.watch import disposal
 from bcd_edge.watch.models import PendingDisposal
 from bcd_edge.watch.scanner import TEMPORARY, Scanner, is_wanted, stat
@@ -56,28 +54,7 @@ def test_rights_count_as_a_change(tmp_path: Path) -> None:
     assert stat(tmp_path, "a.png") != before
 
 
-@pytest.mark.parametrize(
-    ("pattern", "name", "found"),
-    [
-        ("breakhis", "SOB_M_DC-14-2523-40-001.png", ("2523", None)),
-        ("breakhis", "SOB_B_TA-14-22549AB-100-012.png", ("22549", "AB")),
-        ("breakhis", "SOB_M_PC-14-190EF-400-003.png", ("190EF", None)),
-        ("breakhis", "holiday.png", (None, None)),
-        (r"^(?P<patient>P\d+)_(?P<slide>S\d+)", "P07_S3_x.png", ("P07", "S3")),
-        (r"^(?P<patient>P\d+)", "P07_S3_x.png", ("P07", None)),
-    ],
-)
-def test_patient_and_slide(pattern: str, name: str, found: tuple[str | None, str | None]) -> None:
-    assert match(compile_pattern(pattern), name) == found
-
-
-@pytest.mark.parametrize("pattern", ["(", "(?P<slide>x)", "breakhiss"])
-def test_patterns_that_find_no_patient_are_refused(pattern: str) -> None:
-    with pytest.raises(UsageError, match=r"patient|regular expression"):
-        compile_pattern(pattern)
-
-
-class TestMoves:
+class TestDisposal:
     """An answered input, and what else may lie there by then."""
 
     @pytest.fixture(params=["same disk", "other disk"])

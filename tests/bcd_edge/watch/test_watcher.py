@@ -196,6 +196,55 @@ def test_patients(place: Any) -> None:
     assert "22549" in (place.results / "summary.html").read_text()
 
 
+def test_a_pattern_sees_folders_and_what_several_patients_share_is_reported(place: Any, caplog: pytest.LogCaptureFixture) -> None:
+    import json
+
+    place.drop("P1/a.png", "P2/b.png")
+    place.run()
+    place.drop("P3/copy of a.png", seed=None)
+    (place.inbox / "P3" / "copy of a.png").write_bytes((place.inbox / "P1" / "a.png").read_bytes())
+    caplog.clear()
+    place.run(patients=compile_pattern("folder"))
+    assert "bcd-edge watch recount" in caplog.text
+    assert place.tell("recount", "--patients", "folder").stdout == "2 names changed\n"
+    place.drop("P4/copy of b.png")
+    (place.inbox / "P4" / "copy of b.png").write_bytes((place.inbox / "P2" / "b.png").read_bytes())
+    caplog.clear()
+    place.run(patients=compile_pattern("folder"))
+    assert "P4/copy of b.png: the same image under several patients, P4 and P2" in caplog.text
+    assert "recount" not in caplog.text
+    shared = json.loads(place.tell("report", "--json").stdout)["shared between patients"]
+    assert sorted(image["patients"] for image in shared) == [["P1", "P3"], ["P2", "P4"]]
+    assert "several patients" in (place.results / "summary.html").read_text()
+    assert place.verification().problems == ()
+
+
+def test_what_is_not_taken_is_counted_by_suffix_in_log_heartbeat_and_page(place: Any, caplog: pytest.LogCaptureFixture) -> None:
+    place.drop("a.png", "slide.SVS", "more/slide.svs", "notes.txt", "no suffix", "@eaDir/thumb.svs", ".hidden.txt", "copying.part", "excluded.bin")
+    place.run(exclude=("*.bin",))
+    sentence = "4 files in the inbox are not taken, because of the name: 2 .svs, 1 .txt, 1 without a suffix."
+    assert sorted(sentence) == sorted(next(record.message for record in caplog.records if "not taken" in record.message))
+    for name in ("status", "report"):
+        assert "2 .svs" in " ".join(place.tell(name).stdout.split())
+    assert "2 .svs" in (place.results / "summary.html").read_text()
+    assert place.done() == 1
+
+
+def test_images_in_a_recycle_bin_are_not_deleted(place: Any) -> None:
+    place.drop("a.png", "$RECYCLE.BIN/b.png", "#recycle/c.png", "ward/@eaDir/d.png")
+    place.run(after="delete")
+    assert sorted(path.name for path in place.inbox.rglob("*.png")) == ["b.png", "c.png", "d.png"]
+
+
+def test_csvs_for_excel(place: Any) -> None:
+    place.drop("=1+1.png")
+    place.run(excel=True)
+    (path,) = (place.results / "daily").iterdir()
+    assert path.read_bytes().startswith("\ufeffsource,".encode())
+    assert "'=1+1.png" in path.read_text()
+    assert place.verification().problems == ()
+
+
 def test_pseudonyms_leave_no_name_in_logs_table_page_or_report(place: Any, caplog: pytest.LogCaptureFixture) -> None:
     import logging
 

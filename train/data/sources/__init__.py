@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 import click
 
 from bcd_edge import plugins
+from bcd_edge.system.folders import is_ignored
 
 KINDS = tuple(plugins.names(__name__))
 
@@ -57,7 +58,8 @@ class Item:
 def names(path: Path) -> list[PurePosixPath]:
     """The image files below a folder or in a .zip, sorted, without reading one; hidden ones are left out."""
     if path.is_dir():
-        return [PurePosixPath(file.relative_to(path).as_posix()) for file in sorted(path.rglob("*")) if _is_image(file.name) and file.is_file()]
+        below = ((PurePosixPath(file.relative_to(path).as_posix()), file) for file in sorted(path.rglob("*")))
+        return [name for name, file in below if _is_image(str(name)) and file.is_file()]
     if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as archive:
             return list(_members(archive))
@@ -133,11 +135,11 @@ def unique(items: Iterable[Item]) -> list[Item]:
 def _is_image(name: str) -> bool:
     from bcd_edge.readers.raster import SUFFIXES  # loads OpenCV, which `--help` need not wait for
 
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")  # macOS packs a hidden ._name beside each file
+    return name.lower().endswith(SUFFIXES) and not is_ignored(name)  # macOS packs a hidden ._name beside each file
 
 
 def _members(archive: zipfile.ZipFile) -> dict[PurePosixPath, str]:
-    return {PurePosixPath(name): name for name in sorted(archive.namelist()) if _is_image(PurePosixPath(name).name) and not name.endswith("/")}
+    return {PurePosixPath(name): name for name in sorted(archive.namelist()) if _is_image(name) and not name.endswith("/")}
 
 
 def _unpacked(archive: zipfile.ZipFile, member: str) -> bytes:

@@ -82,7 +82,7 @@ def mlperf(bundle: Path, keep: Path, out: Path | None) -> None:
 
 @main.command("sensitivity")
 @click.option("--provider", default="null", show_default=True, help="What is measured; null is quick.")
-@click.option("--delay", default="0", show_default=True, metavar="5ms", help="Time per call of null.")
+@click.option("--delay", default="5ms", show_default=True, metavar="5ms", help="Time per call of null.")
 @click.option("--seconds", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Per row; each run has two.")
 @click.option("--pairs", nargs=2, type=click.IntRange(0), default=(40, 20), show_default=True, help="Of equal runs, and of runs 10 % apart.")
 @click.option("--busy", type=click.IntRange(0), default=0, show_default=True, help="Programs to start that use the processor now and then.")

@@ -23,6 +23,7 @@ PLOT: Final = 600  # width of the plot beside the labels
 TEXT_PX: Final = 7  # of a character at font size 12, wider than any system font draws on average
 LINE: Final = 30
 Scale = Callable[[float], float]
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def colours(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
@@ -106,10 +107,14 @@ def frontier(rows: Sequence[Row], scope: str) -> str:
     best = [place for place in sorted(places) if not any(other != place and other[0] >= place[0] and other[1] <= place[1] for other in places)]
     path = " ".join(f"{x(rate):.1f},{y(latency):.1f}" for rate, latency in best)
     parts.append(f'<polyline points="{path}" fill="none" stroke="{INK}" stroke-width="1" stroke-dasharray="5 4"/>')
-    taken: list[tuple[float, float]] = []
-    for row, (rate, latency) in zip(shown, places, strict=True):
-        parts.append(_mark(row["scenario"], x(rate), y(latency), own[row["provider"], row["precision"]]))
-        parts.append(_text(*_free(x(rate) + 9, y(latency) - 7, taken), _split(row), font_size="11"))
+    marks = [(x(rate), y(latency)) for rate, latency in places]
+    taken = [(mark_x - 8, mark_y - 8, mark_x + 8, mark_y + 8) for mark_x, mark_y in marks]
+    for row, (mark_x, mark_y) in zip(shown, marks, strict=True):
+        parts.append(_mark(row["scenario"], mark_x, mark_y, own[row["provider"], row["precision"]]))
+        text_x, _, _, text_y = _free((mark_x + 9, mark_y - 18, mark_x + 9 + TEXT_PX * len(_split(row)), mark_y - 7), taken)
+        if text_y > mark_y + 8:  # the label had to move away
+            parts.append(_line(mark_x, mark_y, text_x, text_y - 4, INK, 0.5))
+        parts.append(_text(text_x, text_y, _split(row), font_size="11", paint_order="stroke", stroke="#fff", stroke_width="3"))
     return _svg(WIDTH, height, f"Latency and throughput, {scope}", parts + _legend(rows, WIDTH - 230, 30))
 
 
@@ -119,12 +124,13 @@ def _split(row: Row) -> str:
     return f"b{row['batch']}{threads} s{row['streams']}"
 
 
-def _free(x: float, y: float, taken: list[tuple[float, float]]) -> tuple[float, float]:
-    """A place for a point's label that no other label covers, below the first choice if need be; it is taken then."""
-    while any(abs(x - other_x) < 55 and abs(y - other_y) < 11 for other_x, other_y in taken):
-        y += 11
-    taken.append((x, y))
-    return x, y
+def _free(box: Box, taken: list[Box]) -> Box:
+    """The box of a point's label, moved down until it covers no mark and no other label; it is taken then."""
+    left, top, right, bottom = box
+    while any(left < other[2] and right > other[0] and top < other[3] and bottom > other[1] for other in taken):
+        top, bottom = top + 4, bottom + 4
+    taken.append((left, top, right, bottom))
+    return left, top, right, bottom
 
 
 def _legend(rows: Sequence[Row], x: float, y: float) -> list[str]:

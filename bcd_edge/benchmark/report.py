@@ -110,14 +110,15 @@ def _stacked(figure: dict[str, Any]) -> str:
 
 
 def _verdict(row: Row) -> str:
-    verdict = row["verdict"]
-    sentence = f"{'VALID' if verdict['valid'] else 'INVALID: ' + '; '.join(verdict['reasons'])} ({verdict['rule']})"
-    if row["unsteady"]:
-        sentence = "; ".join(verdict["reasons"])
-    by_mlperf = "valid" if verdict["mlperf_valid"] else "; ".join(verdict["mlperf_reasons"])
-    loadgen = f"<br>LoadGen {row['loadgen']['verdict']}, ours / LoadGen's {row['loadgen']['ours_over_theirs']}" if row["loadgen"] else ""
-    unsteady = f'<span class="doubt">unsteady: {escape("; ".join(row["unsteady"]))}</span><br>' if row["unsteady"] else ""
-    return f'<td class="left">{unsteady}{escape(sentence)}<br>by MLPerf: {escape(by_mlperf)}{loadgen}</td>'
+    verdict, loadgen = row["verdict"], row["loadgen"]
+    word = "VALID" if verdict["valid"] else f"INVALID: {'; '.join(verdict['reasons'])}"
+    lines = [f'<span class="doubt">unsteady: {escape("; ".join(row["unsteady"]))}</span>'] if row["unsteady"] else []
+    if not row["unsteady"] or verdict["reasons"]:
+        lines.append(escape(f"{word} ({verdict['rule']})"))
+    lines.append("by MLPerf: " + escape("valid" if verdict["mlperf_valid"] else "; ".join(verdict["mlperf_reasons"])))
+    if loadgen:
+        lines.append(f"LoadGen {loadgen['verdict']}, ours / LoadGen's {loadgen['ours_over_theirs']}")
+    return f'<td class="left">{"<br>".join(lines)}</td>'
 
 
 def _accuracy(rows: Sequence[Row]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, Final
 
@@ -26,15 +26,23 @@ OPEN_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class SweepSpec:
-    """The requested combinations. `all` providers are those that run here, `all` precisions those that the bundle has for one."""
+    """The requested combinations.
+
+    Attributes:
+        providers: names; `all` are those that run here.
+        precisions: `all` are those that the bundle has for a provider.
+        batches: images per inference.
+        threads: CPU threads per inference.
+        streams: concurrent inferences.
+        common: device and provider options of all combinations.
+    """
 
     providers: Sequence[str] = ("auto",)
     precisions: Sequence[str] = ()
-    device: str | None = None
     batches: Sequence[int] = (1,)
     threads: Sequence[int | None] = (None,)
     streams: Sequence[int] = (1,)
-    provider_options: tuple[tuple[str, str], ...] = ()
+    common: RunOptions = field(default_factory=RunOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ def plans(opened: Bundle, spec: SweepSpec) -> list[Plan]:
         UsageError: there is no such provider.
     """
     combinations = [
-        Plan(provider, spec.device, precision, batch, threads, streams, provider_options=spec.provider_options)
+        Plan(provider, spec.common.device, precision, batch, threads, streams, provider_options=spec.common.provider_options)
         for provider, precision in _variants(opened, spec)
         for batch, threads, streams in itertools.product(spec.batches, spec.threads, spec.streams)
     ]
@@ -67,7 +75,7 @@ def _variants(opened: Bundle, spec: SweepSpec) -> Iterator[tuple[str, str]]:
         names = _available(opened) if name == "all" else [name]
         if name == "auto":
             precision = next((name for name in spec.precisions if name != "all"), None)
-            chosen = plan.choose(opened, "latency", RunOptions(device=spec.device, precision=precision))
+            chosen = plan.choose(opened, "latency", replace(spec.common, precision=precision))
             names, default = [chosen.provider], chosen.precision
         for provider in names:
             backends.require(provider, backends.availability(provider))  # imports the engine here, not while compiling is timed

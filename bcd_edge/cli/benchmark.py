@@ -154,11 +154,13 @@ def command(ctx: click.Context, /, bundle_path: str | None, data: Path | None, o
     from bcd_edge.benchmark import loadgen as harness
     from bcd_edge.benchmark.rows import Settings
     from bcd_edge.benchmark.sweep import SweepSpec
+    from bcd_edge.options import RunOptions
 
     folder = out or Path(f"benchmark-{datetime.now():%Y%m%d-%H%M%S}")
     rule, scenarios = _rule(options)
-    names = ("providers", "precisions", "device", "batches", "streams", "provider_options")
-    spec = SweepSpec(**{name: options[name] for name in names}, threads=[count or None for count in options["threads"]])
+    threads = [count or None for count in options["threads"]]
+    common = RunOptions(device=options["device"], provider_options=options["provider_options"])
+    spec = SweepSpec(options["providers"], options["precisions"], options["batches"], threads, options["streams"], common)
     images = accuracy.collection(data) if data else ()
     if loadgen:
         harness.require()
@@ -191,7 +193,7 @@ def _measure(opened: Bundle, spec: SweepSpec, settings: Settings, beside: Sequen
     if (folder / results.RUN).exists():
         raise UsageError(f"{folder} already contains a benchmark; choose another folder with --out.")
     tasks = sweep.tasks(sweep.plans(opened, spec), settings)
-    card = nvml.card(int(spec.device) if spec.device and spec.device.isdecimal() else 0)
+    card = nvml.card(int(device) if (device := spec.common.device or "0").isdecimal() else 0)
     run = sweep.document(opened, settings, card)
     folder.mkdir(parents=True, exist_ok=True)
     if not quiet:

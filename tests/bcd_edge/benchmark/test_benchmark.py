@@ -144,6 +144,13 @@ def test_the_page_needs_no_other_file(base: Path) -> None:
     assert (base.parent / "report.html").read_text().count("<svg") >= 3
 
 
+def test_no_label_of_a_plot_begins_left_of_it(base: Path) -> None:
+    long = [row | {"provider": "x" * 40, "threads": 16, "streams": 16} for row in results.read(base)["rows"]]
+    for x, words in re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="end"[^>]*>([^<]+)<', plots.distribution(long)):
+        assert float(x) >= 6.5 * len(words)
+    assert "b4 t16 s16" in plots.frontier(long, "model")
+
+
 def test_plots_of_one_row_and_of_figures_that_are_all_alike(base: Path) -> None:
     (row, *_) = results.read(base)["rows"]
     alike = row | {"raw": {"latency_ns": [5] * 9, "end_ns": list(range(9))}, "series": row["series"] * 3}
@@ -359,6 +366,49 @@ def test_plan_says_what_was_not_measured(edited: Callable[[Edit], Path]) -> None
 
     assert run("capacity", edited(only_server)).count("not measured") == 2
     run("capacity", edited(lambda content: content.update(rows=[])), code=2)
+
+
+def test_capacity_does_not_use_unsteady_rows(edited: Callable[[Edit], Path]) -> None:
+    output = run("capacity", edited(_each_row(unsteady=["other processes used 1.50 cores"])))
+    assert output.count("unsteady (other processes used 1.50 cores); measure again") == 2
+    assert "images per day: unsteady" in output
+    assert "[" not in output.partition("intervals")[2]
+
+
+@pytest.mark.parametrize("which", ["before", "after"])
+def test_an_unsteady_row_cannot_be_told(base: Path, edited: Callable[[Edit], Path], which: str) -> None:
+    busy = edited(_each_row(unsteady=["other processes used 1.50 cores"]))
+    output = run("compare", *((busy, base) if which == "before" else (base, busy)), code=2)
+    assert output.count("cannot tell") == len(results.read(base)["rows"])
+    assert "No row can be told" in output
+
+
+def test_a_clock_that_differs_cannot_be_told(base: Path, edited: Callable[[Edit], Path]) -> None:
+    def clocked(mhz: float) -> Edit:
+        return _each_row(sensors={name: {"mhz": mhz, "gpu_mhz": None, "celsius": None, "throttled": None} for name in ("before", "after")})
+
+    slow = edited(clocked(1500.0)).rename(base.parent / "slow.json")
+    assert "the clock was 1500 and 3000 MHz" in run("compare", slow, edited(clocked(3000.0)), code=2)
+
+
+def test_engines_of_one_run_are_compared(base: Path, edited: Callable[[Edit], Path]) -> None:
+    def two(content: dict[str, Any]) -> None:
+        content["rows"] += [row | {"provider": "pytorch", "precision": "fp32"} for row in content["rows"]]
+
+    both = edited(two)
+    output = run("compare", both, "--engines", "pytorch,null:int8", "--max-regress", "100%")
+    assert "compared with pytorch fp32, batch 1" in output
+    assert "0 regressed" in output
+    assert "it has null:int8, pytorch:fp32" in run("compare", both, "--engines", "null,cpu", code=2)
+    run("compare", both, both, "--engines", "null,pytorch", code=2)
+    run("compare", both, code=2)
+    run("compare", both, "--engines", "null", code=2)
+
+
+def test_what_a_bundle_lacks_and_how_long_it_takes_is_announced(tmp_path: Path) -> None:
+    output = run("--provider", "null", "--precision", "all", *BRIEF, "--scenario", "singlestream", "--out", tmp_path / "out")
+    assert "not measured: fp32, fp16." in output
+    assert "2 rows, at most about 1 min" in output
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ QUICK = Rule(duration_s=0.02, queries=3, limit_s=2.0, qps=50.0)
 
 
 def test_combinations_are_opened_once_and_no_row_is_measured_twice() -> None:
-    plans = sweep.plans(bundle.open(), SweepSpec(("null",), (), None, (1, 8, 32), (None,), (1, 2)))
+    plans = sweep.plans(bundle.open(), SweepSpec(("null",), (), (1, 8, 32), (None,), (1, 2)))
     assert len(plans) == 6
     found = sweep.tasks(plans, Settings(("singlestream", "multistream", "offline", "server"), ("model",), QUICK))
     rows = [(own.batch, own.streams, key) for own, scenarios in found.items() for key, _ in scenarios]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcd_edge.cli._options import is_quiet, log_options, model_options
+from bcd_edge.cli._types import DURATION
 
 if TYPE_CHECKING:
     from bcd_edge.classifier import Classifier
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 @click.option("--label", type=click.Choice(["benign", "malignant"]), help="Class to explain.  [default: the likelier one]")
 @click.option("--samples", type=click.IntRange(0), default=0, help="Perturbed images, exactly.  [default: until it is settled]")
 @click.option("--max-samples", type=click.IntRange(1), default=512, show_default=True, help="Perturbed images at most.")
-@click.option("--time-budget", default="0", metavar="2s", help="Time for an image at most: 500ms, 2s; 0 for none.  [default: 0]")
+@click.option(
+    "--time-budget", "time_budget_s", type=DURATION, default="0", metavar="2s", help="Time for an image at most: 500ms, 2s; 0 for none.  [default: 0]"
+)
 @click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True, help="That the top order is settled.")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Superpixels whose order and sign must be settled.")
 @click.option("--segmentation", type=click.Choice(["slic", "quickshift"]), default="slic", show_default=True, help="Superpixels.")
@@ -46,7 +49,7 @@ def command(
     out: Path,
     explainer: str,
     seeds: int | None,
-    time_budget: str,
+    time_budget_s: float,
     bundle_path: str | None,
     options: RunOptions,
     **how: Any,
@@ -67,10 +70,9 @@ def command(
     from bcd_edge.classifier import Classifier
     from bcd_edge.explain import Settings, load
     from bcd_edge.inputs import Inputs
-    from bcd_edge.system.durations import seconds
 
     load(explainer)
-    settings = Settings(time_budget_s=seconds(time_budget), **how)
+    settings = Settings(time_budget_s=time_budget_s, **how)
     with Classifier.load(bundle_path, for_explaining(options)) as classifier:
         failures = explain_all(classifier, classified(classifier, Inputs(paths)), out, explainer, settings, seeds, quiet=is_quiet(ctx))
     if failures:

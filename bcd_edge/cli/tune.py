@@ -9,6 +9,9 @@ import click
 from bcd_edge.cli._options import log_options, model_options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bcd_edge.bundle import Bundle
     from bcd_edge.options import RunOptions
     from bcd_edge.plan import TuningResult
 
@@ -32,15 +35,15 @@ def command(bundle_path: str | None, options: RunOptions, seconds: float) -> Non
     from rich.console import Console
     from rich.progress import track
 
-    from bcd_edge import bundle, plan
+    from bcd_edge import bundle
     from bcd_edge import tune as tuning
-    from bcd_edge.errors import BundleError, OutputError, ProviderError
-    from bcd_edge.system import caches
+    from bcd_edge.errors import BundleError, ProviderError
 
     opened = bundle.open(bundle_path)
     tried = tuning.candidates(opened, options)
     rows: list[TuningResult] = []
     stderr = Console(file=sys.stderr)
+    _remember(opened, [])  # a cache that cannot be written is an error before minutes of measuring
     for one in track(tried, "measuring", console=stderr, transient=True, disable=not stderr.is_terminal):
         try:
             rows.append(tuning.measure(opened, one, seconds))
@@ -49,14 +52,21 @@ def command(bundle_path: str | None, options: RunOptions, seconds: float) -> Non
     if not rows:
         raise ProviderError("Nothing that was tried runs here, see above.")
     finals = tuning.finals(opened, rows, seconds)
-    try:
-        path = plan.remember(opened, finals)
-    except OSError as error:
-        raise OutputError(
-            f"What was measured could not be kept in {caches.root()} ({error.strerror}); set BCD_EDGE_CACHE to another folder."
-        ) from None
+    path = _remember(opened, finals)
     _show(rows, finals)
     click.echo(f"\nKept in {path}; --provider auto goes by it. Next: bcd-edge predict IMAGE")
+
+
+def _remember(opened: Bundle, results: list[TuningResult]) -> Path:
+    from bcd_edge import plan
+    from bcd_edge.errors import OutputError
+    from bcd_edge.system import caches
+
+    try:
+        return plan.remember(opened, results)
+    except OSError as error:
+        message = f"The result cannot be kept in {caches.root()} ({error.strerror}); set BCD_EDGE_CACHE to another folder."
+        raise OutputError(message) from None
 
 
 def _show(rows: list[TuningResult], finals: list[TuningResult]) -> None:

@@ -11,6 +11,7 @@ import click
 
 from bcd_edge.cli._options import is_quiet, log_options, run_options, take_options
 from bcd_edge.cli._results import pseudonyms, recount, report, retry, status, verify
+from bcd_edge.cli._types import DURATION, SIZE
 
 if TYPE_CHECKING:
     from bcd_edge.watch.settings import ControlSignals, Settings, Stats
@@ -51,12 +52,16 @@ class InboxArgument(click.Argument):
 @click.option("--include", multiple=True, metavar="GLOB", help="Take only files that match.  [default: the suffixes of images]")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Do not take files that match.")
 @click.option("--poll", is_flag=True, help="Do not rely on notifications of changes; for network shares.")
-@click.option("--scan", default="10s", show_default=True, metavar="TIME", help="Pause between two scans of the whole folder.")
-@click.option("--stable-for", default="2s", show_default=True, metavar="TIME", help="Take a file when it has not changed for this long.")
+@click.option("--scan", type=DURATION, default="10s", show_default=True, metavar="TIME", help="Pause between two scans of the whole folder.")
+@click.option(
+    "--stable-for", type=DURATION, default="2s", show_default=True, metavar="TIME", help="Take a file when it has not changed for this long."
+)
 @click.option("--max-attempts", type=click.IntRange(1), default=5, show_default=True, help="Attempts per file before it goes to quarantine.")
-@click.option("--retry-after", default="2s", show_default=True, metavar="TIME", help="Pause before the second attempt; doubles each time.")
+@click.option(
+    "--retry-after", type=DURATION, default="2s", show_default=True, metavar="TIME", help="Pause before the second attempt; doubles each time."
+)
 @click.option("--max-provider-attempts", type=click.IntRange(1), default=10, show_default=True, help="Provider failures in a row before it ends.")
-@click.option("--min-free", default="500MB", show_default=True, metavar="SIZE", help="Take nothing while the disk has less space left.")
+@click.option("--min-free", type=SIZE, default="500MB", show_default=True, metavar="SIZE", help="Take nothing while the disk has less space left.")
 @click.option(
     "--patients",
     metavar="PATTERN",
@@ -121,7 +126,6 @@ def _settings(asked: dict[str, Any]) -> Settings:
     from bcd_edge.errors import UsageError
     from bcd_edge.explain.surrogate import require_package
     from bcd_edge.results.patients import compile_pattern
-    from bcd_edge.system.durations import seconds
     from bcd_edge.watch.settings import Settings
 
     inbox = Path(asked["inbox"]).resolve()
@@ -136,11 +140,11 @@ def _settings(asked: dict[str, Any]) -> Settings:
         model={"path": asked["bundle_path"], "options": options, "threshold": asked["threshold"]},
         include=asked["include"],
         exclude=asked["exclude"],
-        stable_for_s=seconds(asked["stable_for"]),
-        scan_s=seconds(asked["scan"]),
+        stable_for_s=asked["stable_for"],
+        scan_s=asked["scan"],
         events=not asked["poll"] and importlib.util.find_spec("watchfiles") is not None,
         max_attempts=asked["max_attempts"],
-        retry_s=seconds(asked["retry_after"]),
+        retry_s=asked["retry_after"],
         max_provider_attempts=asked["max_provider_attempts"],
         after=asked["after"],
         patients=compile_pattern(asked["patients"]) if asked["patients"] else None,
@@ -148,26 +152,10 @@ def _settings(asked: dict[str, Any]) -> Settings:
         pseudonymise=asked["pseudonymise"],
         excel=asked["excel"],
         overlay=asked["explain"],
-        min_free=size(asked["min_free"]),
+        min_free=asked["min_free"],
         once=asked["once"],
         reprocess=asked["reprocess"],
     )
-
-
-def size(text: str) -> int:
-    """`500MB`, `2 GB`, `0` to bytes; 1 kB is 1000.
-
-    Raises:
-        UsageError: something else.
-    """
-    import re
-
-    from bcd_edge.errors import UsageError
-
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", text.lower())
-    if not found:
-        raise UsageError(f"{text!r} is not a size; write for example 500MB or 2GB.")
-    return int(float(found[1]) * 1000 ** " kmgt".index(found[2] or " "))
 
 
 def _reread(ctx: click.Context) -> Settings:

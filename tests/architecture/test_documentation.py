@@ -7,11 +7,15 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
 import click
+import cv2
 import pytest
+
+from bcd_edge.synthetic import tissue
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name != "cli.md")]
@@ -69,6 +73,24 @@ def test_links_lead_somewhere(page: Path) -> None:
         if anchor:
             titles = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}, target
+
+
+def python_examples() -> list[str]:
+    """The indented blocks of the documentation that begin with an import."""
+    blocks = [block for page in PAGES for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", page.read_text(encoding="utf-8"), re.MULTILINE)]
+    examples = [textwrap.dedent(block).strip() for block in blocks]
+    return [example for example in examples if example.startswith(("import ", "from "))]
+
+
+@pytest.mark.parametrize("example", python_examples(), ids=range(len(python_examples())))
+def test_python_examples_run(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The camera is a video file: two images, numbered."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inbox").mkdir()
+    for name in ("image.png", "inbox/image.png", "frame0.png", "frame1.png"):
+        cv2.imwrite(name, tissue(1))
+    exec(compile(example.replace("VideoCapture(0)", "VideoCapture('frame%d.png')"), "example", "exec"), {})
+    assert "print" not in example or re.search("benign|malignant|review", capsys.readouterr().out)
 
 
 @PAGE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -143,6 +144,8 @@ def open(path: str | Path | None = None) -> Bundle:
     where = Path(path) if path is not None else embedded()
     if not where.exists():
         raise BundleError(f"The bundle {where} does not exist; give a folder or .zip that `python -m export bundle` wrote.")
+    if where.suffix == ".onnx":
+        raise BundleError(f"{where} is a model without its manifest; give the bundle's folder, which holds both: {where.parent}")
     raw = _read(where, MANIFEST)
     try:
         manifest = json.loads(raw, parse_constant=_refuse)
@@ -238,6 +241,14 @@ def _names(bundle: Path) -> list[str]:
         return [name for name in archive.namelist() if not name.endswith("/")]
 
 
+def _one_level_down(bundle: Path, name: str) -> Iterator[Path]:
+    """Folders directly below a bundle that hold a file of this name: what was packed or named one level too high."""
+    if bundle.is_dir():
+        yield from (path.parent for path in bundle.glob(f"*/{name}"))
+    else:
+        yield from (path.parent for other in _names(bundle) if (path := Path(other)).name == name and len(path.parts) == 2)
+
+
 def _read(bundle: Path, name: str) -> bytes:
     """One file of a bundle; the name was checked to be a plain one, but a link could still lead elsewhere."""
     try:
@@ -249,6 +260,8 @@ def _read(bundle: Path, name: str) -> bytes:
         with zipfile.ZipFile(bundle) as archive:
             return archive.read(name)
     except (KeyError, FileNotFoundError):
-        raise BundleError(f"{bundle}: {name} is missing at its top; copy the bundle again, whole.") from None
+        below = sorted(path.name for path in _one_level_down(bundle, name))
+        advice = f"it is in the folder {below[0]}: give that folder, or a .zip of its content" if below else "copy the bundle again, whole"
+        raise BundleError(f"{bundle}: {name} is missing at its top; {advice}.") from None
     except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError) as error:
         raise BundleError(f"{bundle}: {name} could not be read ({error}); copy the bundle again.") from None

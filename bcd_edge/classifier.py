@@ -41,7 +41,7 @@ class _Prepared:
     sha256: str
     inputs_hwc_u8: list[UInt8Image]
     decode_ms: float
-    fit_ms: float
+    resize_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ class Classifier:
         for backend, member in zip(self._backends, self._members, strict=True):
             inputs = images_nhwc_u8
             if member.input != self.bundle.input:
-                inputs = np.stack([raster.fit(image, member.input) for image in images_nhwc_u8])
+                inputs = np.stack([raster.resize(image, member.input) for image in images_nhwc_u8])
             size = backend.batch or len(inputs)
             logits = [backend.infer(_batch(inputs[start : start + size], backend.batch)) for start in range(0, len(inputs), size)]
             total += probabilities(np.concatenate(logits)[: len(inputs)], member.temperature)
@@ -221,7 +221,7 @@ class Classifier:
 
     def _record(self, image: _Prepared, p: float, infer_ms: float) -> Record:
         prediction = self.rule.predict(p)
-        milliseconds = (image.decode_ms, image.fit_ms, infer_ms, image.decode_ms + image.fit_ms + infer_ms)
+        milliseconds = (image.decode_ms, image.resize_ms, infer_ms, image.decode_ms + image.resize_ms + infer_ms)
         timing = Timing(*(round(value, 3) for value in milliseconds))
         label, decision, reasons = prediction.label, prediction.decision, prediction.reasons
         return Record(image.name, image.sha256, "ok", None, label, p, decision, reasons, timing, self.execution)
@@ -286,7 +286,7 @@ def _prepare(name: str, picture: Picture | InputError, members: Sequence[bundle.
     image = decode(picture)
     started = time.perf_counter()
     with failing_with(image.sha256):
-        inputs = [raster.fit(image.pixels_hwc_u8, member.input) for member in members]
+        inputs = [raster.resize(image.pixels_hwc_u8, member.input) for member in members]
     return _Prepared(name, image.sha256, inputs, image.decode_ms, 1000 * (time.perf_counter() - started))
 
 

@@ -62,9 +62,10 @@ class DecisionRule:
         """Label, decision and reason for one image."""
         p = np.array([p_malignant])
         decision = DECISIONS[self.decide(p)[0]]
+        band = f"{self.review_low:.3f} to {self.review_high:.3f} (label malignant from {self.threshold:.3f})"
         reason = {
             "benign": f"is below {self.review_low:.3f}, where the review band begins",
-            "review": f"lies in the review band, {self.review_low:.3f} to {self.review_high:.3f}: needs pathologist review",
+            "review": f"lies in the review band, {band}: needs pathologist review",
             "malignant": f"is at or above {self.review_high:.3f}, where the review band ends",
         }[decision]
         return Prediction(LABELS[int(self.malignant(p)[0])], p_malignant, decision, (f"p_malignant {p_malignant:.3f} {reason}",))

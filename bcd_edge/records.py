@@ -19,7 +19,7 @@ class Prediction:
     Attributes:
         label: the class on whose side of the operating threshold the image lies.
         p_malignant: calibrated probability, 0..1.
-        decision: the label, or `review` where a person should look.
+        decision: the label, or `review` where a pathologist must decide.
         reasons: sentences saying why the decision is what it is.
     """
 
@@ -37,7 +37,7 @@ class Timing:
     """
 
     decode: float
-    fit: float
+    resize: float
     infer: float
     total: float
 

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from bcd_edge import Classifier, backends
 from bcd_edge.classifier import EXPLAINED_BATCH
 from bcd_edge.errors import UsageError
-from bcd_edge.explain import Ask, Explanation, Settings, explain
+from bcd_edge.explain import Explanation, PredictFn, Settings, explain
 from bcd_edge.explain.check import correlation, overlap
 from bcd_edge.explain.explainers.lime import SAMPLES
-from bcd_edge.explain.segments import faded, perturbed, segment
+from bcd_edge.explain.segments import baseline, perturbed, segment
 from bcd_edge.explain.surrogate import fit, package
 from bcd_edge.inputs import Inputs
 from bcd_edge.options import RunOptions
@@ -70,7 +70,7 @@ def compare(folder: Path, bundle: Path, checkpoint: Path, out: Path | None) -> N
     import torch
 
     with _opened(bundle, "int8") as int8, _opened(bundle, "fp32") as fp32:
-        images = [raster.fit(raster.decode(raster.read(path)), int8.bundle.input) for _, path in Inputs([str(folder)]) if isinstance(path, Path)]
+        images = [raster.resize(raster.decode(raster.read(path)), int8.bundle.input) for _, path in Inputs([str(folder)]) if isinstance(path, Path)]
         if not images:
             raise UsageError(f"The folder {folder} holds no image; name the folder that does.")
         network = _network(checkpoint, fp32, images)
@@ -108,17 +108,17 @@ def _network(checkpoint: Path, exported: Classifier, images: list[Image]) -> Any
     return found
 
 
-def _stability(ask: Ask, images: list[Image]) -> Iterator[Row]:
+def _stability(predict: PredictFn, images: list[Image]) -> Iterator[Row]:
     """Top-5 Jaccard over pairs of seeds, on the same superpixels for both explainers."""
     package_scores: list[float] = []
     scores: dict[int, list[float]] = {count: [] for count in COUNTS}
     until: list[float] = []
     needed: list[int] = []
     for number, image in enumerate(images, 1):
-        remembered = _Remembered(ask)
-        flips = [_package_weights(ask, image, seed) for seed in range(SEEDS)]
+        remembered = _Remembered(predict)
+        flips = [_package_weights(predict, image, seed) for seed in range(SEEDS)]
         if number == 1:
-            theirs = explain(ask, image, "lime", Settings()).weights
+            theirs = explain(predict, image, "lime", Settings()).weights
             assert np.allclose(flips[0], theirs, atol=1e-6), "the package's masks are drawn otherwise by now"
         package_scores.append(_jaccard(flips))
         for count in COUNTS:
@@ -129,7 +129,7 @@ def _stability(ask: Ask, images: list[Image]) -> Iterator[Row]:
         until.append(_jaccard([one.weights for one in stopped]))
         needed += [one.samples for one in stopped]
         each = ", ".join(f"{count}: {values[-1]:.2f}" for count, values in scores.items())
-        print(f"  image {number} of {len(images)}: package {package_scores[-1]:.2f}, hadamard {each}, until settled {until[-1]:.2f}", flush=True)
+        print(f"  image {number} of {len(images)}: package {package_scores[-1]:.2f}, hadamard {each}, until converged {until[-1]:.2f}", flush=True)
     wanted = float(np.mean(package_scores))
     enough = next((str(count) for count in COUNTS if np.mean(scores[count]) >= wanted), f"more than {COUNTS[-1]}")
     each = ", ".join(f"{count}: {np.mean(values):.2f}" for count, values in scores.items())
@@ -139,11 +139,11 @@ def _stability(ask: Ask, images: list[Image]) -> Iterator[Row]:
         "at most 128",
         enough,
         f"package {_interval(np.array(package_scores), np.mean, 2)}; hadamard by samples {each}; at 128 minus package "
-        f"{_interval(differences, np.mean, 3)}; until settled {_interval(np.array(until), np.mean, 2)} with {np.mean(needed):.0f} samples",
+        f"{_interval(differences, np.mean, 3)}; until converged {_interval(np.array(until), np.mean, 2)} with {np.mean(needed):.0f} samples",
     )
 
 
-def _precisions(int8: Ask, fp32: Ask, images: list[Image]) -> Iterator[Row]:
+def _precisions(int8: PredictFn, fp32: PredictFn, images: list[Image]) -> Iterator[Row]:
     """The same image, superpixels and masks, asked of both variants."""
     settings = Settings(samples=SAME_MASKS)
     values = []
@@ -167,13 +167,13 @@ def _speed(classifier: Classifier, network: Any, images: list[Image]) -> Iterato
     ratios = np.array([one.package_s / one.edge_s for one in timed])
     outside = np.array([one.outside for one in timed])
     samples = np.array([one.found.samples for one in timed])
-    settled = sum(one.found.settled for one in timed)
+    converged = sum(one.found.converged for one in timed)
     yield Row(
-        "`hadamard` until settled, beside the `lime` package with its defaults around PyTorch eager FP32, wall time",
+        "`hadamard` until converged, beside the `lime` package with its defaults around PyTorch eager FP32, wall time",
         "40 x faster",
         f"{_interval(ratios)} x",
         f"median of the images' ratios; {np.median([one.edge_s for one in timed]):.2f} s beside {np.median([one.package_s for one in timed]):.1f} s; "
-        f"{settled} of {len(timed)} settled within {Settings().max_samples} samples, {np.median(samples):.0f} samples in the median",
+        f"{converged} of {len(timed)} converged within {Settings().max_samples} samples, {np.median(samples):.0f} samples in the median",
     )
     yield Row("time of `hadamard` outside the model, segmentation included", "under 15 %", f"{_interval(100 * outside)} %", "median of the images")
 
@@ -203,28 +203,28 @@ def _both(classifier: Classifier, network: Any, image: Image, samples: int = 0) 
 
 
 class _Remembered:
-    """`Ask` that answers a picture it has seen from memory: the same seed draws the same masks first, however many are asked for."""
+    """`PredictFn` that answers a picture it has seen from memory: the same seed draws the same masks first, however many are asked for."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, predict: PredictFn) -> None:
+        self._predict = predict
         self._known: dict[bytes, float] = {}
 
     def __call__(self, images_nhwc_u8: Image) -> npt.NDArray[np.float64]:
         keys = [hashlib.sha256(image.tobytes()).digest() for image in images_nhwc_u8]
         fresh = [index for index, key in enumerate(keys) if key not in self._known]
         if fresh:
-            self._known.update(zip((keys[index] for index in fresh), self._ask(images_nhwc_u8[fresh]), strict=True))
+            self._known.update(zip((keys[index] for index in fresh), self._predict(images_nhwc_u8[fresh]), strict=True))
         return np.array([self._known[key] for key in keys])
 
 
-def _package_weights(ask: Ask, image: Image, seed: int) -> npt.NDArray[np.float64]:
+def _package_weights(predict: PredictFn, image: Image, seed: int) -> npt.NDArray[np.float64]:
     """The weights of explainer `lime` with 1,000 samples, equal to 1e-6; the package itself hides superpixels one by one in Python."""
     segments = segment(image, "slic", Settings().segments, 0)
     drawn = np.random.RandomState(seed)
     drawn.randint(0, high=1000)  # the package draws a seed for its own segmentation first
     shown = drawn.randint(0, 2, (SAMPLES, int(segments.max()) + 1)).astype(bool)
     shown[0] = True
-    p = ask(perturbed(image, faded(image, segments), segments, shown))
+    p = predict(perturbed(image, baseline(image, segments), segments, shown))
     return fit(shown, p if p[0] >= 0.5 else 1 - p).weights
 
 

@@ -160,7 +160,7 @@ def _core_seconds(opened: Bundle, chosen: Plan, png: bytes, seconds: float) -> f
     _, (model,) = opened.model(chosen.precision, chosen.provider)
     backend = plugins.load("bcd_edge.backends.providers", chosen.provider).open(model, RunOptions(batch=chosen.batch, threads=1))
     batch = np.zeros((chosen.batch, opened.input.height, opened.input.width, 3), np.uint8)
-    found = medians({"decode": lambda: raster.fit(raster.decode(png), opened.input), "infer": lambda: backend.infer(batch)}, seconds)
+    found = medians({"decode": lambda: raster.resize(raster.decode(png), opened.input), "infer": lambda: backend.infer(batch)}, seconds)
     backend.close()
     return (found["decode"] + found["infer"] / chosen.batch) / 1000
 

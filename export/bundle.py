@@ -292,6 +292,6 @@ def _golden(staging: Path, job: Job, carried: Sequence[Variant]) -> list[dict[st
 
 
 def _as_images(pictures: Sequence[npt.NDArray[np.uint8]], size: int) -> Images:
-    pixels = np.stack([raster.fit(picture, Input(size, size)) for picture in pictures])
+    pixels = np.stack([raster.resize(picture, Input(size, size)) for picture in pictures])
     names = np.array([str(index) for index in range(len(pictures))])
     return Images(pixels, np.zeros(len(pictures), bool), names, names, names, names)

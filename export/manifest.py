@@ -97,7 +97,7 @@ def manifest(
 
 
 def taken(size: int) -> dict[str, Any]:
-    """What a network takes, as `bcd_edge.readers.raster.fit` makes it."""
+    """What a network takes, as `bcd_edge.readers.raster.resize` makes it."""
     return {
         "height": size,
         "width": size,

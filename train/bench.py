@@ -71,7 +71,7 @@ def interval(cost: Estimate) -> str:
 
 def _images(size: int) -> Images:
     """Drawn tissue, as many as fit the purpose: what is measured does not depend on what they show."""
-    kinds = np.stack([raster.fit(tissue(seed), Input(size, size)) for seed in range(8)])
+    kinds = np.stack([raster.resize(tissue(seed), Input(size, size)) for seed in range(8)])
     names = np.array([str(index) for index in range(IMAGES)])
     source = np.full(IMAGES, "synthetic")
     return Images(np.tile(kinds, (IMAGES // 8, 1, 1, 1)), np.arange(IMAGES) % 2 == 1, source, names, source, names)

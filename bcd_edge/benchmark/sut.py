@@ -76,7 +76,7 @@ def build_library(opened: Bundle, batch: int, images: Sequence[LabelledImage] = 
         files = [cv2.imencode(".png", picture[..., ::-1])[1].tobytes() for picture in pictures]
     inputs = []
     for member in opened.members:
-        resized = np.stack([raster.fit(picture, member.input) for picture in pictures])
+        resized = np.stack([raster.resize(picture, member.input) for picture in pictures])
         copies = -(-max(batch, MAX_QUERY) // len(resized))
         inputs.append(np.concatenate([resized, *[resized] * copies]))
     return QuerySampleLibrary(files, inputs)

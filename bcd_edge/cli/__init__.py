@@ -64,7 +64,7 @@ def _exit(error: BcdEdgeError) -> click.ClickException:
 )
 @click.pass_context
 def main(ctx: click.Context, config: Path | None) -> None:
-    """Classify breast tissue images: benign, malignant, or a person should look.
+    """Classify breast tissue images: benign, malignant, or needs review.
 
     Assists a pathologist; it does not diagnose alone.
 

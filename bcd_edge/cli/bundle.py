@@ -118,7 +118,7 @@ def _facts(opened: Bundle) -> Table:
     return _grid(
         [
             ("input", f"RGB, the whole image stretched to {sizes} pixels{several}"),
-            ("decision", f"malignant from p {rule.threshold:.3f}; a person should look from {rule.review_low:.3f} up to {rule.review_high:.3f}"),
+            ("decision", f"malignant from p {rule.threshold:.3f}; review from {rule.review_low:.3f} up to {rule.review_high:.3f}"),
             ("", opened.manifest["decision"]["chosen"]),
             ("licence", opened.manifest["licence"]),
         ]

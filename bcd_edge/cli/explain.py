@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bcd_edge import plugins
 from bcd_edge.cli._options import is_quiet, log_options, model_options
 from bcd_edge.cli._types import DURATION
 
@@ -26,15 +27,27 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("explanations"), show_default=True, help="Folder of the results."
 )
-@click.option("--explainer", default="hadamard", show_default=True, help="hadamard (LIME with fewer masks), lime (the package as it is), occlusion.")
-@click.option("--label", type=click.Choice(["benign", "malignant"]), help="Class to explain.  [default: the likelier one]")
-@click.option("--samples", type=click.IntRange(0), default=0, help="Perturbed images, exactly.  [default: until it is settled]")
+@click.option(
+    "--explainer",
+    default="hadamard",
+    show_default=True,
+    metavar=f"[{'|'.join(plugins.names('bcd_edge.explain.explainers'))}]",
+    help="Method of explanation.",
+)
+@click.option("--label", type=click.Choice(["benign", "malignant"]), help="Class to explain.  [default: the record's label]")
+@click.option("--samples", type=click.IntRange(0), default=0, help="Perturbed images, exactly.  [default: until it has converged]")
 @click.option("--max-samples", type=click.IntRange(1), default=512, show_default=True, help="Perturbed images at most.")
 @click.option(
     "--time-budget", "time_budget_s", type=DURATION, default="0", metavar="2s", help="Time for an image at most: 500ms, 2s; 0 for none.  [default: 0]"
 )
-@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True, help="That the top order is settled.")
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Superpixels whose order and sign must be settled.")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="That the top superpixels have converged.",
+)
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Superpixels whose order and sign must have converged.")
 @click.option("--segmentation", type=click.Choice(["slic", "quickshift"]), default="slic", show_default=True, help="Superpixels.")
 @click.option("--segments", type=click.IntRange(1, 400), default=40, show_default=True, help="Superpixels wanted from slic.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same explanation.")
@@ -146,11 +159,11 @@ def explain_all(
 def _line(one: Explained) -> str:
     from bcd_edge.outputs import printable
 
-    found = one.explanation
-    sure = "settled" if found.settled else "not settled"
+    explanation = one.explanation
+    outcome = "converged" if explanation.converged else "not converged"
     return (
-        f"{printable(Path(one.record.source).name)}: {one.record.decision}; {found.label} p {found.probability:.3f}, "
-        f"{found.samples} samples, {sure}, {found.total_s:.2f} s"
+        f"{printable(Path(one.record.source).name)}: {one.record.decision}; {explanation.label} p {explanation.probability:.3f}, "
+        f"{explanation.samples} samples, {outcome}, {explanation.total_s:.2f} s"
     )
 
 
@@ -158,7 +171,7 @@ def _check(classifier: Classifier, image_hwc_u8: UInt8Image, explainer: str, set
     from bcd_edge.explain.check import check
     from bcd_edge.readers import raster
 
-    found = check(classifier.probabilities, raster.fit(image_hwc_u8, classifier.bundle.input), explainer, settings, seeds)
+    found = check(classifier.probabilities, raster.resize(image_hwc_u8, classifier.bundle.input), explainer, settings, seeds)
     click.echo(
         f"  {seeds} seeds: top-{settings.top} Jaccard {found.jaccard:.2f}, rank correlation {found.rank_correlation:.2f}, "
         f"{found.samples:.0f} samples each"

@@ -1,6 +1,6 @@
 """Why: explainers, one file of `explainers` each. An explainer's module has one name:
 
-def explain(ask: Ask, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation: ...
+def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation: ...
 
 All of them hide superpixels of the network input and look at how the probability changes. A hidden superpixel gets its
 own mean colour, as the `lime` package does it.
@@ -23,7 +23,7 @@ from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.records import Label
 
 # uint8 RGB, N x H x W x 3, of the network's input size, to p_malignant, float64 N.
-Ask = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float64]]
+PredictFn = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float64]]
 
 
 # The package whose modules are explainers, see `bcd_edge.plugins`, and former names of theirs.
@@ -36,12 +36,12 @@ class Settings:
     """How to explain.
 
     Attributes:
-        label: the class whose probability is explained; the likelier one if None.
-        samples: perturbed images, exactly; 0 lets the explainer stop when it is settled.
+        label: the class whose probability is explained; by probability the likelier one if None.
+        samples: perturbed images, exactly; 0 lets the explainer stop once it has converged.
         max_samples: at most so many, if `samples` is 0.
         time_budget_s: and at most for so long; 0 for no limit.
         confidence: that the order and sign of the `top` superpixels are what they seem, 0..1.
-        top: superpixels whose order and sign must be settled.
+        top: superpixels whose order and sign must have converged.
         segmentation: `slic` or `quickshift`.
         segments: superpixels wanted from `slic`.
         seed: of masks and segmentation: the same seed gives the same explanation.
@@ -70,7 +70,7 @@ class Explanation:
         weights: float64 S, positive for the label; what the probability gains by showing the superpixel.
         standard_errors: float64 S; NaN where an explainer has none.
         samples: perturbed images that the model was asked about.
-        settled: whether order and sign of the top superpixels are beyond doubt, or nothing random was drawn.
+        converged: whether order and sign of the top superpixels are beyond doubt, or nothing random was drawn.
         reason: why it stopped.
         r2: of the local linear fit, weighted, or NaN.
         shrinkage: factor that the ridge penalty leaves of a weight at this number of samples, 0..1; to compare weights of
@@ -85,7 +85,7 @@ class Explanation:
     weights: npt.NDArray[np.float64]
     standard_errors: npt.NDArray[np.float64]
     samples: int
-    settled: bool
+    converged: bool
     reason: str
     r2: float = float("nan")
     shrinkage: float = 1.0
@@ -95,12 +95,12 @@ class Explanation:
     @property
     def order(self) -> npt.NDArray[np.intp]:
         """Superpixels, the weightiest first."""
-        return weightiest(self.weights)
+        return by_weight(self.weights)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; superpixels the weightiest first, with their share of the image's area."""
         areas = np.bincount(self.segments.ravel(), minlength=len(self.weights)) / self.segments.size
-        plain = {name: getattr(self, name) for name in ("explainer", "label", "probability", "samples", "settled", "reason")}
+        plain = {name: getattr(self, name) for name in ("explainer", "label", "probability", "samples", "converged", "reason")}
         numbers = {name: _number(getattr(self, name)) for name in ("r2", "shrinkage", "model_s", "total_s")}
         superpixels = [
             {
@@ -115,10 +115,10 @@ class Explanation:
 
 
 @dataclass
-class Counted:
-    """`Ask` that counts images and seconds, and answers for one label."""
+class CountingPredict:
+    """`PredictFn` that counts images and seconds, and answers for one label."""
 
-    ask: Ask
+    predict: PredictFn
     label: Label = "malignant"
     images: int = 0
     seconds: float = 0.0
@@ -126,7 +126,7 @@ class Counted:
 
     def __call__(self, images_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         began = time.perf_counter()
-        p = self.ask(images_nhwc_u8)
+        p = self.predict(images_nhwc_u8)
         self.seconds += time.perf_counter() - began
         self.images += len(images_nhwc_u8)
         return p if self.label == "malignant" else 1 - p
@@ -136,11 +136,11 @@ class Counted:
         return time.perf_counter() - self.started
 
 
-def explain(ask: Ask, image_hwc_u8: UInt8Image, explainer: str = "hadamard", settings: Settings | None = None) -> Explanation:
+def explain(predict: PredictFn, image_hwc_u8: UInt8Image, explainer: str = "hadamard", settings: Settings | None = None) -> Explanation:
     """Explains one image.
 
     Args:
-        ask: the model, see `Ask`.
+        predict: the model, see `PredictFn`.
         image_hwc_u8: of the network's input size.
         explainer: a name from `bcd_edge.plugins.names("bcd_edge.explain.explainers")`.
         settings: how.
@@ -150,8 +150,9 @@ def explain(ask: Ask, image_hwc_u8: UInt8Image, explainer: str = "hadamard", set
         ProviderError: the engine failed, or the package that the explainer needs is missing.
     """
     chosen = settings or Settings()
-    found: Explanation = load(explainer).explain(ask, image_hwc_u8, segment(image_hwc_u8, chosen.segmentation, chosen.segments, chosen.seed), chosen)
-    return found
+    segments = segment(image_hwc_u8, chosen.segmentation, chosen.segments, chosen.seed)
+    explanation: Explanation = load(explainer).explain(predict, image_hwc_u8, segments, chosen)
+    return explanation
 
 
 def load(explainer: str) -> ModuleType:
@@ -163,12 +164,12 @@ def load(explainer: str) -> ModuleType:
     return plugins.load(EXPLAINERS, ALIASES.get(explainer, explainer))
 
 
-def weightiest(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+def by_weight(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     """Superpixels in the order of the size of their weights, the largest first."""
     return np.argsort(-np.abs(weights), kind="stable")
 
 
-def likelier(p_malignant: float, wanted: Label | None) -> Label:
+def explained_label(p_malignant: float, wanted: Label | None) -> Label:
     """The label to explain."""
     return wanted or ("malignant" if p_malignant >= 0.5 else "benign")
 

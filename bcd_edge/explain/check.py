@@ -8,8 +8,8 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.explain import Ask, Explanation, Settings, explain, weightiest
-from bcd_edge.explain.segments import faded, perturbed
+from bcd_edge.explain import Explanation, PredictFn, Settings, by_weight, explain
+from bcd_edge.explain.segments import baseline, perturbed
 from bcd_edge.readers.raster import UInt8Image
 
 Floats = npt.NDArray[np.float64]
@@ -23,7 +23,7 @@ class Check:
         jaccard: mean over pairs of seeds of the overlap of their top superpixels, 0..1.
         rank_correlation: mean Spearman correlation of the weights over pairs of seeds, -1..1.
         deletion: area under the label's probability as superpixels are hidden, the weightiest first; low is faithful.
-        insertion: the same as they are shown, on the faded image; high is faithful (Petsiuk et al., BMVC 2018).
+        insertion: the same as they are shown, on the baseline image; high is faithful (Petsiuk et al., BMVC 2018).
         random_deletion: the mean of random orders, to compare with; `random_insertion` alike.
         samples: mean number of samples of an explanation.
     """
@@ -37,15 +37,15 @@ class Check:
     samples: float
 
 
-def check(ask: Ask, image_hwc_u8: UInt8Image, explainer: str, settings: Settings, seeds: int, orders: int = 10) -> Check:
+def check(predict: PredictFn, image_hwc_u8: UInt8Image, explainer: str, settings: Settings, seeds: int, orders: int = 10) -> Check:
     """Explains with `seeds` seeds, from that of the settings on, and follows the first one's order and `orders` random ones."""
-    found = [explain(ask, image_hwc_u8, explainer, replace(settings, seed=settings.seed + extra)) for extra in range(seeds)]
+    found = [explain(predict, image_hwc_u8, explainer, replace(settings, seed=settings.seed + extra)) for extra in range(seeds)]
     same = [found[0], *(one for one in found[1:] if np.array_equal(one.segments, found[0].segments))]
     pairs = list(combinations(same, 2))
     first = found[0]
-    deletion, insertion = curves(ask, image_hwc_u8, first, np.argsort(-first.weights, kind="stable"))
+    deletion, insertion = curves(predict, image_hwc_u8, first, np.argsort(-first.weights, kind="stable"))
     rng = np.random.default_rng(settings.seed)
-    chance = [curves(ask, image_hwc_u8, first, rng.permutation(len(first.weights))) for _ in range(orders)]
+    chance = [curves(predict, image_hwc_u8, first, rng.permutation(len(first.weights))) for _ in range(orders)]
     return Check(
         jaccard=float(np.mean([overlap(one.weights, other.weights, settings.top) for one, other in pairs])) if pairs else 1.0,
         rank_correlation=float(np.mean([correlation(one.weights, other.weights) for one, other in pairs])) if pairs else 1.0,
@@ -59,7 +59,7 @@ def check(ask: Ask, image_hwc_u8: UInt8Image, explainer: str, settings: Settings
 
 def overlap(one: Floats, other: Floats, top: int) -> float:
     """Jaccard index of the top superpixels."""
-    first, second = (set(weightiest(weights)[:top].tolist()) for weights in (one, other))
+    first, second = (set(by_weight(weights)[:top].tolist()) for weights in (one, other))
     return len(first & second) / len(first | second)
 
 
@@ -72,7 +72,7 @@ def correlation(one: Floats, other: Floats) -> float:
     return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
 
 
-def curves(ask: Ask, image_hwc_u8: UInt8Image, explanation: Explanation, order: npt.NDArray[np.intp]) -> tuple[float, float]:
+def curves(predict: PredictFn, image_hwc_u8: UInt8Image, explanation: Explanation, order: npt.NDArray[np.intp]) -> tuple[float, float]:
     """Areas under the deletion and the insertion curve of one order, each 0..1."""
     from scipy.integrate import trapezoid
 
@@ -80,9 +80,9 @@ def curves(ask: Ask, image_hwc_u8: UInt8Image, explanation: Explanation, order: 
     rank = np.empty(count, int)
     rank[order] = np.arange(count)
     steps = np.arange(count + 1)[:, np.newaxis]
-    hidden = faded(image_hwc_u8, explanation.segments)
+    hidden = baseline(image_hwc_u8, explanation.segments)
     areas = []
     for shown in (rank >= steps, rank < steps):
-        p = ask(perturbed(image_hwc_u8, hidden, explanation.segments, shown))
+        p = predict(perturbed(image_hwc_u8, hidden, explanation.segments, shown))
         areas.append(float(trapezoid(p if explanation.label == "malignant" else 1 - p)) / count)
     return areas[0], areas[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,7 @@ import cv2
 
 from bcd_edge.bundle import Input
 from bcd_edge.errors import InputError
-from bcd_edge.explain import Ask, Settings, explain
+from bcd_edge.explain import PredictFn, Settings, explain
 from bcd_edge.explain.overlay import draw
 from bcd_edge.explain.page import Explained, page
 from bcd_edge.outputs import printable
@@ -28,11 +28,11 @@ IMAGES_A_PAGE: Final = 100
 LONGEST_STEM: Final = 150
 
 
-def write(ask: Ask, size: Input, record: Record, image_hwc_u8: UInt8Image, out: Path, explainer: str, settings: Settings) -> Explained:
+def write(predict: PredictFn, size: Input, record: Record, image_hwc_u8: UInt8Image, out: Path, explainer: str, settings: Settings) -> Explained:
     """Explains one classified image; writes `NAME-HASH.png` and `NAME-HASH.json` into `out`.
 
     Args:
-        ask: the model, see `bcd_edge.explain.Ask`.
+        predict: the model, see `bcd_edge.explain.PredictFn`.
         size: of the network input.
         record: what was answered; names the image.
         image_hwc_u8: the image, decoded.
@@ -43,18 +43,20 @@ def write(ask: Ask, size: Input, record: Record, image_hwc_u8: UInt8Image, out: 
     Raises:
         OSError: a file could not be written; there is no half one.
     """
-    one = explained(ask, size, record, image_hwc_u8, explainer, settings)
+    one = explained(predict, size, record, image_hwc_u8, explainer, settings)
     stem = f"{os.fsencode(Path(_name(record)).stem)[:LONGEST_STEM].decode(errors='ignore')}-{str(record.sha256)[:8]}"
     atomic_write(out / f"{stem}.png", one.png)
     atomic_write(out / f"{stem}.json", numbers(one))
     return one
 
 
-def explained(ask: Ask, size: Input, record: Record, image_hwc_u8: UInt8Image, explainer: str, settings: Settings) -> Explained:
-    """Explains one classified image and draws its overlay; see `write`."""
-    found = explain(ask, raster.fit(image_hwc_u8, size), explainer, settings)
-    overlay = cv2.imencode(".png", draw(image_hwc_u8, found, printable(_name(record)))[..., ::-1])[1].tobytes()
-    return Explained(record, found, overlay)
+def explained(predict: PredictFn, size: Input, record: Record, image_hwc_u8: UInt8Image, explainer: str, settings: Settings) -> Explained:
+    """Explains the label of the record, unless the settings name another, and draws its overlay; see `write`."""
+    wanted = settings if settings.label else replace(settings, label=record.label)
+    explanation = explain(predict, raster.resize(image_hwc_u8, size), explainer, wanted)
+    heading = [printable(_name(record)), f"decision: {record.decision}", *(printable(reason) for reason in record.reasons)]
+    overlay = cv2.imencode(".png", draw(image_hwc_u8, explanation, heading)[..., ::-1])[1].tobytes()
+    return Explained(record, explanation, overlay)
 
 
 def numbers(one: Explained) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import cv2
@@ -22,13 +23,13 @@ STRONGEST: Final = 0.55
 SMALLEST_SIDE: Final = 480
 
 
-def draw(image_hwc_u8: UInt8Image, explanation: Explanation, title: str = "") -> UInt8Image:
-    """The image with superpixels for the label in orange and against it in blue, the top ones outlined, and a legend below.
+def draw(image_hwc_u8: UInt8Image, explanation: Explanation, heading: Sequence[str] = ()) -> UInt8Image:
+    """The image with superpixels for the label in orange and against it in blue, the top ones outlined and numbered, and a legend below.
 
     Args:
         image_hwc_u8: uint8 RGB at its own resolution; a small one is enlarged so that the legend can be read.
         explanation: of the same picture.
-        title: of the legend, such as the file's name.
+        heading: lines above the legend, such as the file's name and what was decided.
 
     Returns:
         uint8 RGB, as large as the image and the legend.
@@ -44,8 +45,9 @@ def draw(image_hwc_u8: UInt8Image, explanation: Explanation, title: str = "") ->
         colours = np.where(explanation.weights[:, np.newaxis] >= 0, FOR, AGAINST).astype(np.float32)[segments]
         picture = picture * (1 - alpha) + colours * alpha
         _outline(picture, segments, explanation)
-    legend = _legend(width, explanation, title)
-    return np.concatenate([picture.clip(0, 255).astype(np.uint8), legend])
+    legend = _legend(width, explanation, heading)
+    drawn = picture.clip(0, 255).astype(np.uint8)
+    return np.concatenate([_numbered(drawn, segments, explanation) if strongest > 0 else drawn, legend])
 
 
 def _outline(picture: npt.NDArray[np.float32], segments: npt.NDArray[np.int32], explanation: Explanation) -> None:
@@ -57,14 +59,25 @@ def _outline(picture: npt.NDArray[np.float32], segments: npt.NDArray[np.int32], 
         cv2.drawContours(picture, contours, -1, (20.0, 20.0, 20.0), thin)
 
 
-def _legend(width: int, explanation: Explanation, title: str) -> UInt8Image:
+def _numbered(picture: UInt8Image, segments: npt.NDArray[np.int32], explanation: Explanation) -> UInt8Image:
+    """With the numbers of the outlined superpixels, as page and JSON name them, each at its innermost point."""
+    canvas = Image.fromarray(picture)
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(max(12, min(picture.shape[:2]) // 28))
+    for index in explanation.order[:5]:
+        inside = cv2.distanceTransform(np.pad((segments == index).astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+        y, x = np.unravel_index(int(inside.argmax()), inside.shape)
+        pen.text((int(x), int(y)), str(index), fill="black", font=font, anchor="mm", stroke_width=2, stroke_fill="white")
+    return np.asarray(canvas, np.uint8)
+
+
+def _legend(width: int, explanation: Explanation, heading: Sequence[str]) -> UInt8Image:
     size = max(12, min(22, width // 36))
     font = ImageFont.load_default(size)
-    sure = "settled" if explanation.settled else "NOT SETTLED: it could look different with other samples"
+    outcome = "converged" if explanation.converged else "NOT CONVERGED: other samples could give another picture"
     lines = [
-        *([title] if title else []),
-        f"{explanation.label}, p = {explanation.probability:.3f}",
-        f"{explanation.explainer}, {explanation.samples} samples, {sure}",
+        *heading,
+        f"explained: {explanation.label}, p = {explanation.probability:.3f}",
+        f"{explanation.explainer}, {explanation.samples} samples, {outcome}",
     ]
     step = round(1.5 * size)
     canvas = Image.new("RGB", (width, step * (len(lines) + 1) + size), "white")

@@ -61,7 +61,7 @@ def _article(one: Explained) -> str:
         f"<td>{'-' if row['standard_error'] is None else format(row['standard_error'], '.4f')}</td><td>{row['area']:.1%}</td></tr>"
         for row in plain["superpixels"][:8]
     )
-    doubt = "" if one.explanation.settled else "<span class=doubt>Not settled: with other samples it could look different.</span> "
+    doubt = "" if one.explanation.converged else "<span class=doubt>Not converged: other samples could give another picture.</span> "
     return _ARTICLE.substitute(
         name=escape(Path(one.record.source).name or one.record.source),
         label=one.explanation.label,

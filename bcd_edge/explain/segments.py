@@ -41,7 +41,7 @@ def segment(image_hwc_u8: UInt8Image, algorithm: str, count: int, seed: int) -> 
     return np.asarray(np.unique(found, return_inverse=True)[1].reshape(found.shape), np.intp)
 
 
-def faded(image_hwc_u8: UInt8Image, segments: Segments) -> UInt8Image:
+def baseline(image_hwc_u8: UInt8Image, segments: Segments) -> UInt8Image:
     """Every superpixel in its own mean colour."""
     flat, numbers = image_hwc_u8.reshape(-1, 3), segments.ravel()
     sizes = np.bincount(numbers)
@@ -50,17 +50,17 @@ def faded(image_hwc_u8: UInt8Image, segments: Segments) -> UInt8Image:
     return means.astype(np.uint8)[segments]
 
 
-def perturbed(image_hwc_u8: UInt8Image, faded_hwc_u8: UInt8Image, segments: Segments, shown: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+def perturbed(image_hwc_u8: UInt8Image, baseline_hwc_u8: UInt8Image, segments: Segments, shown: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     """Images with only some superpixels shown, uint8 N x H x W x 3, in one step.
 
     Args:
         image_hwc_u8: the image.
-        faded_hwc_u8: what a hidden superpixel looks like, see `faded`.
+        baseline_hwc_u8: what a hidden superpixel looks like, see `baseline`.
         segments: H x W.
         shown: N x S.
     """
     # bits that differ between the two are flipped where a superpixel is shown: four times as fast as choosing pixels
     batch = np.take(np.where(shown, 255, 0).astype(np.uint8), np.repeat(segments.ravel(), 3), axis=1)
-    batch &= (image_hwc_u8 ^ faded_hwc_u8).ravel()
-    batch ^= faded_hwc_u8.ravel()
+    batch &= (image_hwc_u8 ^ baseline_hwc_u8).ravel()
+    batch ^= baseline_hwc_u8.ravel()
     return batch.reshape(len(shown), *image_hwc_u8.shape)

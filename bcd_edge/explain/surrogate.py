@@ -118,10 +118,10 @@ def standard_error(replicates: Floats) -> Floats:
     return np.asarray(np.sqrt((count - 1) / count * ((replicates - replicates.mean(axis=0)) ** 2).sum(axis=0)))
 
 
-def settled(weights: Floats, replicates: Floats, top: int, confidence: float) -> bool:
-    """Whether sign and order of the `top` weightiest superpixels are settled.
+def converged(weights: Floats, replicates: Floats, top: int, confidence: float) -> bool:
+    """Whether sign and order of the `top` weightiest superpixels have converged.
 
-    A sign is settled when the weight is further from 0 than its interval reaches, or the weight is within `TIE` of 0 for
+    A sign has converged when the weight is further from 0 than its interval reaches, or the weight is within `TIE` of 0 for
     certain; the order of two neighbours when the difference of their sizes is, or is within `TIE` for certain.
     """
     from scipy.stats import t

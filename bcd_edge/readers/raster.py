@@ -36,7 +36,7 @@ from bcd_edge.bundle import Input
 from bcd_edge.errors import InputError
 from bcd_edge.readers.pixels import MAX_PIXELS, UInt8Image
 
-__all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "UInt8Image", "decode", "fit", "read"]
+__all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "UInt8Image", "decode", "read", "resize"]
 
 CODECS: Final = "bcd_edge.readers.codecs"
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "WebP")
@@ -133,7 +133,7 @@ def _codecs() -> list[ModuleType]:
     return [plugins.load(CODECS, name) for name in plugins.names(CODECS)]
 
 
-def fit(image_hwc_u8: UInt8Image, spec: Input) -> UInt8Image:
+def resize(image_hwc_u8: UInt8Image, spec: Input) -> UInt8Image:
     """Resizes to the network's input.
 
     The whole field of view is kept and its aspect ratio is not: a tumour at the edge must not be cropped away.

@@ -74,6 +74,15 @@ def test_a_zip_is_a_bundle_too(changed: Changed, tmp_path: Path) -> None:
     assert bundle.open(archive).model() == bundle.open().model()
 
 
+def test_what_is_named_one_level_too_high_or_too_low_is_told_apart(changed: Changed, tmp_path: Path) -> None:
+    folder = changed()
+    for wrong in (shutil.make_archive(str(tmp_path / "zipped"), "zip", tmp_path, folder.name), tmp_path):
+        with pytest.raises(BundleError, match=f"is in the folder {folder.name}: give that folder"):
+            bundle.open(wrong)
+    with pytest.raises(BundleError, match="a model without its manifest; give the bundle's folder"):
+        bundle.open(folder / "model.int8.onnx")
+
+
 @pytest.mark.parametrize("place", [0, 0.5, -1])
 def test_a_changed_byte_is_refused(changed: Changed, place: float) -> None:
     folder = changed()

@@ -61,7 +61,7 @@ def test_pixels_may_be_a_view(classifier: Classifier, picture: np.ndarray) -> No
 
 def test_size_does_not_change_the_answer_much_and_colour_does(classifier: Classifier) -> None:
     image = tissue(2)
-    small = raster.fit(image, classifier.bundle.input)
+    small = raster.resize(image, classifier.bundle.input)
     assert classifier.classify(image).p_malignant == classifier.classify(small).p_malignant
     assert classifier.classify(image).p_malignant != classifier.classify(image[..., ::-1]).p_malignant
 

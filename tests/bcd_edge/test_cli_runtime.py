@@ -41,7 +41,7 @@ def test_a_folder_is_answered_whole_and_in_order(folder: Path) -> None:
     assert len({record["p_malignant"] for record in records if record["status"] == "ok"}) == 1
     assert all(record["sha256"] for record in records)
     assert {record["execution"]["requested"] for record in records} == {"auto"}
-    assert records[1]["timing_ms"]["total"] == pytest.approx(sum(records[1]["timing_ms"][key] for key in ("decode", "fit", "infer")), abs=0.01)
+    assert records[1]["timing_ms"]["total"] == pytest.approx(sum(records[1]["timing_ms"][key] for key in ("decode", "resize", "infer")), abs=0.01)
 
 
 def test_one_image_and_a_folder_of_it_give_the_same_probability(folder: Path) -> None:

@@ -21,7 +21,7 @@ FAILED = Record("b/y.png", None, "failed", "b/y.png is empty (0 bytes); copy it 
 KEYS = ["source", "sha256", "status", "error", "label", "p_malignant", "decision", "reasons", "timing_ms", "execution"]
 COLUMNS = [
     *KEYS[:8],
-    *(f"timing_ms.{key}" for key in ("decode", "fit", "infer", "total")),
+    *(f"timing_ms.{key}" for key in ("decode", "resize", "infer", "total")),
     *(f"execution.{key}" for key in ("provider", "device", "precision", "bundle", "bundle_sha256", "version", "requested")),
 ]
 
@@ -38,7 +38,7 @@ def written(name: str, *records: Record) -> str:
 def test_jsonl_has_the_documented_keys_in_order() -> None:
     lines = [json.loads(line) for line in written("jsonl", FINE, FAILED).splitlines()]
     assert [list(line) for line in lines] == [KEYS, KEYS]
-    assert lines[0]["timing_ms"] == {"decode": 1.0, "fit": 0.5, "infer": 6.25, "total": 7.75}
+    assert lines[0]["timing_ms"] == {"decode": 1.0, "resize": 0.5, "infer": 6.25, "total": 7.75}
     assert lines[1]["timing_ms"] is None
     assert lines[0]["execution"]["bundle_sha256"] == "ab" * 32
 
@@ -85,7 +85,7 @@ def test_the_table_shows_decisions_and_sums_them_up() -> None:
     assert "x.png" in shown
     assert "0.750" in shown
     assert "2 images: 1 review, 1 failed" in shown
-    assert "a person should look" in shown
+    assert "needs pathologist review" in shown
     assert "does not diagnose alone" in shown
     assert "int8 on cpu (a processor)" in shown.replace("\n", " ")
 

@@ -10,7 +10,7 @@ import torch
 
 from bcd_edge import Classifier
 from bcd_edge.errors import UsageError
-from bcd_edge.explain.segments import faded, segment
+from bcd_edge.explain.segments import baseline, segment
 from bcd_edge.options import RunOptions
 from bcd_edge.synthetic import tissue
 from benchmarks import explain
@@ -22,7 +22,7 @@ IMAGE = tissue(3, height=150, width=150)
 def known(images: np.ndarray) -> np.ndarray:
     """A model that is linear in the superpixels: LIME's weights of it have one right order."""
     segments = segment(IMAGE, "slic", 40, 0)
-    hidden = faded(IMAGE, segments)
+    hidden = baseline(IMAGE, segments)
     count = int(segments.max()) + 1
     shown = np.array([[(image[segments == at] != hidden[segments == at]).any() for at in range(count)] for image in images], float)
     return 0.5 + shown @ np.linspace(0, 1, count) ** 3 / count
@@ -31,14 +31,14 @@ def known(images: np.ndarray) -> np.ndarray:
 def test_a_picture_is_asked_about_once() -> None:
     asked: list[int] = []
 
-    def ask(images: np.ndarray) -> np.ndarray:
+    def predict(images: np.ndarray) -> np.ndarray:
         asked.append(len(images))
         return images.mean(axis=(1, 2, 3)) / 255
 
-    remembered = explain._Remembered(ask)
+    remembered = explain._Remembered(predict)
     pictures = np.random.default_rng(0).integers(0, 256, (4, 5, 5, 3), np.uint8)
     first = remembered(pictures[:3])
-    assert np.array_equal(remembered(pictures), [*first, ask(pictures[3:])[0]])
+    assert np.array_equal(remembered(pictures), [*first, predict(pictures[3:])[0]])
     assert asked == [3, 1, 1]
 
 

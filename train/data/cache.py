@@ -28,7 +28,7 @@ from bcd_edge.readers import raster
 from bcd_edge.system import caches
 from train.data.sources import Item
 
-# Raise it when `raster.decode` or `raster.fit` gives other pixels for the same file than before.
+# Raise it when `raster.decode` or `raster.resize` gives other pixels for the same file than before.
 POLICY = 2
 LIMIT_BYTES = 4 * 2**30
 # The folder may be one that holds other files too: what is not named like this is never removed.
@@ -77,7 +77,7 @@ def _decode(items: Sequence[Item], size: int) -> npt.NDArray[np.uint8]:
     decoded = np.empty((len(items), size, size, 3), np.uint8)
 
     def one(index: int) -> None:
-        decoded[index] = raster.fit(raster.decode(items[index].data), Input(size, size))
+        decoded[index] = raster.resize(raster.decode(items[index].data), Input(size, size))
 
     with ThreadPoolExecutor() as pool:  # OpenCV gives the lock away while it decodes
         done = pool.map(one, range(len(items)))

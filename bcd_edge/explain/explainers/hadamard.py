@@ -3,7 +3,7 @@
 Masks are rows of a randomised Hadamard matrix, each with its complement. Columns are balanced and orthogonal, and in the
 difference of a pair everything cancels in which an even number of superpixels interact (Plackett & Burman, Biometrika
 1946; the fold-over of Box & Wilson, J. R. Stat. Soc. B 1951). They come in blocks: after each, the fit's jackknife
-over blocks, and an end when the top superpixels are settled or the budget is spent.
+over blocks, and an end when the top superpixels have converged or the budget is spent.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.explain import Ask, Counted, Explanation, Settings, likelier
-from bcd_edge.explain.segments import Segments, faded, perturbed
-from bcd_edge.explain.surrogate import fit, jackknife, settled, shrinkage, standard_error
+from bcd_edge.explain import CountingPredict, Explanation, PredictFn, Settings, explained_label
+from bcd_edge.explain.segments import Segments, baseline, perturbed
+from bcd_edge.explain.surrogate import converged, fit, jackknife, shrinkage, standard_error
 from bcd_edge.readers.raster import UInt8Image
 
 # Rows and as many complements: 32 images a block are a full batch, and four blocks make a jackknife.
@@ -25,34 +25,34 @@ PAIRS: Final = 16
 LEAST_BLOCKS: Final = 4
 
 
-def explain(ask: Ask, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation:
+def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation:
     """See `bcd_edge.explain.explain`. `settings.samples` and the budgets are kept to within a block, and the whole image."""
-    counted = Counted(ask)
-    whole = counted(image_hwc_u8[np.newaxis])[0]
-    counted.label = likelier(float(whole), settings.label)
-    p = [np.array([whole if counted.label == "malignant" else 1 - whole])]
+    counting = CountingPredict(predict)
+    whole = counting(image_hwc_u8[np.newaxis])[0]
+    counting.label = explained_label(float(whole), settings.label)
+    p = [np.array([whole if counting.label == "malignant" else 1 - whole])]
     count = int(segments.max()) + 1
     shown = [np.ones((1, count), bool)]
     blocks = [np.array([-1])]
-    hidden = faded(image_hwc_u8, segments)
+    hidden = baseline(image_hwc_u8, segments)
     limit = settings.samples or settings.max_samples
     weights, errors, r2, sure = np.zeros(count), np.full(count, np.nan), float("nan"), False
     reason = "one superpixel: there is nothing to compare" if count == 1 else f"the budget of {limit} samples is spent"
     for number, masks in enumerate(_blocks(count, settings.seed)):
-        room = limit - counted.images
+        room = limit - counting.images
         if count == 1 or room <= 0:
             break
-        if settings.time_budget_s and number and counted.elapsed + counted.elapsed / number > settings.time_budget_s:
+        if settings.time_budget_s and number and counting.elapsed + counting.elapsed / number > settings.time_budget_s:
             reason = f"the budget of {settings.time_budget_s:g} s is spent"
             break
         chosen = masks[: room if room < len(masks) else None]
-        p.append(counted(perturbed(image_hwc_u8, hidden, segments, chosen)))
+        p.append(counting(perturbed(image_hwc_u8, hidden, segments, chosen)))
         shown.append(chosen)
         blocks.append(np.full(len(chosen), number))
         if number + 1 >= LEAST_BLOCKS and not settings.samples:
             every, answers, parts = np.concatenate(shown), np.concatenate(p), np.concatenate(blocks)
-            if settled(*jackknife(every, answers, parts), settings.top, settings.confidence):
-                sure, reason = True, f"order and sign of the top {min(settings.top, count)} superpixels are settled"
+            if converged(*jackknife(every, answers, parts), settings.top, settings.confidence):
+                sure, reason = True, f"order and sign of the top {min(settings.top, count)} superpixels have converged"
                 break
     every, answers, parts = np.concatenate(shown), np.concatenate(p), np.concatenate(blocks)
     if len(every) > 1:
@@ -62,23 +62,23 @@ def explain(ask: Ask, image_hwc_u8: UInt8Image, segments: Segments, settings: Se
         _, replicates = jackknife(every, answers, parts)
         errors = standard_error(replicates)
         if parts.max() + 1 >= LEAST_BLOCKS:
-            sure = settled(weights, replicates, settings.top, settings.confidence)
+            sure = converged(weights, replicates, settings.top, settings.confidence)
     if settings.samples and count > 1:
-        reason = f"{counted.images} samples were asked for"
+        reason = f"{counting.images} samples were asked for"
     return Explanation(
         explainer="hadamard",
-        label=counted.label,
+        label=counting.label,
         probability=float(answers[0]),
         segments=segments,
         weights=weights,
         standard_errors=errors,
-        samples=counted.images,
-        settled=sure or count == 1,
+        samples=counting.images,
+        converged=sure or count == 1,
         reason=reason,
         r2=r2,
         shrinkage=shrinkage(every) if len(every) > 1 else 1.0,
-        model_s=counted.seconds,
-        total_s=counted.elapsed,
+        model_s=counting.seconds,
+        total_s=counting.elapsed,
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import FunctionType, MethodType
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.explain import Ask, Counted, Explanation, Settings, likelier
+from bcd_edge.explain import CountingPredict, Explanation, PredictFn, Settings, explained_label
 from bcd_edge.explain.segments import Segments
 from bcd_edge.explain.surrogate import package, shrinkage
 from bcd_edge.readers.raster import UInt8Image
@@ -17,9 +18,9 @@ SAMPLES: Final = 1000
 BATCH: Final = 32
 
 
-def explain(ask: Ask, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation:
+def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation:
     """See `bcd_edge.explain.explain`: `settings.samples` coin-flipped masks, the package's 1,000 if 0; nothing stops it early."""
-    counted = Counted(ask)
+    counting = CountingPredict(predict)
     module = package("lime_image")
     masks: list[npt.NDArray[Any]] = []
 
@@ -28,27 +29,26 @@ def explain(ask: Ask, image_hwc_u8: UInt8Image, segments: Segments, settings: Se
         return data
 
     def probabilities(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        p = counted(images)
+        p = counting(images)
         return np.stack([1 - p, p], axis=1)
 
-    before, module.tqdm = module.tqdm, rows  # its progress bar cannot be switched off
-    try:
-        explainer = module.LimeImageExplainer(random_state=settings.seed)
-        found = explainer.explain_instance(
-            image_hwc_u8,
-            probabilities,
-            labels=(0, 1),
-            top_labels=None,
-            num_samples=settings.samples or SAMPLES,
-            batch_size=BATCH,
-            segmentation_fn=lambda _: segments,
-        )
-    finally:
-        module.tqdm = before
-    whole = float(ask(image_hwc_u8[np.newaxis])[0])
-    label = likelier(whole, settings.label)
+    explainer = module.LimeImageExplainer(random_state=settings.seed)
+    # its progress bar cannot be switched off: its own code, with another `tqdm` among the names that it sees
+    sampler = type(explainer).data_labels
+    explainer.data_labels = MethodType(FunctionType(sampler.__code__, vars(module) | {"tqdm": rows}, argdefs=sampler.__defaults__), explainer)
+    package_explanation = explainer.explain_instance(
+        image_hwc_u8,
+        probabilities,
+        labels=(0, 1),
+        top_labels=None,
+        num_samples=settings.samples or SAMPLES,
+        batch_size=BATCH,
+        segmentation_fn=lambda _: segments,
+    )
+    whole = float(predict(image_hwc_u8[np.newaxis])[0])
+    label = explained_label(whole, settings.label)
     weights = np.zeros(int(segments.max()) + 1)
-    for index, weight in found.local_exp[int(label == "malignant")]:
+    for index, weight in package_explanation.local_exp[int(label == "malignant")]:
         weights[index] = weight
     return Explanation(
         explainer="lime",
@@ -57,11 +57,11 @@ def explain(ask: Ask, image_hwc_u8: UInt8Image, segments: Segments, settings: Se
         segments=segments,
         weights=weights,
         standard_errors=np.full(len(weights), np.nan),
-        samples=counted.images,
-        settled=len(weights) == 1,
+        samples=counting.images,
+        converged=len(weights) == 1,
         reason="the package draws a fixed number of masks and does not say how sure it is",
-        r2=float(found.score) if np.isfinite(found.score) else float("nan"),
+        r2=float(package_explanation.score) if np.isfinite(package_explanation.score) else float("nan"),
         shrinkage=shrinkage(masks[0]),
-        model_s=counted.seconds,
-        total_s=counted.elapsed,
+        model_s=counting.seconds,
+        total_s=counting.elapsed,
     )

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from bcd_edge.explain import Ask, Counted, Explanation, Settings, likelier
-from bcd_edge.explain.segments import Segments, faded, perturbed
+from bcd_edge.explain import CountingPredict, Explanation, PredictFn, Settings, explained_label
+from bcd_edge.explain.segments import Segments, baseline, perturbed
 from bcd_edge.readers.raster import UInt8Image
 
 
-def explain(ask: Ask, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation:
+def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation:
     """See `bcd_edge.explain.explain`. Nothing is random: as many samples as superpixels, whatever the settings say."""
-    counted = Counted(ask)
+    counting = CountingPredict(predict)
     count = int(segments.max()) + 1
     shown = np.concatenate([np.ones((1, count), bool), ~np.eye(count, dtype=bool)])
-    p = counted(perturbed(image_hwc_u8, faded(image_hwc_u8, segments), segments, shown))
-    label = likelier(float(p[0]), settings.label)
+    p = counting(perturbed(image_hwc_u8, baseline(image_hwc_u8, segments), segments, shown))
+    label = explained_label(float(p[0]), settings.label)
     weights = p[0] - p[1:] if label == "malignant" else p[1:] - p[0]
     return Explanation(
         explainer="occlusion",
@@ -24,9 +24,9 @@ def explain(ask: Ask, image_hwc_u8: UInt8Image, segments: Segments, settings: Se
         segments=segments,
         weights=weights,
         standard_errors=np.full(count, np.nan),
-        samples=counted.images,
-        settled=True,
+        samples=counting.images,
+        converged=True,
         reason="each superpixel was hidden once",
-        model_s=counted.seconds,
-        total_s=counted.elapsed,
+        model_s=counting.seconds,
+        total_s=counting.elapsed,
     )

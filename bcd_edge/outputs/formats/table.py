@@ -52,7 +52,7 @@ class TableOutput:
         counts: Counter[str] = Counter(record.decision or "failed" for record in self._records)
         say(f"\n{len(self._records)} images: " + ", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name]))
         if counts["review"]:
-            say("review: the model is not sure enough, a person should look.")
+            say("review: the model is not certain enough; needs pathologist review.")
         ran = self._records[0].execution
         say(
             escape(f"{ran.bundle} {ran.precision} on {ran.provider} ({ran.device}), bundle {ran.bundle_sha256[:12]}, bcd-edge {ran.version}"),

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import cv2
 import pytest
+from click.testing import CliRunner
+
+from bcd_edge import classifier
+from bcd_edge.cli import main
+from bcd_edge.readers import raster
 
 pytest.importorskip("lime", reason='pip install "bcd-edge[explain]"')
 
@@ -78,6 +83,19 @@ def test_predict_answers_first_and_explains_after(tmp_path: Path, png: bytes) ->
     found = [json.loads(path.read_text()) for path in out.glob("*.json")]
     assert sorted(one["record"]["source"] for one in found) == sorted(record["source"] for record in records if record["status"] == "ok")
     assert {one["record"]["execution"]["provider"] for one in found} == {"cpu"}
+
+
+@pytest.mark.parametrize("command", ["predict", "explain"])
+def test_the_model_is_loaded_once_and_an_image_decoded_once(tmp_path: Path, png: bytes, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    calls = []
+    for module, name in ((raster, "decode"), (classifier, "load_model")):
+        counted = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, name=name, counted=counted: (calls.append(name), counted(*given))[1])
+    (tmp_path / "a.png").write_bytes(png)
+    options = ["--explain", "--explain-out"] if command == "predict" else ["--max-samples", "33", "--check", "2", "--out"]
+    done = CliRunner().invoke(main, [command, str(tmp_path / "a.png"), *options, str(tmp_path / "why"), "--provider", "null"])
+    assert done.exit_code == 0
+    assert sorted(calls) == ["decode", "load_model"]
 
 
 def test_predict_says_before_the_first_image_that_it_cannot_explain(tmp_path: Path, png: bytes) -> None:

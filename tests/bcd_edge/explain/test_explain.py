@@ -13,7 +13,7 @@ from bcd_edge.errors import ProviderError, UsageError
 from bcd_edge.explain import Settings, check, explain, load, overlay, surrogate
 from bcd_edge.explain import segments as _segments
 from bcd_edge.explain.explainers import hadamard
-from bcd_edge.readers.raster import Input, fit
+from bcd_edge.readers.raster import Input, resize
 
 GRID = 6
 SIDE = 60
@@ -34,12 +34,12 @@ def segments() -> np.ndarray:
 def model(image: np.ndarray, segments: np.ndarray, answer: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     """A model that sees which superpixels are shown, N x S, and answers with a probability."""
 
-    def ask(images: np.ndarray) -> np.ndarray:
+    def predict(images: np.ndarray) -> np.ndarray:
         same = (images == image).all(axis=3)
         shown = np.stack([same[:, segments == index].all(axis=1) for index in range(segments.max() + 1)], axis=1)
         return answer(shown.astype(np.float64))
 
-    return ask
+    return predict
 
 
 def effects(seed: int, count: int = GRID * GRID) -> np.ndarray:
@@ -66,12 +66,12 @@ def interactions(seed: int, count: int = GRID * GRID) -> Callable[[np.ndarray], 
 @pytest.mark.parametrize("explainer", ["hadamard", "lime"])
 def test_the_weights_of_a_linear_model_are_found(explainer: str, image: np.ndarray, segments: np.ndarray) -> None:
     weights = effects(1)
-    ask = model(image, segments, lambda shown: 0.5 + (shown - 0.5) @ weights)
-    found = plugins.load("bcd_edge.explain.explainers", explainer).explain(ask, image, segments, Settings(label="malignant", samples=1000))
+    predict = model(image, segments, lambda shown: 0.5 + (shown - 0.5) @ weights)
+    found = plugins.load("bcd_edge.explain.explainers", explainer).explain(predict, image, segments, Settings(label="malignant", samples=1000))
     assert np.corrcoef(found.weights, weights)[0, 1] > 0.999
     assert np.allclose(found.weights / found.shrinkage, weights, atol=0.002)
     assert found.r2 > 0.99
-    opposite = plugins.load("bcd_edge.explain.explainers", explainer).explain(ask, image, segments, Settings(label="benign", samples=1000))
+    opposite = plugins.load("bcd_edge.explain.explainers", explainer).explain(predict, image, segments, Settings(label="benign", samples=1000))
     assert np.allclose(opposite.weights, -found.weights)
     assert opposite.probability == pytest.approx(1 - found.probability)
 
@@ -85,8 +85,8 @@ def test_with_the_same_masks_our_fit_is_the_packages(image: np.ndarray, segments
         asked.append(shown.astype(bool))
         return answer(shown)
 
-    ask = model(image, segments, recorded)
-    theirs = plugins.load("bcd_edge.explain.explainers", "lime").explain(ask, image, segments, Settings(label="malignant", samples=200))
+    predict = model(image, segments, recorded)
+    theirs = plugins.load("bcd_edge.explain.explainers", "lime").explain(predict, image, segments, Settings(label="malignant", samples=200))
     shown = np.concatenate(asked)[:200]
     ours = surrogate.fit(shown, answer(shown.astype(np.float64)))
     assert np.abs(ours.weights - theirs.weights).max() < 1e-6
@@ -96,9 +96,9 @@ def test_with_the_same_masks_our_fit_is_the_packages(image: np.ndarray, segments
 @needs_lime
 def test_paired_masks_beat_coin_flips_where_superpixels_interact(image: np.ndarray, segments: np.ndarray) -> None:
     def error(explainer: str, seed: int) -> float:
-        ask = model(image, segments, interactions(seed))
+        predict = model(image, segments, interactions(seed))
         found = plugins.load("bcd_edge.explain.explainers", explainer).explain(
-            ask, image, segments, Settings(label="malignant", samples=128, seed=seed)
+            predict, image, segments, Settings(label="malignant", samples=128, seed=seed)
         )
         return float(np.sqrt(np.mean((found.weights / found.shrinkage - effects(seed)) ** 2)))
 
@@ -123,13 +123,13 @@ def test_masks_are_balanced_and_paired(count: int) -> None:
 def test_it_stops_when_it_is_sure_and_says_so_when_it_is_not(image: np.ndarray, segments: np.ndarray) -> None:
     plain = model(image, segments, lambda shown: 0.3 + shown[:, :5] @ np.array([0.3, -0.2, 0.15, 0.1, 0.05]))
     sure = hadamard.explain(plain, image, segments, Settings())
-    assert sure.settled
+    assert sure.converged
     assert 1 + 2 * hadamard.PAIRS * hadamard.LEAST_BLOCKS <= sure.samples < 1 + 2 * hadamard.PAIRS * 12
     assert sure.order[:5].tolist() == [0, 1, 2, 3, 4]
     rng = np.random.default_rng(0)
     noisy = model(image, segments, lambda shown: rng.random(len(shown)))
     unsure = hadamard.explain(noisy, image, segments, Settings(max_samples=200))
-    assert not unsure.settled
+    assert not unsure.converged
     assert unsure.samples == 200
     assert "200 samples" in unsure.reason
     assert np.isfinite(unsure.standard_errors).all()
@@ -146,7 +146,7 @@ def test_a_settled_order_is_right_far_more_often_than_not(image: np.ndarray, seg
             return 0.5 + (shown - 0.5) @ truth + noise.normal(0, 0.05, len(shown))
 
         found = hadamard.explain(model(image, segments, answer), image, segments, Settings(label="malignant", max_samples=2000, top=3, seed=seed))
-        assert found.settled
+        assert found.converged
         top = found.order[:3]
         right += bool((np.sign(found.weights[top]) == np.sign(truth[top])).all()) and np.abs(truth[top]).min() > 0.8 * np.sort(np.abs(truth))[-3]
     assert right >= 17
@@ -154,8 +154,8 @@ def test_a_settled_order_is_right_far_more_often_than_not(image: np.ndarray, seg
 
 @needs_lime
 def test_a_seed_gives_the_same_and_another_another(image: np.ndarray, segments: np.ndarray) -> None:
-    ask = model(image, segments, interactions(3))
-    one, same, other = (hadamard.explain(ask, image, segments, Settings(samples=100, seed=seed)) for seed in (1, 1, 2))
+    predict = model(image, segments, interactions(3))
+    one, same, other = (hadamard.explain(predict, image, segments, Settings(samples=100, seed=seed)) for seed in (1, 1, 2))
     assert np.array_equal(one.weights, same.weights)
     assert not np.array_equal(one.weights, other.weights)
     assert one.samples == 100
@@ -163,8 +163,8 @@ def test_a_seed_gives_the_same_and_another_another(image: np.ndarray, segments: 
 
 def test_occlusion_is_one_question_a_superpixel(image: np.ndarray, segments: np.ndarray) -> None:
     weights = effects(4)
-    ask = model(image, segments, lambda shown: 0.5 + (shown - 0.5) @ weights)
-    found = plugins.load("bcd_edge.explain.explainers", "occlusion").explain(ask, image, segments, Settings(label="malignant"))
+    predict = model(image, segments, lambda shown: 0.5 + (shown - 0.5) @ weights)
+    found = plugins.load("bcd_edge.explain.explainers", "occlusion").explain(predict, image, segments, Settings(label="malignant"))
     assert np.allclose(found.weights, weights)
     assert found.samples == 1 + GRID * GRID
 
@@ -184,7 +184,7 @@ def test_the_model_sees_the_pictures_of_the_package(image: np.ndarray, segments:
     for index in np.unique(segments):
         hidden[segments == index] = tuple(np.mean(image[segments == index][:, channel]) for channel in range(3))
     data, _ = explainer.data_labels(image, hidden, segments, classify, 20)
-    ours = _segments.perturbed(image, _segments.faded(image, segments), segments, data.astype(bool))
+    ours = _segments.perturbed(image, _segments.baseline(image, segments), segments, data.astype(bool))
     assert np.array_equal(ours, np.concatenate(seen))
 
 
@@ -194,10 +194,10 @@ def test_the_model_sees_the_pictures_of_the_package(image: np.ndarray, segments:
 def test_an_image_with_nothing_to_compare_is_explained_all_the_same(explainer: str, picture: str, classifier: Classifier) -> None:
     pixels = {"uniform": np.full((90, 90, 3), 200, np.uint8), "one pixel": np.full((1, 1, 3), 7, np.uint8), "black": np.zeros((5, 9, 3), np.uint8)}
     size = classifier.bundle.input
-    found = explain(classifier.probabilities, fit(pixels[picture], size), explainer, Settings(samples=40))
+    found = explain(classifier.probabilities, resize(pixels[picture], size), explainer, Settings(samples=40))
     assert np.isfinite(found.weights).all()
     assert found.as_dict()["superpixels"]
-    drawn = overlay.draw(pixels[picture], found, "x" * 300)
+    drawn = overlay.draw(pixels[picture], found, ["x" * 300])
     assert drawn.dtype == np.uint8
     assert drawn.shape[1] >= 480
 
@@ -206,14 +206,14 @@ def test_an_image_with_nothing_to_compare_is_explained_all_the_same(explainer: s
 @pytest.mark.parametrize("settings", [Settings(max_samples=1), Settings(samples=1), Settings(samples=5), Settings(time_budget_s=1e-6)])
 def test_a_budget_that_is_too_small_gives_what_it_can_and_says_so(settings: Settings, image: np.ndarray, segments: np.ndarray) -> None:
     found = hadamard.explain(model(image, segments, interactions(1)), image, segments, settings)
-    assert not found.settled
+    assert not found.converged
     assert found.samples <= max(settings.samples, 1 + 2 * hadamard.PAIRS)
     assert np.isfinite(found.weights).all()
     assert "sample" in found.reason or "budget" in found.reason
 
 
 def test_segments_have_no_gaps_and_no_other_algorithm(classifier: Classifier) -> None:
-    picture = fit(synthetic.tissue(3), Input(150, 150))
+    picture = resize(synthetic.tissue(3), Input(150, 150))
     for algorithm in _segments.ALGORITHMS:
         found = _segments.segment(picture, algorithm, 40, 0)
         assert np.array_equal(np.unique(found), np.arange(found.max() + 1))
@@ -229,9 +229,9 @@ def test_segments_have_no_gaps_and_no_other_algorithm(classifier: Classifier) ->
 @needs_lime
 def test_a_faithful_order_deletes_faster_than_chance(image: np.ndarray, segments: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = np.abs(effects(6))
-    ask = model(image, segments, lambda shown: 0.2 + shown @ weights)
+    predict = model(image, segments, lambda shown: 0.2 + shown @ weights)
     monkeypatch.setattr("bcd_edge.explain.segment", lambda *_: segments)
-    found = check.check(ask, image, "hadamard", Settings(), 3)
+    found = check.check(predict, image, "hadamard", Settings(), 3)
     assert found.jaccard > 0.9
     assert found.rank_correlation > 0.95
     assert found.deletion < found.random_deletion

@@ -232,21 +232,21 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
 def test_fit_averages_areas_when_it_shrinks() -> None:
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     expected = image.reshape(20, 3, 30, 3, 3).mean(axis=(1, 3))
-    assert np.abs(raster.fit(image, Input(20, 30)) - expected).max() <= 0.5 + 1e-6
+    assert np.abs(raster.resize(image, Input(20, 30)) - expected).max() <= 0.5 + 1e-6
 
 
 @given(height=st.integers(1, 400), width=st.integers(1, 400), value=st.integers(0, 255))
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_fit_of_any_size_keeps_a_flat_colour(height: int, width: int, value: int) -> None:
-    fitted = raster.fit(np.full((height, width, 3), value, np.uint8), Input(150, 140))
-    assert fitted.shape == (150, 140, 3)
-    assert (fitted == value).all()
+    resized = raster.resize(np.full((height, width, 3), value, np.uint8), Input(150, 140))
+    assert resized.shape == (150, 140, 3)
+    assert (resized == value).all()
 
 
 def test_fit_sees_the_edges() -> None:
     image = np.zeros((300, 500, 3), np.uint8)
     image[:, -20:] = 255
-    assert raster.fit(image, Input(150, 150))[:, -1].min() == 255
+    assert raster.resize(image, Input(150, 150))[:, -1].min() == 255
 
 
 @pytest.mark.parametrize("kind", FILES)

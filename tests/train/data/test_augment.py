@@ -14,7 +14,7 @@ from train.data import augment
 
 @pytest.fixture(scope="module")
 def pictures() -> torch.Tensor:
-    return torch.from_numpy(np.stack([raster.fit(tissue(seed), Input(64, 64)) for seed in range(4)])).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.stack([raster.resize(tissue(seed), Input(64, 64)) for seed in range(4)])).permute(0, 3, 1, 2)
 
 
 def test_it_moves_and_recolours_and_the_seed_repeats_it(pictures: torch.Tensor) -> None:

@@ -40,7 +40,7 @@ def test_the_second_run_decodes_nothing_and_gets_the_pixels_of_the_runtime(monke
         without_decoder.delattr(raster, "decode")
         second = cache.pixels(ITEMS, 32)
     for index, one in enumerate(ITEMS):
-        assert np.array_equal(second[index], raster.fit(raster.decode(one.data), Input(32, 32)))
+        assert np.array_equal(second[index], raster.resize(raster.decode(one.data), Input(32, 32)))
     for pixels in (first, second):
         assert isinstance(pixels, np.memmap)
         assert not pixels.flags.writeable
@@ -64,8 +64,8 @@ def test_the_policy_number_stands_for_these_pixels() -> None:
     picture = np.array([[[0, 0, 0, 255], [10, 20, 30, 255]], [[20, 40, 60, 255], [10, 20, 30, 0]]], np.uint8)  # BGR and alpha
     decoded = raster.decode(cv2.imencode(".png", picture)[1].tobytes())
     assert decoded.tolist() == [[[0, 0, 0], [30, 20, 10]], [[60, 40, 20], [255, 255, 255]]]
-    assert raster.fit(decoded, Input(1, 1)).tolist() == [[[86, 79, 71]]]
-    assert raster.fit(decoded[:1], Input(1, 4)).tolist() == [[[0, 0, 0], [8, 5, 3], [23, 15, 8], [30, 20, 10]]]
+    assert raster.resize(decoded, Input(1, 1)).tolist() == [[[86, 79, 71]]]
+    assert raster.resize(decoded[:1], Input(1, 4)).tolist() == [[[0, 0, 0], [8, 5, 3], [23, 15, 8], [30, 20, 10]]]
     assert cache.POLICY == 2
 
 
@@ -91,7 +91,7 @@ def test_a_damaged_file_is_made_anew(damage: str, where: Path) -> None:
 def test_a_folder_that_cannot_be_written_costs_one_line(where: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where.write_bytes(b"a file, not a folder")
     pixels = cache.pixels(ITEMS, 32)
-    assert np.array_equal(pixels[0], raster.fit(raster.decode(ITEMS[0].data), Input(32, 32)))
+    assert np.array_equal(pixels[0], raster.resize(raster.decode(ITEMS[0].data), Input(32, 32)))
     assert not pixels.flags.writeable
     said = capsys.readouterr().err
     assert "BCD_EDGE_CACHE" in said

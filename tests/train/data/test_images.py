@@ -28,7 +28,7 @@ def test_pixels_are_those_of_the_runtime(collection: str) -> None:
     items = data.read_all([collection])
     decoded = data.decode(items[:3], 32)
     for index in range(3):
-        assert np.array_equal(decoded.pixels_nhwc_u8[index], raster.fit(raster.decode(items[index].data), Input(32, 32)))
+        assert np.array_equal(decoded.pixels_nhwc_u8[index], raster.resize(raster.decode(items[index].data), Input(32, 32)))
 
 
 def test_the_same_file_twice_counts_once(collection: str) -> None:

@@ -62,7 +62,7 @@ def test_overlay_numbers_and_page(tmp_path: Path, png: bytes) -> None:
 
 def test_check_says_how_stable_and_how_faithful(tmp_path: Path, png: bytes) -> None:
     (tmp_path / "a.png").write_bytes(png)
-    done = run("explain", tmp_path / "a.png", "--out", tmp_path / "why", "--check", "2", "--max-samples", "130")
+    done = run("explain", tmp_path / "a.png", "--out", tmp_path / "why", "--check", "2", "--samples", "32", "--segments", "8")
     assert done.returncode == 0
     assert "2 seeds: top-5 Jaccard" in done.stdout
     assert "random order" in done.stdout
@@ -70,16 +70,15 @@ def test_check_says_how_stable_and_how_faithful(tmp_path: Path, png: bytes) -> N
 
 def test_predict_answers_first_and_explains_after(tmp_path: Path, png: bytes) -> None:
     (tmp_path / "in").mkdir()
-    for name in ("a", "b"):
-        (tmp_path / "in" / f"{name}.png").write_bytes(png)
+    (tmp_path / "in" / "a.png").write_bytes(png)
     (tmp_path / "in" / "broken.png").write_bytes(png[:200])
     (tmp_path / "in" / f"{'long' * 60}.png").write_bytes(png)
     out = tmp_path / "why"
     done = run("predict", tmp_path / "in", "--explain", "--explain-out", out, "--format", "jsonl", "--provider", "cpu")
     assert done.returncode == 1
     records = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [record["status"] for record in records] == ["ok", "ok", "failed", "ok"]
-    assert "with 3 explanations" in done.stderr
+    assert [record["status"] for record in records] == ["ok", "failed", "ok"]
+    assert "with 2 explanations" in done.stderr
     found = [json.loads(path.read_text()) for path in out.glob("*.json")]
     assert sorted(one["record"]["source"] for one in found) == sorted(record["source"] for record in records if record["status"] == "ok")
     assert {one["record"]["execution"]["provider"] for one in found} == {"cpu"}

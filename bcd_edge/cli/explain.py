@@ -38,7 +38,12 @@ if TYPE_CHECKING:
 @click.option("--samples", type=click.IntRange(0), default=0, help="Perturbed images, exactly.  [default: until it has converged]")
 @click.option("--max-samples", type=click.IntRange(1), default=512, show_default=True, help="Perturbed images at most.")
 @click.option(
-    "--time-budget", "time_budget_s", type=DURATION, default="0", metavar="2s", help="Time for an image at most: 500ms, 2s; 0 for none.  [default: 0]"
+    "--time-budget",
+    "time_budget_s",
+    type=DURATION,
+    default="0",
+    metavar="2s",
+    help="Time per image: 500ms, 2s; the first 33 samples always run; 0 for none.  [default: 0]",
 )
 @click.option(
     "--confidence",

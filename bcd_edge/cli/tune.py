@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 def command(bundle_path: str | None, options: RunOptions, seconds: float) -> None:
     """Measure which provider, variant, batch and split of threads is fastest here, and remember it.
 
-    From then on --provider auto takes the fastest for one image, or for many. Remembered for this bundle, this
-    processor and these versions of the engines, in the user's cache folder; tune again to replace it.
+    Measures the model alone: reading, decoding and resizing are not included. From then on --provider auto takes the
+    fastest for one image, or for many. Remembered for this bundle, this processor and these versions of the engines, in
+    the user's cache folder; tune again to replace it.
 
     \b
     Example:

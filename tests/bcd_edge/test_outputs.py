@@ -107,3 +107,8 @@ def test_images_of_one_name_in_two_folders_are_told_apart() -> None:
     shown = written("table", FINE, other)
     assert "a/x.png" in shown
     assert "b/x.png" in shown
+
+
+def test_the_table_shows_the_folders_that_tell_images_apart() -> None:
+    shown = written("table", *(replace(FINE, source=f"inbox/{name}") for name in ("before/a.png", "after/b.png")))
+    assert [line.split()[0] for line in shown.splitlines()[1:3]] == ["before/a.png", "after/b.png"]

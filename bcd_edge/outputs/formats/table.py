@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import PurePath
 from typing import TextIO
@@ -62,9 +63,12 @@ class TableOutput:
 
 
 def _names(sources: list[str]) -> list[str]:
-    """File names alone where they tell the images apart, whole paths where they do not."""
-    short = [PurePath(source).name or source for source in sources]
-    return [printable(name) for name in (short if len(set(short)) == len(set(sources)) else sources)]
+    """Paths below the folder that all images share; as they were given where they share none."""
+    try:
+        common = os.path.commonpath([PurePath(source).parent for source in sources])
+    except ValueError:  # absolute and relative ones
+        common = ""
+    return [printable(os.path.relpath(source, common) if common else source) for source in sources]
 
 
 def open(stream: TextIO) -> TableOutput:

@@ -1,4 +1,4 @@
-"""What a user would pick instead for one image: PyTorch as it is and compiled, and Ultralytics' predictor, all with a ResNet-50."""
+"""Alternatives for one image: PyTorch eager and compiled, and Ultralytics' predictor, all with a ResNet-50."""
 
 from __future__ import annotations
 
@@ -13,55 +13,50 @@ from typing import Any, Final
 
 from PIL import Image
 
+from bcd_edge.benchmark.baselines import pytorch_pair
+
 SIZE: Final = 150
 # Its requirement opencv-python would overwrite the files of opencv-python-headless, so it is installed without requirements.
 ULTRALYTICS: Final = "pip install --no-deps ultralytics==8.4.190"
 
-Peer = Callable[[], float]
+Call = Callable[[], float]
 
 
-def of(png: bytes, folder: Path) -> tuple[dict[str, Peer], dict[str, str]]:
-    """Name to a call from the bytes of a PNG to a probability; and name to the reason, of those that do not run here.
+def of(png: bytes, folder: Path) -> tuple[dict[str, Call], dict[str, str]]:
+    """The baselines that run here, each a call from the bytes of a PNG to a probability, and the reasons why others do not.
 
     Args:
         png: one image.
-        folder: for what they write.
+        folder: for their files.
     """
     import torch
     from torchvision.models import resnet50
 
     network = resnet50(num_classes=2).eval()
-    things = {"PyTorch eager": _torch(network, png)}
+    calls = {"PyTorch eager": _torch(network, png)}
     missing = {}
     try:
         compiled = _torch(torch.compile(network), png)
         compiled()
-        things["PyTorch compiled"] = compiled
+        calls["PyTorch compiled"] = compiled
     except Exception as error:  # no C++ compiler, or one that is too old: it says so in many ways
         missing["PyTorch compiled"] = f"torch.compile does not run here ({str(error).splitlines()[0][:120]})"
     if find_spec("ultralytics"):
-        things["Ultralytics' predictor"] = _ultralytics(network, png, folder)
+        calls["Ultralytics' predictor"] = _ultralytics(network, png, folder)
     else:
         missing["Ultralytics' predictor"] = ULTRALYTICS
-    return things, missing
+    return calls, missing
 
 
-def _torch(network: Any, png: bytes) -> Peer:
-    """With PIL and torchvision."""
+def _torch(network: Any, png: bytes) -> Call:
+    """With Pillow and torchvision."""
     import torch
-    from torchvision.transforms import v2
 
-    prepare = v2.Compose([v2.Resize((SIZE, SIZE)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
-
-    def call() -> float:
-        with torch.no_grad():
-            logits = network(prepare(Image.open(io.BytesIO(png)).convert("RGB"))[None])
-            return float(torch.softmax(logits, 1)[0, 1])
-
-    return call
+    prepare, infer = pytorch_pair(network, SIZE, SIZE)
+    return lambda: float(torch.softmax(infer(prepare(png)), 1)[0, 1])
 
 
-def _ultralytics(network: Any, png: bytes, folder: Path) -> Peer:
+def _ultralytics(network: Any, png: bytes, folder: Path) -> Call:
     """Its predictor with ONNX Runtime, on the same network exported in the form that it exports; it may not write or fetch elsewhere."""
     import onnx
     import torch
@@ -87,5 +82,5 @@ def _ultralytics(network: Any, png: bytes, folder: Path) -> Peer:
 
 
 def versions() -> list[str]:
-    """Of those that are installed."""
+    """Of the installed ones."""
     return [f"{name} {metadata.version(name)}" for name in ("torch", "torchvision", "ultralytics") if find_spec(name)]

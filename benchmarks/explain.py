@@ -1,4 +1,4 @@
-"""Explanations beside the `lime` package: how long one waits, how stable they are, and what INT8 changes."""
+"""Explanations beside the `lime` package: time, stability, and the effect of INT8."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class Timed:
         package_s: the `lime` package around PyTorch, wall seconds.
         edge_s: ours, segmentation included.
         outside: share of `edge_s` that was not spent in the model, 0..1.
-        found: our explanation.
+        explanation: ours.
     """
 
     package_s: float
     edge_s: float
     outside: float
-    found: Explanation
+    explanation: Explanation
 
 
 def compare(folder: Path, bundle: Path, checkpoint: Path, out: Path | None) -> None:
@@ -83,8 +83,8 @@ def compare(folder: Path, bundle: Path, checkpoint: Path, out: Path | None) -> N
             )
             for row in measure()
         )
-        what = f"{int8.bundle.name}, {len(images)} images, {int8.execution.provider} {int8.execution.precision}, batch {EXPLAINED_BATCH}"
-    put(markdown(what, rows, f"torch {torch.__version__.partition('+')[0]}", f"lime {metadata.version('lime')}"), out, "explain")
+        title = f"{int8.bundle.name}, {len(images)} images, {int8.execution.provider} {int8.execution.precision}, batch {EXPLAINED_BATCH}"
+    put(markdown(title, rows, f"torch {torch.__version__.partition('+')[0]}", f"lime {metadata.version('lime')}"), out, "explain")
 
 
 def _opened(bundle: Path, precision: str) -> Classifier:
@@ -98,14 +98,14 @@ def _network(checkpoint: Path, exported: Classifier, images: list[Image]) -> Any
 
     from train import networks
 
-    found = networks.build(str(checkpoint)).eval()
+    network = networks.build(str(checkpoint)).eval()
     (member,) = exported.bundle.members
     with torch.inference_mode():
-        logits = found(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255)
+        logits = network(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255)
         ours = torch.softmax(logits / member.temperature, 1)[:, 1].double().numpy()
     if np.abs(ours - exported.probabilities(np.stack(images))).max() > 1e-3:
         raise UsageError(f"{checkpoint} answers otherwise than the bundle {exported.bundle.path}; give the best.pt that it was exported from.")
-    return found
+    return network
 
 
 def _stability(predict: PredictFn, images: list[Image]) -> Iterator[Row]:
@@ -126,8 +126,8 @@ def _stability(predict: PredictFn, images: list[Image]) -> Iterator[Row]:
                 _jaccard([explain(remembered, image, "hadamard", Settings(seed=seed, samples=count)).weights for seed in range(SEEDS)])
             )
         stopped = [explain(remembered, image, "hadamard", Settings(seed=seed)) for seed in range(SEEDS)]
-        until.append(_jaccard([one.weights for one in stopped]))
-        needed += [one.samples for one in stopped]
+        until.append(_jaccard([explanation.weights for explanation in stopped]))
+        needed += [explanation.samples for explanation in stopped]
         each = ", ".join(f"{count}: {values[-1]:.2f}" for count, values in scores.items())
         print(f"  image {number} of {len(images)}: package {package_scores[-1]:.2f}, hadamard {each}, until converged {until[-1]:.2f}", flush=True)
     wanted = float(np.mean(package_scores))
@@ -151,12 +151,12 @@ def _precisions(int8: PredictFn, fp32: PredictFn, images: list[Image]) -> Iterat
         exact = explain(fp32, image, "hadamard", settings)
         rounded = explain(int8, image, "hadamard", replace(settings, label=exact.label))
         values.append(correlation(exact.weights, rounded.weights))
-    found = np.array(values)
+    correlations = np.array(values)
     yield Row(
         "INT8 explanation beside FP32's of the same image and masks, Spearman correlation of the weights",
         "0.95 in the median",
-        _interval(found, np.median, 3),
-        f"median of the images, {SAME_MASKS} samples each; least {found.min():.3f}",
+        _interval(correlations, np.median, 3),
+        f"median of the images, {SAME_MASKS} samples each; least {correlations.min():.3f}",
     )
 
 
@@ -164,15 +164,16 @@ def _speed(classifier: Classifier, network: Any, images: list[Image]) -> Iterato
     """Both sides explain an image before the next one's turn."""
     _both(classifier, network, images[0], samples=20)  # imports, first calls
     timed = [_both(classifier, network, image) for image in images]
-    ratios = np.array([one.package_s / one.edge_s for one in timed])
-    outside = np.array([one.outside for one in timed])
-    samples = np.array([one.found.samples for one in timed])
-    converged = sum(one.found.converged for one in timed)
+    edge_s, package_s = (np.median([getattr(image, side) for image in timed]) for side in ("edge_s", "package_s"))
+    ratios = np.array([image.package_s / image.edge_s for image in timed])
+    outside = np.array([image.outside for image in timed])
+    samples = np.array([image.explanation.samples for image in timed])
+    converged = sum(image.explanation.converged for image in timed)
     yield Row(
         "`hadamard` until converged, beside the `lime` package with its defaults around PyTorch eager FP32, wall time",
         "40 x faster",
         f"{_interval(ratios)} x",
-        f"median of the images' ratios; {np.median([one.edge_s for one in timed]):.2f} s beside {np.median([one.package_s for one in timed]):.1f} s; "
+        f"median of the images' ratios; {edge_s:.2f} s beside {package_s:.1f} s; "
         f"{converged} of {len(timed)} converged within {Settings().max_samples} samples, {np.median(samples):.0f} samples in the median",
     )
     yield Row("time of `hadamard` outside the model, segmentation included", "under 15 %", f"{_interval(100 * outside)} %", "median of the images")
@@ -185,8 +186,8 @@ def _both(classifier: Classifier, network: Any, image: Image, samples: int = 0) 
     def answers(batch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         with torch.inference_mode():
             pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255
-            found: npt.NDArray[np.float64] = torch.softmax(network(pixels), 1).double().numpy()
-            return found
+            probabilities: npt.NDArray[np.float64] = torch.softmax(network(pixels), 1).double().numpy()
+            return probabilities
 
     module = package("lime_image")
     before, module.tqdm = module.tqdm, lambda rows: rows  # a bar of a thousand lines in a log
@@ -197,9 +198,9 @@ def _both(classifier: Classifier, network: Any, image: Image, samples: int = 0) 
     finally:
         module.tqdm = before
     started = time.perf_counter()
-    found = explain(classifier.probabilities, image, "hadamard", Settings(samples=samples))
+    explanation = explain(classifier.probabilities, image, "hadamard", Settings(samples=samples))
     edge_s = time.perf_counter() - started
-    return Timed(package_s, edge_s, 1 - found.model_s / edge_s, found)
+    return Timed(package_s, edge_s, 1 - explanation.model_s / edge_s, explanation)
 
 
 class _Remembered:
@@ -229,7 +230,7 @@ def _package_weights(predict: PredictFn, image: Image, seed: int) -> npt.NDArray
 
 
 def _jaccard(weights: list[npt.NDArray[np.float64]]) -> float:
-    return float(np.mean([overlap(one, other, 5) for one, other in combinations(weights, 2)]))
+    return float(np.mean([overlap(first, second, 5) for first, second in combinations(weights, 2)]))
 
 
 def _interval(values: npt.NDArray[np.float64], statistic: Any = np.median, digits: int = 1) -> str:

@@ -1,4 +1,4 @@
-"""Pixels as they are, or a float image made by the caller: the same INT8 network both ways."""
+"""The same INT8 network with uint8 pixels and with a float image that the caller converts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def compare(bundle: Path | None, seconds: float) -> None:
             ready = converted(pixels)
             if not np.allclose(ours(pixels), theirs(ready), atol=0.05):
                 raise BundleError(f"The two graphs do not agree on {engine}, so their times mean nothing.")
-            found = medians(
+            times = medians(
                 {
                     "uint8 NHWC": lambda run=ours, given=pixels: run(given),
                     "float32 NCHW": lambda run=theirs, given=ready: run(given),
@@ -52,8 +52,8 @@ def compare(bundle: Path | None, seconds: float) -> None:
                 },
                 seconds,
             )
-            for name, value in found.items():
-                table.add_row(engine, str(batch), name, f"{value:.2f}", f"{value / found['uint8 NHWC']:.2f}")
+            for name, value in times.items():
+                table.add_row(engine, str(batch), name, f"{value:.2f}", f"{value / times['uint8 NHWC']:.2f}")
     Console().print(table)
 
 

@@ -1,4 +1,4 @@
-"""A bundle's variants beside each other: size, speed on each provider, and what each lost by its manifest."""
+"""A bundle's variants: size, speed on each provider, and loss of accuracy from the manifest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCHES = (1, 16)
 
 
 def compare(bundle: Path, seconds: float) -> None:
-    """Prints a row for each variant, provider and batch: milliseconds an image (median), and how often fp32's speed.
+    """Prints a row for each variant, provider and batch: milliseconds per image (median), and the speed relative to fp32.
 
     Raises:
         BundleError: the bundle is an ensemble of several files.
@@ -28,7 +28,7 @@ def compare(bundle: Path, seconds: float) -> None:
     opened = reading.open(bundle)
     if len(opened.members) > 1:
         raise BundleError(f"{bundle} is an ensemble of several files, which this does not time; give a bundle of one graph.")
-    table = Table("provider", "batch", "variant", "MB", "ms an image", "times fp32", box=None, pad_edge=False)
+    table = Table("provider", "batch", "variant", "MB", "ms per image", "x fp32", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for provider in backends.engines():
@@ -47,13 +47,21 @@ def compare(bundle: Path, seconds: float) -> None:
             def call(backend: Backend, given: np.ndarray = pixels) -> Callable[[], object]:
                 return lambda: backend.infer(given)
 
-            found = medians({name: call(backend) for name, backend in opened_on.items()}, seconds)
-            for name, value in found.items():
-                faster = f"{found['fp32'] / value:.2f}" if "fp32" in found else "-"
+            times = medians({name: call(backend) for name, backend in opened_on.items()}, seconds)
+            for name, value in times.items():
+                faster = f"{times['fp32'] / value:.2f}" if "fp32" in times else "-"
                 table.add_row(provider, str(batch), name, f"{sizes[name]:.1f}", f"{value / batch:.2f}", faster)
     Console().print(table)
     lost = Table(
-        "variant", "AUROC", "sensitivity", "specificity", "Brier score", "flips", box=None, pad_edge=False, title="minus PyTorch, by the manifest"
+        "variant",
+        "AUROC",
+        "sensitivity",
+        "specificity",
+        "Brier score",
+        "flips",
+        box=None,
+        pad_edge=False,
+        title="difference from PyTorch, from the manifest",
     )
     for variant in opened.variants():
         judged = variant["gate"]

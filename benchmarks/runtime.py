@@ -1,4 +1,4 @@
-"""The runtime beside what one would use instead, and beside what the machine could do at best."""
+"""The runtime beside alternatives, and beside an estimate of the machine's limit."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from bcd_edge import Classifier, backends, bundle, plugins
 from bcd_edge.bundle import Bundle
-from bcd_edge.interleaved import medians
+from bcd_edge.interleaved import in_turns, medians
 from bcd_edge.options import Plan, RunOptions
 from bcd_edge.outputs.formats import csv as csv_output
 from bcd_edge.readers import raster
@@ -29,10 +30,10 @@ from bcd_edge.system import machine
 from benchmarks import baselines
 from benchmarks.tables import Row, markdown, put, shown
 
-# What BreaKHis publishes.
+# The field of view of BreaKHis.
 HEIGHT, WIDTH = 460, 700
 DISTINCT: Final = 60
-# Each picture so often in the folder of the throughput rows: a folder is long, and its first and last images are not what is measured.
+# Copies of each picture in the folder of the throughput rows: long enough that its first and last images do not matter.
 REPEATS: Final = 5
 TURNS: Final = 5
 
@@ -70,10 +71,10 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _one_image(png: bytes, folder: Path, seconds: float) -> list[Row]:
-    """File bytes to probability, warm, one after the other, all in turns."""
-    things, missing = baselines.of(png, folder)
+    """File bytes to probability, warm, in turns."""
+    baseline_calls, missing = baselines.of(png, folder)
     with Classifier.load() as classifier:
-        found = medians({"ours": lambda: classifier.classify(png)} | things, seconds)
+        times = medians({"ours": lambda: classifier.classify(png)} | baseline_calls, seconds)
         ran = classifier.execution
     rows = []
     for name, wanted in (("PyTorch eager", "6 x faster"), ("PyTorch compiled", "faster"), ("Ultralytics' predictor", "faster")):
@@ -81,13 +82,13 @@ def _one_image(png: bytes, folder: Path, seconds: float) -> list[Row]:
         if name in missing:
             rows.append(Row(work, wanted, "not measured", missing[name]))
         else:
-            detail = f"{ran.provider} {ran.precision} {found['ours']:.1f} ms, {name} {found[name]:.1f} ms"
-            rows.append(Row(work, wanted, f"{found[name] / found['ours']:.1f} x", detail))
+            detail = f"{ran.provider} {ran.precision} {times['ours']:.1f} ms, {name} {times[name]:.1f} ms"
+            rows.append(Row(work, wanted, f"{times[name] / times['ours']:.1f} x", detail))
     return rows
 
 
 def _benchmark_app(opened: Bundle, folder: Path, seconds: float) -> list[Row]:
-    """Our provider and OpenVINO's own tool on the same file, in turns, each in a process of its own as it would run."""
+    """The provider and OpenVINO's own tool on the same file, in turns, each in a process of its own."""
     work, wanted = "openvino provider, model alone, batch 1, beside benchmark_app with the latency hint", "within 5 %"
     if not backends.availability("openvino").available or not opened.variants("openvino"):
         return [Row(work, wanted, "not measured", "OpenVINO is not installed, or the bundle has no file for it")]
@@ -98,10 +99,11 @@ def _benchmark_app(opened: Bundle, folder: Path, seconds: float) -> list[Row]:
     shape = f"[1,{size.height},{size.width},3]"
     tool = [str(Path(sys.executable).with_name("benchmark_app")), "-m", str(file), "-d", "CPU", "-hint", "latency", "-shape", shape]
     tool += ["-api", "sync", "-infer_precision", "f32", "-t", str(max(1, round(seconds / TURNS)))]
-    ours, theirs = [], []
-    for _ in range(TURNS):
-        theirs.append(float(re.findall(r"Median:\s+([\d.]+) ms", _output(tool))[0]))
-        ours.append(float(_output([sys.executable, "-c", _PROVIDER, str(file), str(size.height), str(size.width), str(seconds / TURNS)])))
+    provider = [sys.executable, "-c", _PROVIDER, str(file), str(size.height), str(size.width), str(seconds / TURNS)]
+    turns = in_turns(
+        {"theirs": lambda: float(re.findall(r"Median:\s+([\d.]+) ms", _output(tool))[0]), "ours": lambda: float(_output(provider))}, TURNS
+    )
+    ours, theirs = turns["ours"], turns["theirs"]
     ratio = statistics.median(ours) / statistics.median(theirs)
     detail = f"{variant['precision']}: provider {statistics.median(ours):.2f} ms, benchmark_app {statistics.median(theirs):.2f} ms"
     return [Row(work, wanted, f"{ratio:.3f} of its latency", detail)]
@@ -127,7 +129,7 @@ print(statistics.median(times))
 
 
 def _stream(opened: Bundle, folder: Path, files: list[Path], seconds: float) -> list[Row]:
-    """A folder to CSV, beside the bound of the machine and beside the loop one would write first; all in turns."""
+    """A folder to CSV, beside an estimate of the machine's limit and beside a plain loop, in turns."""
     with Classifier.load(purpose="throughput") as classifier:
         chosen = classifier.plan
         single = _core_seconds(opened, chosen, files[0].read_bytes(), seconds / 4)
@@ -135,16 +137,16 @@ def _stream(opened: Bundle, folder: Path, files: list[Path], seconds: float) -> 
         plain = _plain_loop(opened.model(variant["precision"], "cpu")[1][0], opened)
         files = files * REPEATS
         count = len(files)
-        found = medians({"ours": lambda: _to_csv(classifier, files), "plain": lambda: plain(files)}, seconds)
-    per_image = {name: value / count / 1000 for name, value in found.items()}
+        times = medians({"ours": lambda: _to_csv(classifier, files), "plain": lambda: plain(files)}, seconds)
+    per_image = {name: value / count / 1000 for name, value in times.items()}
     bound = machine.cores() / single
-    what = f"{chosen.provider} {variant['precision']}, batch {chosen.batch}, {chosen.streams} streams"
+    engine = f"{chosen.provider} {variant['precision']}, batch {chosen.batch}, {chosen.streams} streams"
     return [
         Row(
-            "folder of 700 x 460 PNGs to CSV beside cores / (decode seconds + infer core-seconds)",
+            "folder of 700 x 460 PNGs to CSV beside an estimate of the limit, cores / (decode + infer seconds of one core)",
             "85 % of it",
             f"{100 / per_image['ours'] / bound:.0f} %",
-            f"{what}: {1 / per_image['ours']:.0f} images/s, bound {bound:.0f}",
+            f"{engine}: {1 / per_image['ours']:.0f} images/s, estimate {bound:.0f}",
         ),
         Row(
             "the same folder beside a plain loop of cv2.imread and onnxruntime",
@@ -156,13 +158,13 @@ def _stream(opened: Bundle, folder: Path, files: list[Path], seconds: float) -> 
 
 
 def _core_seconds(opened: Bundle, chosen: Plan, png: bytes, seconds: float) -> float:
-    """What one image costs a core: reading what the runtime reads of it, and its share of an inference on one thread."""
+    """Seconds of one core per image: decoding, and its share of an inference on one thread."""
     _, (model,) = opened.model(chosen.precision, chosen.provider)
     backend = plugins.load("bcd_edge.backends.providers", chosen.provider).open(model, RunOptions(batch=chosen.batch, threads=1))
     batch = np.zeros((chosen.batch, opened.input.height, opened.input.width, 3), np.uint8)
-    found = medians({"decode": lambda: raster.resize(raster.decode(png), opened.input), "infer": lambda: backend.infer(batch)}, seconds)
+    times = medians({"decode": lambda: raster.resize(raster.decode(png), opened.input), "infer": lambda: backend.infer(batch)}, seconds)
     backend.close()
-    return (found["decode"] + found["infer"] / chosen.batch) / 1000
+    return (times["decode"] + times["infer"] / chosen.batch) / 1000
 
 
 def _to_csv(classifier: Classifier, files: list[Path]) -> None:
@@ -191,19 +193,13 @@ def _plain_loop(model: bytes, opened: Bundle) -> Callable[[list[Path]], None]:
 
 
 def _cold_start(file: Path) -> list[Row]:
-    """Whole processes, from the shell's point of view."""
+    """Whole processes."""
     commands = {
         "ours": [sys.executable, "-m", "bcd_edge", "predict", str(file), "--format", "csv"],
         "torch": [sys.executable, "-c", "import torch, torchvision"],
     }
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    for turn in range(TURNS + 1):
-        for name, command in commands.items():
-            started = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True)
-            if turn:  # the first finds cold disk caches
-                times[name].append(time.perf_counter() - started)
-    ours, theirs = (statistics.median(times[name]) for name in commands)
+    turns = in_turns({name: partial(_seconds, command) for name, command in commands.items()}, TURNS + 1)
+    ours, theirs = (statistics.median(turns[name][1:]) for name in commands)  # the first finds cold disk caches
     work = "cold start: shell to first record, beside `import torch, torchvision`"
     return [Row(work, "under 0.5", f"{ours / theirs:.2f}", f"{ours:.2f} s beside {theirs:.2f} s")]
 
@@ -216,8 +212,8 @@ def _memory(folder: Path, files: list[Path]) -> list[Row]:
             process = subprocess.Popen([sys.executable, "-m", "bcd_edge", "predict", str(inbox), "--format", "csv"], stdout=out)
             # not wait4's figure: it begins with what the parent had when it forked
             while process.poll() is None:
-                found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8"))
-                peaks[count] = max(peaks.get(count, 0.0), int(found[1]) / 1024 if found else 0.0)
+                peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8"))
+                peaks[count] = max(peaks.get(count, 0.0), int(peak[1]) / 1024 if peak else 0.0)
                 time.sleep(0.02)
             assert process.returncode == 0
     detail = f"{peaks[100]:.0f} MiB for 100 files, {peaks[10_000]:.0f} MiB for 10,000"
@@ -234,3 +230,10 @@ def _links(where: Path, files: list[Path], count: int) -> Iterator[Path]:
 
 def _output(command: list[str]) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _seconds(command: list[str]) -> float:
+    """Wall time of a process."""
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - started

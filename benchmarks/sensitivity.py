@@ -55,7 +55,11 @@ def measure(provider: str, delay: str, seconds: float, pairs: tuple[int, int], b
         table_rows = shown(_rows(opened, engine, seconds, pairs))
     other = sensors.contention([[before, sensors.read(at_s=time.perf_counter() - began)]]).other_cores
     load = "CPU time of other processes not reported" if other is None else f"other processes used {other:.2f} cores in the mean"
-    put(markdown(f"{provider}, {seconds:g} s per row, {load}", table_rows), out, f"sensitivity-{'busy' if busy else 'idle'}")
+    put(
+        markdown(f"{provider}, {seconds:g} s per row, {load}", table_rows),
+        out,
+        f"sensitivity-{'busy' if other is None or other > sensors.OTHERS_BOUND else 'idle'}",
+    )
 
 
 @contextmanager

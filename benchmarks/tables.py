@@ -1,4 +1,4 @@
-"""What was compared, as a table between two marks of a document."""
+"""Comparisons as a table between two marks of a document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bcd_edge.system import machine
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table: what was compared, the figure to reach, what was measured, and what is behind it."""
+    """One line of a table: the comparison, the target, the measured figure, and the details."""
 
     work: str
     wanted: str
@@ -22,16 +22,16 @@ class Row:
 
 
 def shown(rows: Iterable[Row]) -> list[Row]:
-    """All rows, each printed as soon as it is there."""
-    found = []
+    """All rows; each is printed as soon as it is measured."""
+    printed = []
     for row in rows:
-        found.append(row)
+        printed.append(row)
         print(f"{row.work}: {row.ratio} (wanted: {row.wanted}); {row.detail}", flush=True)
-    return found
+    return printed
 
 
 def markdown(bundle_name: str, rows: Iterable[Row], *more: str) -> str:
-    """The machine, the date and what ran, then the rows. `more` are versions that the runtime does not know of."""
+    """The machine, the date and versions, then the rows. `more` are versions of libraries that the runtime does not use."""
     versions = [f"{name} {version}" for name, version in backends.versions().items()]
     head = ", ".join([bundle_name, machine.cpu_name(), f"{machine.cores()} cores", f"{date.today():%Y-%m-%d}", *versions, *more])
     lines = [head + ".", "", "| work | wanted | measured | figures |", "|---|---|---|---|"]
@@ -39,7 +39,7 @@ def markdown(bundle_name: str, rows: Iterable[Row], *more: str) -> str:
 
 
 def put(text: str, out: Path | None, mark: str) -> None:
-    """Prints a text, and puts it between `<!-- mark -->` and `<!-- /mark -->` of a Markdown file, if one is given."""
+    """Prints a text, and writes it between `<!-- mark -->` and `<!-- /mark -->` of a Markdown file, if one is given."""
     print(f"\n{text}")
     if out:
         before, _, rest = out.read_text(encoding="utf-8").partition(f"<!-- {mark} -->")

@@ -1,4 +1,4 @@
-"""Does the loader keep up with the step of training?"""
+"""The cost of the data loader beside the training step."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def compare(seconds: float, device: str, out: Path | None) -> None:
         device: as `python -m train bench` takes it.
         out: a Markdown file.
     """
-    found = rates(NETWORK, SIZE, BATCH, seconds, device=device, workers=WORKERS, compiled=False)
-    detail = ", ".join(f"{what} {np.median(values):,.0f} images/s" for what, values in found.items())
+    rates_by_part = rates(NETWORK, SIZE, BATCH, seconds, device=device, workers=WORKERS, compiled=False)
+    detail = ", ".join(f"{part} {np.median(values):,.0f} images/s" for part, values in rates_by_part.items())
     work = f"what the loader adds to a step of {NETWORK} at {SIZE} pixels, batch {BATCH}, {WORKERS} workers, on {device}"
-    rows = shown([Row(work, f"at most {LIMIT:.0%}", interval(added(found)), f"medians of {ROUNDS} turns: {detail}")])
+    rows = shown([Row(work, f"at most {LIMIT:.0%}", interval(added(rates_by_part)), f"medians of {ROUNDS} turns: {detail}")])
     put(markdown(f"{NETWORK} in training", rows, *versions()), out, "train")

@@ -28,10 +28,10 @@ def test_a_call_takes_longer_by_the_factor() -> None:
 def test_the_table_counts_comparisons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "WARM_S", 0.0)
     out = tmp_path / "page.md"
-    out.write_text("a\n<!-- sensitivity-busy -->\nstale\n<!-- /sensitivity-busy -->\nb\n")
+    out.write_text("".join(f"<!-- sensitivity-{mark} -->\nold\n<!-- /sensitivity-{mark} -->\n" for mark in ("busy", "idle")))
     sensitivity.measure("null", "1ms", 0.1, (2, 1), 1, out)
     text = out.read_text()
-    assert "stale" not in text
+    assert text.count("old") == 1
     assert " of 2 | pairs of rows: " in text
     assert " of 1 | pairs of rows: " in text
 

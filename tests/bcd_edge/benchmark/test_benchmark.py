@@ -108,12 +108,12 @@ def test_the_published_schema_is_valid_itself() -> None:
 
 
 def test_the_terminal_is_80_columns_and_shows_no_figure_without_its_interval(tmp_path: Path) -> None:
-    said = run("--provider", "null", "--provider-option", "delay=2ms", *BRIEF, "--scenario", "singlestream,offline", "--out", tmp_path / "out")
-    rows = [line for line in said.splitlines() if line.startswith(("  SingleStream", "  Offline"))]
+    output = run("--provider", "null", "--provider-option", "delay=2ms", *BRIEF, "--scenario", "singlestream,offline", "--out", tmp_path / "out")
+    rows = [line for line in output.splitlines() if line.startswith(("  SingleStream", "  Offline"))]
     assert len(rows) == 4
     assert all(re.search(r"\d \[[\d.,]+, ([\d.,]+|-)\] ", line) for line in rows)
-    assert max(len(line) for line in said.splitlines() if "Wrote" not in line) <= 80
-    assert "Energy: " in said or " J per image" in said
+    assert max(len(line) for line in output.splitlines() if "Wrote" not in line) <= 80
+    assert "Energy: " in output or " J per image" in output
 
 
 class Page(HTMLParser):
@@ -220,9 +220,9 @@ def test_ctrl_c_keeps_the_rows_that_are_finished(tmp_path: Path) -> None:
         time.sleep(0.05)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, output = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     content = results.read(tmp_path / "out" / "run.json")
     assert not content["finished"]
     assert 1 <= len(content["rows"]) < 59
@@ -232,20 +232,20 @@ def test_ctrl_c_keeps_the_rows_that_are_finished(tmp_path: Path) -> None:
 
 
 def test_a_run_compared_with_itself_has_no_regression(base: Path) -> None:
-    said = run("compare", base, base, "--max-regress", "100%")
-    assert "0 regressed" in said
-    assert "REGRESSION" not in said
-    assert max(len(line) for line in said.splitlines()) <= 80
+    output = run("compare", base, base, "--max-regress", "100%")
+    assert "0 regressed" in output
+    assert "REGRESSION" not in output
+    assert max(len(line) for line in output.splitlines()) <= 80
 
 
 def test_a_slower_provider_is_a_regression_and_a_faster_one_is_not(base: Path, tmp_path: Path) -> None:
     slow = null(tmp_path / "slow", "25ms", "--scenario", "singlestream,offline", "--scope", "model")
-    said = run("compare", base, slow, code=1)
-    assert said.count("REGRESSION") == 2
-    assert "rows are in one run only" in said
+    output = run("compare", base, slow, code=1)
+    assert output.count("REGRESSION") == 2
+    assert "rows are in one run only" in output
     assert "faster" in run("compare", slow, base)
     assert "slower, within --max-regress" in run("compare", base, slow, "--max-regress", "9000%")
-    assert "regression is slower" not in said
+    assert "regression is slower" not in output
 
 
 @pytest.mark.parametrize("wrong", ["x%", "-1%", ""])
@@ -289,7 +289,7 @@ def _searched(qps: float, low: float, high: float, valid: bool = True) -> Edit:
 
 
 @pytest.mark.parametrize(
-    ("change", "said", "code"),
+    ("change", "expected", "code"),
     [
         (_searched(100, 100, 110), "x 1.000 [0.9091, 1.100]  cannot tell", 2),
         (_searched(50, 50, 55), "x 2.000 [1.818, 2.200]  REGRESSION", 1),
@@ -298,18 +298,18 @@ def _searched(qps: float, low: float, high: float, valid: bool = True) -> Edit:
     ],
 )
 def test_rates_that_were_searched_are_compared_by_their_ranges(
-    edited: Callable[[Edit], Path], tmp_path: Path, change: Edit, said: str, code: int
+    edited: Callable[[Edit], Path], tmp_path: Path, change: Edit, expected: str, code: int
 ) -> None:
     first = edited(_searched(100, 100, 110)).rename(tmp_path / "first.json")
     second = edited(change)
-    assert said in run("compare", first, second, code=code)
+    assert expected in run("compare", first, second, code=code)
 
 
 def test_a_rate_that_never_held_is_not_compared(edited: Callable[[Edit], Path], tmp_path: Path) -> None:
     first = edited(_searched(100, 0, 110, valid=False)).rename(tmp_path / "first.json")
-    said = run("compare", first, edited(_searched(100, 100, 110)))
-    assert "1 Server rows of the first run kept no rate" in said
-    assert "0 rows compared" in said
+    output = run("compare", first, edited(_searched(100, 100, 110)))
+    assert "1 Server rows of the first run kept no rate" in output
+    assert "0 rows compared" in output
 
 
 def _twice(content: dict[str, Any]) -> None:
@@ -326,7 +326,7 @@ def _samples(content: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "options", "said"),
+    ("change", "options", "expected"),
     [
         (_twice, ["--allow-different", "precision"], "Several rows of the second run"),
         (_other_batches, [], "no row in common"),
@@ -337,8 +337,8 @@ def _samples(content: dict[str, Any]) -> None:
         (lambda content: content.update(rows=[]), [], "The runs"),
     ],
 )
-def test_what_cannot_be_compared_is_2(base: Path, edited: Callable[[Edit], Path], change: Edit, options: list[str], said: str) -> None:
-    assert said in run("compare", base, edited(change), *options, code=2)
+def test_what_cannot_be_compared_is_2(base: Path, edited: Callable[[Edit], Path], change: Edit, options: list[str], expected: str) -> None:
+    assert expected in run("compare", base, edited(change), *options, code=2)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"schema": 1}', "\x00"])
@@ -349,15 +349,15 @@ def test_a_file_that_is_no_run_is_2(tmp_path: Path, content: str) -> None:
 
 
 def test_plan_follows_from_the_figures(base: Path) -> None:
-    said = run("capacity", base)
+    output = run("capacity", base)
     rows = results.read(base)["rows"]
     whole = max(row["images_per_s"]["value"] for row in rows if (row["scenario"], row["scope"]) == ("Offline", "end-to-end"))
-    (a_day,) = re.findall(r"images per day: ([\d,]+)", said)
+    (a_day,) = re.findall(r"images per day: ([\d,]+)", output)
     assert int(a_day.replace(",", "")) == pytest.approx(86_400 * whole, rel=0.01)
     (model,) = [row for row in rows if (row["scenario"], row["scope"], row["batch"]) == ("Offline", "model", 4)]
-    (lime_s,) = re.findall(r"LIME: ([\d.]+) ", said)
+    (lime_s,) = re.findall(r"LIME: ([\d.]+) ", output)
     assert float(lime_s) == pytest.approx(512 / model["images_per_s"]["value"], rel=0.01)
-    assert max(len(line) for line in said.splitlines()) <= 80
+    assert max(len(line) for line in output.splitlines()) <= 80
 
 
 def test_plan_says_what_was_not_measured(edited: Callable[[Edit], Path]) -> None:
@@ -421,16 +421,16 @@ def test_loadgen_drives_the_same_calls_and_keeps_its_logs(driven: Path) -> None:
     rows = results.read(driven)["rows"]
     assert len(rows) == 6
     for row in rows:
-        found = row["loadgen"]
-        assert found["verdict"] in ("VALID", "INVALID")
-        assert (driven.parent / found["logs"] / "mlperf_log_summary.txt").exists()
-        assert (driven.parent / found["logs"] / "mlperf_log_detail.txt").exists()
-        if found["metric"] == "p90_ms":
-            assert found["value"] >= 5  # its clock saw the delay
+        loadgen = row["loadgen"]
+        assert loadgen["verdict"] in ("VALID", "INVALID")
+        assert (driven.parent / loadgen["logs"] / "mlperf_log_summary.txt").exists()
+        assert (driven.parent / loadgen["logs"] / "mlperf_log_detail.txt").exists()
+        if loadgen["metric"] == "p90_ms":
+            assert loadgen["value"] >= 5  # its clock saw the delay
         elif row["scenario"] == "Offline":
-            assert 0 < found["value"] <= 200 * row["streams"]
-        assert found["ours_over_theirs"] == pytest.approx(
-            row["metric" if row["scenario"] != "Server" else "images_per_s"]["value"] / found["value"], rel=1e-3
+            assert 0 < loadgen["value"] <= 200 * row["streams"]
+        assert loadgen["ours_over_theirs"] == pytest.approx(
+            row["metric" if row["scenario"] != "Server" else "images_per_s"]["value"] / loadgen["value"], rel=1e-3
         )
 
 

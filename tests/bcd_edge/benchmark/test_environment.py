@@ -39,11 +39,11 @@ def test_clocks_come_from_cpuinfo_where_cpufreq_is_missing(tree: Tree) -> None:
 
 
 def test_the_fingerprint_of_a_pc(tree: Tree) -> None:
-    found = environment.fingerprint(tree("pc"))
-    assert found["os"] == "Debian GNU/Linux 12 (bookworm)"
-    assert found["kernel"] == "6.1.0-18-amd64"
-    assert found["limits"] == {"processors": 1.5, "memory_gib": 2.0}
-    assert found["power"] == {
+    fingerprint = environment.fingerprint(tree("pc"))
+    assert fingerprint["os"] == "Debian GNU/Linux 12 (bookworm)"
+    assert fingerprint["kernel"] == "6.1.0-18-amd64"
+    assert fingerprint["limits"] == {"processors": 1.5, "memory_gib": 2.0}
+    assert fingerprint["power"] == {
         "governor": "powersave",
         "preference": "balance_performance",
         "min_mhz": 800,
@@ -51,16 +51,16 @@ def test_the_fingerprint_of_a_pc(tree: Tree) -> None:
         "turbo": True,
         "profile": "balanced",
     }
-    assert environment.power_mode(found) == "governor powersave, preference balance_performance, turbo True, profile balanced"
-    assert found["machine"]["cores"] >= 1
-    assert found["libraries"]["numpy"]
+    assert environment.power_mode(fingerprint) == "governor powersave, preference balance_performance, turbo True, profile balanced"
+    assert fingerprint["machine"]["cores"] >= 1
+    assert fingerprint["libraries"]["numpy"]
 
 
 def test_a_jetsons_power_mode_is_part_of_what_must_be_alike() -> None:
     root = Path(__file__).parents[1] / "system" / "jetson" / "orin"
-    found = environment.fingerprint(root)
-    assert found["machine"]["jetson"]["power_mode"]
-    assert environment.power_mode(found).startswith(f"nvpmodel {found['machine']['jetson']['power_mode']}")
+    fingerprint = environment.fingerprint(root)
+    assert fingerprint["machine"]["jetson"]["power_mode"]
+    assert environment.power_mode(fingerprint).startswith(f"nvpmodel {fingerprint['machine']['jetson']['power_mode']}")
 
 
 @pytest.mark.parametrize("name", ["", "pc", "orin-nano", "agx-orin"])
@@ -73,17 +73,17 @@ def test_a_fingerprint_never_fails_and_is_plain(tree: Tree, name: str) -> None:
 
 
 def test_this_machine_too() -> None:
-    found = json.loads(json.dumps(environment.fingerprint()))
-    assert found["os"]
-    assert found["kernel"] in (None, platform.release())
+    fingerprint = json.loads(json.dumps(environment.fingerprint()))
+    assert fingerprint["os"]
+    assert fingerprint["kernel"] in (None, platform.release())
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "expected"),
     [({".dockerenv": ""}, "docker"), ({"run/.containerenv": ""}, "podman"), ({"proc/1/cgroup": "0::/kubepods/burstable/pod1\n"}, "kubepods")],
 )
-def test_containers_are_seen(tree: Tree, files: dict[str, str], said: str) -> None:
-    assert environment.container(tree("", **files)) == said
+def test_containers_are_seen(tree: Tree, files: dict[str, str], expected: str) -> None:
+    assert environment.container(tree("", **files)) == expected
 
 
 def test_control_groups_of_version_1(tree: Tree) -> None:
@@ -95,7 +95,7 @@ STEADY = [Reading(float(at), Sensors(3000, 900, 60, 4)) for at in range(10)]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({}, ""),
         ({"mhz": 2400}, "the clock changed from 3000 to 2400 MHz"),
@@ -106,9 +106,9 @@ STEADY = [Reading(float(at), Sensors(3000, 900, 60, 4)) for at in range(10)]
         ({"mhz": None, "gpu_mhz": None, "celsius": None, "throttled": None}, ""),
     ],
 )
-def test_a_machine_that_moved_is_unsteady(change: dict[str, float | None], said: str) -> None:
+def test_a_machine_that_moved_is_unsteady(change: dict[str, float | None], expected: str) -> None:
     readings = STEADY[:5] + [replace(reading, sensors=replace(reading.sensors, **change)) for reading in STEADY[5:]]
-    assert sensors.unsteady([readings], 0.0) == ([said] if said else [])
+    assert sensors.unsteady([readings], 0.0) == ([expected] if expected else [])
 
 
 def test_cpu_time_is_that_of_processes_and_the_hypervisor(tree: Tree) -> None:

@@ -1,4 +1,4 @@
-"""LoadGen drives a sut of the tests: what it is asked, and what happens when that fails."""
+"""LoadGen drives a sut of the tests: what it is queries, and what happens when that fails."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Counting:
     streams = 2
 
     def __init__(self, fails_after: int = 10**9) -> None:
-        self.asked: list[list[int]] = []
+        self.queries: list[list[int]] = []
         self._fails_after = fails_after
 
     def query(self, samples: Sequence[int]) -> None:
-        self.asked.append(list(samples))
-        if len(self.asked) > self._fails_after:
+        self.queries.append(list(samples))
+        if len(self.queries) > self._fails_after:
             raise ProviderError("it broke")
 
     def stream(self, samples: Iterator[int]) -> Iterator[tuple[int, float]]:
@@ -49,19 +49,19 @@ def row(scenario: str) -> dict[str, Any]:
 )
 def test_queries_have_the_scenarios_size(tmp_path: Path, key: str, scenario: str, images: int) -> None:
     sut = Counting()
-    found = loadgen.check(key, sut, RULE, row(scenario), tmp_path)
-    assert len(sut.asked) >= 20
-    assert {len(samples) for samples in sut.asked} == {images}
-    assert all(0 <= sample < 7 for samples in sut.asked for sample in samples)
-    assert found["value"] > 0
-    assert found["verdict"] in ("VALID", "INVALID")
+    result = loadgen.check(key, sut, RULE, row(scenario), tmp_path)
+    assert len(sut.queries) >= 20
+    assert {len(samples) for samples in sut.queries} == {images}
+    assert all(0 <= sample < 7 for samples in sut.queries for sample in samples)
+    assert result["value"] > 0
+    assert result["verdict"] in ("VALID", "INVALID")
 
 
 def test_offline_is_one_stream(tmp_path: Path) -> None:
     sut = Counting()
-    found = loadgen.check("offline", sut, RULE, row("Offline"), tmp_path)
-    assert len(sut.asked) >= 50  # the expected rate times the duration
-    assert found["metric"] == "images_per_s"
+    result = loadgen.check("offline", sut, RULE, row("Offline"), tmp_path)
+    assert len(sut.queries) >= 50  # the expected rate times the duration
+    assert result["metric"] == "images_per_s"
 
 
 @pytest.mark.parametrize(("key", "scenario"), [("singlestream", "SingleStream"), ("offline", "Offline"), ("server", "Server")])

@@ -21,16 +21,16 @@ class Counting:
 
     def __init__(self, takes_s: float = 0.0, streams: int = 1, fails_after: int = 10**9) -> None:
         self.streams, self._takes_s, self._fails_after = streams, takes_s, fails_after
-        self.asked: list[list[int]] = []
+        self.queries: list[list[int]] = []
         self.at_once = self.most = 0
         self._lock = threading.Lock()
 
     def query(self, samples: Sequence[int]) -> None:
         with self._lock:
-            self.asked.append(list(samples))
+            self.queries.append(list(samples))
             self.at_once += 1
             self.most = max(self.most, self.at_once)
-        if len(self.asked) > self._fails_after:
+        if len(self.queries) > self._fails_after:
             raise ProviderError("it broke")
         time.sleep(self._takes_s)
         with self._lock:
@@ -49,14 +49,14 @@ def short(**how: float) -> Rule:
 @pytest.mark.parametrize(("key", "images"), [("singlestream", 1), ("multistream", 8)])
 def test_one_query_after_another(key: str, images: int) -> None:
     sut = Counting(streams=4)
-    found = load_generator.measure(key, sut, short())
-    assert len(found.ends_s) == len(found.latencies_s) == len(sut.asked) == 30
-    assert {len(samples) for samples in sut.asked} == {images}
+    run = load_generator.measure(key, sut, short())
+    assert len(run.ends_s) == len(run.latencies_s) == len(sut.queries) == 30
+    assert {len(samples) for samples in sut.queries} == {images}
     assert sut.most == 1
-    assert {sample for samples in sut.asked for sample in samples} == set(range(5))
-    assert found.answered == 30 * images
-    assert (np.diff(found.ends_s) > 0).all()
-    assert found.ends_s[-1] == found.elapsed_s >= found.latencies_s.sum()
+    assert {sample for samples in sut.queries for sample in samples} == set(range(5))
+    assert run.answered == 30 * images
+    assert (np.diff(run.ends_s) > 0).all()
+    assert run.ends_s[-1] == run.elapsed_s >= run.latencies_s.sum()
 
 
 def test_both_the_time_and_the_queries_must_be_reached() -> None:
@@ -69,23 +69,23 @@ def test_both_the_time_and_the_queries_must_be_reached() -> None:
 
 def test_the_limit_ends_a_run_and_it_is_not_valid() -> None:
     rule = short(queries=10_000, limit_s=0.05)
-    found = load_generator.measure("singlestream", Counting(0.005), rule)
-    assert 1 <= len(found.ends_s) < 10_000
-    assert scenarios.violations("singlestream", found, rule) == [f"{len(found.ends_s)} of 10000 queries"]
+    run = load_generator.measure("singlestream", Counting(0.005), rule)
+    assert 1 <= len(run.ends_s) < 10_000
+    assert scenarios.violations("singlestream", run, rule) == [f"{len(run.ends_s)} of 10000 queries"]
 
 
 def test_the_same_seed_asks_for_the_same_images() -> None:
     first, second, other = Counting(), Counting(), Counting()
     for sut, seed in ((first, 1), (second, 1), (other, 2)):
         load_generator.measure("singlestream", sut, short(seed=seed))
-    assert first.asked == second.asked != other.asked
+    assert first.queries == second.queries != other.queries
 
 
 def test_offline_counts_images_and_stops_the_stream() -> None:
     sut = Counting()
-    found = load_generator.measure("offline", sut, short(queries=10))
-    assert found.answered == 12
-    assert len(sut.asked) == 3
+    run = load_generator.measure("offline", sut, short(queries=10))
+    assert run.answered == 12
+    assert len(sut.queries) == 3
 
 
 def test_server_arrivals_are_a_poisson_process_with_a_seed() -> None:
@@ -106,38 +106,38 @@ def test_server_arrivals_are_a_poisson_process_with_a_seed() -> None:
 
 def test_server_answers_all_and_uses_every_inference() -> None:
     sut = Counting(0.01, streams=3)
-    found = load_generator.measure("server", sut, short(qps=1000.0, queries=60, bound_s=1.0))
-    assert len(found.ends_s) == 60
+    run = load_generator.measure("server", sut, short(qps=1000.0, queries=60, bound_s=1.0))
+    assert len(run.ends_s) == 60
     assert sut.most == 3
-    assert not found.server.overrun
-    assert (found.latencies_s >= found.server.service_s - 1e-9).all()
-    assert (np.diff(found.ends_s) >= 0).all()
+    assert not run.server.overrun
+    assert (run.latencies_s >= run.server.service_s - 1e-9).all()
+    assert (np.diff(run.ends_s) >= 0).all()
 
 
 def test_a_rate_beyond_reach_is_given_up_and_does_not_hold() -> None:
     rule = short(qps=2000.0, queries=10_000, bound_s=0.01)
-    found = load_generator.measure("server", Counting(0.02), rule)
-    assert found.server.overrun
-    assert len(found.ends_s) < 10_000
-    assert not scenarios.within_bound(found, rule)
-    assert "the backlog grew" in scenarios.violations("server", found, rule)
+    run = load_generator.measure("server", Counting(0.02), rule)
+    assert run.server.overrun
+    assert len(run.ends_s) < 10_000
+    assert not scenarios.within_bound(run, rule)
+    assert "the backlog grew" in scenarios.violations("server", run, rule)
 
 
 def test_the_search_finds_a_rate_between_one_that_holds_and_one_that_does_not() -> None:
     rule = Rule(duration_s=0.3, queries=20, limit_s=1.0, bound_s=0.05)
-    found = load_generator.measure("server", Counting(0.005), rule)
-    low, high = found.server.bracket
-    assert low == found.server.qps > 0
+    run = load_generator.measure("server", Counting(0.005), rule)
+    low, high = run.server.bracket
+    assert low == run.server.qps > 0
     assert low < high
     assert low < 200  # one at a time, 5 ms each
-    assert scenarios.within_bound(found, rule)
+    assert scenarios.within_bound(run, rule)
 
 
 def test_a_bound_that_nothing_keeps_is_not_valid() -> None:
     rule = Rule(duration_s=0.05, queries=5, limit_s=0.2, bound_s=0.001)
-    found = load_generator.measure("server", Counting(0.005), rule)
-    assert scenarios.violations("server", found, rule)
-    assert found.server.bracket[0] == 0
+    run = load_generator.measure("server", Counting(0.005), rule)
+    assert scenarios.violations("server", run, rule)
+    assert run.server.bracket[0] == 0
 
 
 @pytest.mark.parametrize("key", list(scenarios.SCENARIOS))
@@ -151,7 +151,7 @@ def measured(queries: int, elapsed_s: float, images: int = 1, latency_s: float =
 
 
 @pytest.mark.parametrize(
-    ("key", "found", "said"),
+    ("key", "run", "expected"),
     [
         ("singlestream", measured(64, 600.0), []),
         ("singlestream", measured(63, 600.0), ["63 of 64 queries"]),
@@ -164,14 +164,14 @@ def measured(queries: int, elapsed_s: float, images: int = 1, latency_s: float =
         ("server", measured(662, 600.0, 1, 0.016), ["99th percentile above 15 ms"]),
     ],
 )
-def test_mlperfs_conditions(key: str, found: Measurement, said: list[str]) -> None:
-    assert scenarios.mlperf_violations(key, found, Rule()) == said
+def test_mlperfs_conditions(key: str, run: Measurement, expected: list[str]) -> None:
+    assert scenarios.mlperf_violations(key, run, Rule()) == expected
 
 
 def test_a_short_run_is_valid_by_its_own_rule_and_not_by_mlperfs() -> None:
-    rule, found = Rule(duration_s=2.0, queries=64), measured(70, 2.0)
-    assert scenarios.violations("singlestream", found, rule) == []
-    assert scenarios.mlperf_violations("singlestream", found, rule) == ["2.0 of 600 s"]
+    rule, run = Rule(duration_s=2.0, queries=64), measured(70, 2.0)
+    assert scenarios.violations("singlestream", run, rule) == []
+    assert scenarios.mlperf_violations("singlestream", run, rule) == ["2.0 of 600 s"]
 
 
 def test_turns_are_joined_without_the_time_between_them() -> None:

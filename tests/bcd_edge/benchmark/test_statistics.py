@@ -30,8 +30,8 @@ def test_a_percentile_is_the_value_of_its_rank() -> None:
 
 def test_the_interval_of_independent_samples_is_the_binomial_one() -> None:
     """For the median of 100 samples the textbook's ranks are 40 and 61."""
-    found = statistics.percentile(np.random.default_rng(1).permutation(np.arange(1.0, 101.0)), 0.5)
-    assert (found.low, found.high) == (40, 61)
+    estimate = statistics.percentile(np.random.default_rng(1).permutation(np.arange(1.0, 101.0)), 0.5)
+    assert (estimate.low, estimate.high) == (40, 61)
 
 
 @pytest.mark.parametrize("count", [10, 100, 298])
@@ -48,8 +48,8 @@ def test_intervals_hold_the_truth_about_19_times_of_20(p: float, share: float) -
     random, truth, held, naive = np.random.default_rng(2), 10 + norm.ppf(p), 0, 0
     for _ in range(ROUNDS):
         values = autoregressive(random, 1000, share) if share else random.normal(10, 1, 1000)
-        found = statistics.percentile(values, p)
-        held += found.low <= truth <= found.high
+        estimate = statistics.percentile(values, p)
+        held += estimate.low <= truth <= estimate.high
         shuffled = statistics.percentile(random.permutation(values), p)
         naive += shuffled.low <= truth <= shuffled.high
     assert 0.88 * ROUNDS <= held <= 0.99 * ROUNDS
@@ -59,23 +59,23 @@ def test_intervals_hold_the_truth_about_19_times_of_20(p: float, share: float) -
 
 def test_means_of_blocks_hold_the_truth_of_samples_that_are_alike() -> None:
     random = np.random.default_rng(3)
-    found = [statistics.mean(autoregressive(random, 2000, 0.8)) for _ in range(ROUNDS)]
-    assert 0.88 * ROUNDS <= sum(one.low <= 10 <= one.high for one in found) <= 0.99 * ROUNDS
+    means = [statistics.mean(autoregressive(random, 2000, 0.8)) for _ in range(ROUNDS)]
+    assert 0.88 * ROUNDS <= sum(mean.low <= 10 <= mean.high for mean in means) <= 0.99 * ROUNDS
 
 
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=300), st.floats(0.001, 0.999))
 def test_ends_enclose_the_value_and_are_samples(values: list[float], p: float) -> None:
-    found = statistics.percentile(np.array(values), p)
-    assert found.value in values
-    assert found.low is None or (found.low <= found.value and found.low in values)
-    assert found.high is None or (found.high >= found.value and found.high in values)
+    estimate = statistics.percentile(np.array(values), p)
+    assert estimate.value in values
+    assert estimate.low is None or (estimate.low <= estimate.value and estimate.low in values)
+    assert estimate.high is None or (estimate.high >= estimate.value and estimate.high in values)
 
 
 def test_a_steady_rate_has_no_width_and_a_bursty_one_has() -> None:
     even = np.arange(1, 201) / 100
-    found = statistics.rate(even, 8, 2.0)
-    assert found.value == pytest.approx(800)
-    assert (found.low, found.high) == pytest.approx((800, 800))
+    estimate = statistics.rate(even, 8, 2.0)
+    assert estimate.value == pytest.approx(800)
+    assert (estimate.low, estimate.high) == pytest.approx((800, 800))
     bursty = np.sort(np.concatenate([np.arange(1, 101) / 200, 1 + np.arange(1, 101) / 100]))
     assert statistics.rate(bursty, 1, 2.0).high > 120
     assert statistics.rate(even[:1], 1, 0.01).low is None
@@ -84,30 +84,30 @@ def test_a_steady_rate_has_no_width_and_a_bursty_one_has() -> None:
 def test_what_an_image_costs() -> None:
     """20 W for 2 s and 100 images are 0.4 J each."""
     at = np.linspace(0, 2, 41)
-    found = statistics.cost(at, 20 * at, np.arange(1, 101) / 50, 1, 2.0)
-    assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.4, 0.4))
+    estimate = statistics.cost(at, 20 * at, np.arange(1, 101) / 50, 1, 2.0)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.4, 0.4, 0.4))
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.0, 1.25])
 def test_a_ratio_of_what_is_slower_by_a_factor(factor: float) -> None:
     values = autoregressive(np.random.default_rng(4), 3000, 0.5)
-    found = statistics.ratio(values, factor * values, 0.9)
-    assert found.value == pytest.approx(factor)
-    assert found.low < factor < found.high
-    assert found.high - found.low < 0.1
+    estimate = statistics.ratio(values, factor * values, 0.9)
+    assert estimate.value == pytest.approx(factor)
+    assert estimate.low < factor < estimate.high
+    assert estimate.high - estimate.low < 0.1
 
 
 def test_the_ratio_of_two_runs_of_the_same_thing_rarely_claims_a_difference() -> None:
     random, claims = np.random.default_rng(5), 0
     for _ in range(40):
-        found = statistics.ratio(autoregressive(random, 400, 0.8), autoregressive(random, 400, 0.8), 0.5)
-        claims += not found.low <= 1 <= found.high
+        estimate = statistics.ratio(autoregressive(random, 400, 0.8), autoregressive(random, 400, 0.8), 0.5)
+        claims += not estimate.low <= 1 <= estimate.high
     assert claims <= 8
 
 
 def test_the_ratio_of_rates_is_that_of_times() -> None:
-    found = statistics.rate_ratio(np.arange(1, 201) / 100, np.arange(1, 161) / 80)
-    assert (found.value, found.low, found.high) == pytest.approx((1.25, 1.25, 1.25), rel=1e-3)
+    estimate = statistics.rate_ratio(np.arange(1, 201) / 100, np.arange(1, 161) / 80)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((1.25, 1.25, 1.25), rel=1e-3)
 
 
 def turns(random: np.random.Generator, drift: float, slower: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +119,7 @@ def turns(random: np.random.Generator, drift: float, slower: float = 1.0) -> tup
 
 @pytest.mark.parametrize(("drift", "slower", "least", "most"), [(0.1, 1.0, 0, 2), (0.02, 1.0, 0, 2), (0.02, 1.1, 36, 40)])
 def test_repeats_that_differ_widen_the_interval_of_a_ratio(drift: float, slower: float, least: int, most: int) -> None:
-    """At most 2 false alarms in 40, and 10 % is found in 9 of 10 where repeats differ by 2 %."""
+    """At most 2 false alarms in 40, and 10 % is estimate in 9 of 10 where repeats differ by 2 %."""
     random, alarms, naive = np.random.default_rng(8), 0, 0
     for _ in range(40):
         (before, before_turns), (after, after_turns) = turns(random, drift), turns(random, drift, slower)
@@ -145,13 +145,13 @@ def test_drift_compares_the_halves() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0])), min_size=2, max_size=40))
 def test_auroc_is_the_share_of_pairs_in_order(pairs: list[tuple[bool, float]]) -> None:
-    malignant, p = np.array([one for one, _ in pairs]), np.array([value for _, value in pairs])
-    found = statistics.auroc(malignant, p)
+    malignant, p = np.array([label for label, _ in pairs]), np.array([value for _, value in pairs])
+    estimate = statistics.auroc(malignant, p)
     if malignant.all() or not malignant.any():
-        assert math.isnan(found)
+        assert math.isnan(estimate)
         return
     won = [(a > b) + 0.5 * (a == b) for a in p[malignant] for b in p[~malignant]]
-    assert found == pytest.approx(sum(won) / len(won))
+    assert estimate == pytest.approx(sum(won) / len(won))
 
 
 @pytest.mark.parametrize(("patients", "has_interval"), [(4, False), (5, True)])
@@ -159,8 +159,8 @@ def test_a_handful_of_patients_gives_no_interval(patients: int, has_interval: bo
     random = np.random.default_rng(7)
     malignant = np.arange(20 * patients) % 2 == 0
     groups = [f"{index % 2} {index // 2 % patients}" for index in range(20 * patients)]
-    for found in statistics.scores(malignant, random.uniform(size=20 * patients), groups, 0.5).values():
-        assert (found.low is not None, found.high is not None) == (has_interval, has_interval)
+    for estimate in statistics.scores(malignant, random.uniform(size=20 * patients), groups, 0.5).values():
+        assert (estimate.low is not None, estimate.high is not None) == (has_interval, has_interval)
 
 
 def test_scores_resample_patients_and_not_images() -> None:

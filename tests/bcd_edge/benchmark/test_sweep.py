@@ -25,8 +25,8 @@ QUICK = Rule(duration_s=0.02, queries=3, limit_s=2.0, qps=50.0)
 def test_combinations_are_opened_once_and_no_row_is_measured_twice() -> None:
     plans = sweep.plans(bundle.open(), SweepSpec(("null",), (), (1, 8, 32), (None,), (1, 2)))
     assert len(plans) == 6
-    found = sweep.tasks(plans, Settings(("singlestream", "multistream", "offline", "server"), ("model",), QUICK))
-    rows = [(own.batch, own.streams, key) for own, scenarios in found.items() for key, _ in scenarios]
+    tasks = sweep.tasks(plans, Settings(("singlestream", "multistream", "offline", "server"), ("model",), QUICK))
+    rows = [(own.batch, own.streams, key) for own, scenarios in tasks.items() for key, _ in scenarios]
     assert len(rows) == len(set(rows))
     assert sorted(rows) == sorted(
         [
@@ -41,8 +41,8 @@ def test_combinations_are_opened_once_and_no_row_is_measured_twice() -> None:
 
 def test_all_means_what_runs_here_and_what_the_bundle_has() -> None:
     opened = bundle.open()
-    assert {one.provider for one in sweep.plans(opened, SweepSpec(("all",), ("all",)))} <= {"cpu", "openvino", "cuda", "tensorrt"}
-    assert [one.precision for one in sweep.plans(opened, SweepSpec(("null",), ("all",)))] == opened.precisions
+    assert {plan.provider for plan in sweep.plans(opened, SweepSpec(("all",), ("all",)))} <= {"cpu", "openvino", "cuda", "tensorrt"}
+    assert [plan.precision for plan in sweep.plans(opened, SweepSpec(("null",), ("all",)))] == opened.precisions
     assert len(sweep.plans(opened, SweepSpec())) == 1
 
 
@@ -125,8 +125,8 @@ def labelled(tmp_path: Path, png: bytes) -> Path:
 
 
 def test_class_folders_and_a_manifest_tell_the_same(labelled: Path) -> None:
-    found = accuracy.collection(labelled)
-    assert [(one.malignant, one.patient if one.patient.startswith("p") else "alone") for one in found] == [
+    images = accuracy.collection(labelled)
+    assert [(image.malignant, image.patient if image.patient.startswith("p") else "alone") for image in images] == [
         (False, "p1"),
         (False, "p2"),
         (True, "alone"),
@@ -136,16 +136,16 @@ def test_class_folders_and_a_manifest_tell_the_same(labelled: Path) -> None:
     with (labelled / "manifest.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["file", "label", "patient"])
-        writer.writerows([[one.file.relative_to(labelled), "Malignant" if one.malignant else "benign", one.patient] for one in found])
-    assert accuracy.collection(labelled) == found
+        writer.writerows([[image.file.relative_to(labelled), "Malignant" if image.malignant else "benign", image.patient] for image in images])
+    assert accuracy.collection(labelled) == images
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("file,label\na.png,maybe\n", "line 2"), ("name\nx\n", "line 2"), ("file,label\na.png,benign\n", "only benign")]
+    ("content", "expected"), [("file,label\na.png,maybe\n", "line 2"), ("name\nx\n", "line 2"), ("file,label\na.png,benign\n", "only benign")]
 )
-def test_a_manifest_that_cannot_be_used_is_refused(tmp_path: Path, content: str, said: str) -> None:
+def test_a_manifest_that_cannot_be_used_is_refused(tmp_path: Path, content: str, expected: str) -> None:
     (tmp_path / "manifest.csv").write_text(content)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=expected):
         accuracy.collection(tmp_path)
 
 
@@ -156,10 +156,10 @@ def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
 
 def test_accuracy_counts_what_could_not_be_read(labelled: Path) -> None:
     with Classifier.load(options=RunOptions(provider="null")) as running:
-        found = accuracy.measure(running, accuracy.collection(labelled))
-    assert (found["images"], found["failed"], found["malignant"], found["patients"]) == (4, 1, 2, 2)
-    assert found["auroc"]["value"] == 0.5  # the null engine answers alike
-    assert found["accuracy"]["value"] == 0.5
+        scores = accuracy.measure(running, accuracy.collection(labelled))
+    assert (scores["images"], scores["failed"], scores["malignant"], scores["patients"]) == (4, 1, 2, 2)
+    assert scores["auroc"]["value"] == 0.5  # the null engine answers alike
+    assert scores["accuracy"]["value"] == 0.5
     for label in ("p1", "p2"):
         (labelled / "malignant" / label / "a.png").write_bytes(b"")
     with Classifier.load(options=RunOptions(provider="null")) as running, pytest.raises(UsageError, match="both labels"):

@@ -39,8 +39,11 @@ def main() -> None:
 @click.option("--allow-refused", is_flag=True, help="Carry a refused variant, for research; the manifest and the runtime say so.")
 @click.option("--seconds", type=click.FloatRange(0), default=2.0, show_default=True, help="To measure a variant's latency on a provider; 0 does not.")
 @click.option("--previous", type=click.Path(path_type=Path, exists=True), help="The bundle that this one replaces; the model card compares them.")
-@click.option("--name", default="resnet50-breast", show_default=True)
-@click.option("--version", "release", default="1", show_default=True)
+@click.option("--name", required=True, help="Name of the bundle; records and reports carry it.")
+@click.option("--version", default="1", show_default=True, help="Version of the bundle.")
+@click.option("--description", default="", help="Which tissue, stain, laboratory and magnification; for the model card.")
+@click.option("--intended-use", default="", help="Who may use it for what; for the model card.")
+@click.option("--licence", default="", help="Licence of the weights; for the model card.")
 def bundle(
     runs: tuple[Path, ...],
     out: Path,
@@ -51,8 +54,7 @@ def bundle(
     allow_refused: bool,
     seconds: float,
     previous: Path | None,
-    name: str,
-    release: str,
+    **statement: str,
 ) -> None:
     """Write a bundle: ONNX files, golden inputs, manifest and model card.
 
@@ -61,6 +63,7 @@ def bundle(
     """
     from export.bundle import build
     from export.gate import parse_bounds
+    from export.manifest import Statement
     from export.variants import KINDS
 
     wanted = list(dict.fromkeys(variants.split(",")))
@@ -68,7 +71,7 @@ def bundle(
         raise click.UsageError(f"--variants {variants}: choose from {', '.join(KINDS)}, separated by commas.")
     bounds = parse_bounds(max_drop)
     choices = {"allow_refused": allow_refused, "method": calibration, "seconds": seconds, "previous": previous}
-    build(runs, out, data, wanted, name, release, bounds=bounds, **choices)  # type: ignore[arg-type]
+    build(runs, out, data, wanted, Statement(**statement), bounds=bounds, **choices)  # type: ignore[arg-type]
 
 
 @main.command()

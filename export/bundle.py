@@ -26,7 +26,7 @@ from bcd_edge.synthetic import tissue
 from export import card, gate, report
 from export import members as runs_of
 from export import variants as making
-from export.manifest import manifest
+from export.manifest import Statement, manifest
 from export.members import Member
 from export.variants import Part, Variant
 from train.data.images import Images
@@ -45,15 +45,14 @@ GOLDEN = (  # what is drawn for `bcd-edge bundle selftest`: different tissue, an
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ExportContext:
     """What every step of an export needs to know."""
 
     members: list[Member]
     parts: list[Part]
     rule: DecisionRule
     bounds: Mapping[str, float]
-    name: str
-    release: str
+    statement: Statement
     out: Path
     previous: Path | None
     reference: Floats  # PyTorch's probabilities of the test images, N: minutes on a small machine, so once
@@ -74,8 +73,7 @@ def build(
     out: Path,
     data: Sequence[str],
     wanted: Sequence[str],
-    name: str,
-    release: str,
+    statement: Statement,
     *,
     bounds: Mapping[str, float],
     allow_refused: bool = False,
@@ -92,8 +90,7 @@ def build(
         out: the new bundle's folder.
         data: where the images lie now; where they lay for training if empty.
         wanted: names of `export.variants.KINDS`, the bundle's default first.
-        name: of the bundle.
-        release: its version.
+        statement: what the exporter says about the bundle.
         bounds: what each metric may lose, as `export.gate.BOUNDS`.
         allow_refused: carry a refused variant all the same; the manifest and the runtime say so.
         method: of INT8's calibration, or `auto`.
@@ -107,63 +104,68 @@ def build(
     if out.exists():
         raise click.ClickException(f"{out} exists; a bundle is never changed in place, so give another --out or remove it.")
     members = runs_of.load(runs, data)
-    job = Job(members, making.parts(members), runs_of.decision(members), bounds, name, release, out, previous, runs_of.mean(members, "test"))
+    context = ExportContext(
+        members, making.parts(members), runs_of.decision(members), bounds, statement, out, previous, runs_of.mean(members, "test")
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        made = _make(job, wanted, Path(folder), method)
-        latency = _latency(made, job.parts, seconds)
-        entries = {name: variant.describe() | _judged(job, variant) | {"latency": latency.get(name, {})} for name, variant in made.items()}
+        made = _make(context, wanted, Path(folder), method)
+        latency = _latency(made, context.parts, seconds)
+        entries = {name: variant.describe() | _judged(context, variant) | {"latency": latency.get(name, {})} for name, variant in made.items()}
         carried = [name for name in wanted if allow_refused or not entries[name]["gate"]["refused"]]
-        content = _content(job, [_row(made[name]) | _figures(entries[name]) | {"carried": name in carried} for name in made])
-        job.report.mkdir(exist_ok=True)
-        report.write(job.report, content)
+        content = _content(context, [_row(made[name]) | _figures(entries[name]) | {"carried": name in carried} for name in made])
+        context.report.mkdir(exist_ok=True)
+        report.write(context.report, content)
         if carried:
-            _write(job, Path(folder) / "bundle", [made[name] for name in carried], entries)
-    report.table(content, out if carried else None)
-    refused = [reason for name in wanted if name not in carried for reason in entries[name]["gate"]["refused"]]
+            _write(context, Path(folder) / "bundle", [made[name] for name in carried], entries)
+    refused = [name for name in wanted if name not in carried]
+    report.table(content, None if refused else out)
     if refused:
-        raise BundleError(f"Refused and not in the bundle: {'; '.join(refused)}. The report is in {job.report}.")
+        written = f"{out} was written with {', '.join(carried)} only" if carried else f"{out} was not written"
+        raise BundleError(f"Refused: {', '.join(refused)}, for the reasons above and in {context.report / 'export.html'}. {written}.")
 
 
-def _make(job: Job, wanted: Sequence[str], folder: Path, method: str) -> dict[str, Variant]:
+def _make(context: ExportContext, wanted: Sequence[str], folder: Path, method: str) -> dict[str, Variant]:
     """Every wanted variant by name, and fp32 first, which the INT8 ones are made from."""
-    fp32 = making.floats(job.parts, folder, "fp32")
+    fp32 = making.floats(context.parts, folder, "fp32")
     made = {"fp32": fp32}
-    reference, validation = runs_of.mean(job.members, "validation"), job.members[0].images["validation"]
+    reference, validation = runs_of.mean(context.members, "validation"), context.members[0].images["validation"]
 
     def passes(variant: Variant) -> bool:
-        judged = gate.judge(variant.name, making.answers(variant, job.parts, "validation"), reference, validation, job.rule, job.bounds)
+        judged = gate.judge(variant.name, making.answers(variant, context.parts, "validation"), reference, validation, context.rule, context.bounds)
         return not judged["refused"] or not judged["difference"]  # too few validation patients to search by: the test decides
 
     for name in wanted:
         if name == "fp16":
-            made[name] = making.floats(job.parts, folder, name)
+            made[name] = making.floats(context.parts, folder, name)
         elif name != "fp32":
-            seed = job.members[0].meta["settings"]["seed"]
-            made[name] = making.int8(name, fp32, job.parts, folder, seed, method, passes, click.echo)
+            seed = context.members[0].meta["settings"]["seed"]
+            made[name] = making.int8(name, fp32, context.parts, folder, seed, method, passes, click.echo)
     return made
 
 
-def _judged(job: Job, variant: Variant) -> dict[str, Any]:
+def _judged(context: ExportContext, variant: Variant) -> dict[str, Any]:
     """The gate's verdict on a variant, and its own figures.
 
     Every provider that can run it here is judged, because one engine's bug is another's exact sum: the figures are
     those of the first, the verdict is that of all.
     """
     limit = MAX_DELTA_P_FP32 if variant.name == "fp32" else None
-    reference = job.reference
+    reference = context.reference
     first, *others = making.providers(variant.kind)
-    p = making.answers(variant, job.parts, "test", first)
-    judged = gate.judge(variant.name, p, reference, job.test, job.rule, job.bounds, max_delta_p=limit)
+    p = making.answers(variant, context.parts, "test", first)
+    judged = gate.judge(variant.name, p, reference, context.test, context.rule, context.bounds, max_delta_p=limit)
     judged["provider"], judged["others"] = first, {}
     for provider in others:
         name = f"{variant.name} on {provider}"
-        also = gate.judge(name, making.answers(variant, job.parts, "test", provider), reference, job.test, job.rule, job.bounds, max_delta_p=limit)
+        also = gate.judge(
+            name, making.answers(variant, context.parts, "test", provider), reference, context.test, context.rule, context.bounds, max_delta_p=limit
+        )
         judged["others"][provider] = {key: also[key] for key in ("max_delta_p", "mean_delta_p", "difference", "refused")} | {
             "flips": len(also["flips"])
         }
         judged["refused"] += also["refused"]
-    return {"gate": judged, "test": _brief(score_strata(job.test, p, job.rule))}
+    return {"gate": judged, "test": _brief(score_strata(context.test, p, context.rule))}
 
 
 def _brief(scores: dict[str, Any]) -> dict[str, Any]:
@@ -198,55 +200,53 @@ def _figures(entry: dict[str, Any]) -> dict[str, Any]:
     return {"gate": entry["gate"], "latency": entry["latency"]}
 
 
-def _content(job: Job, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _content(context: ExportContext, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What `export.report` shows."""
-    versions = job.members[0].meta["versions"]
-    kind = "the checkpoint" if len(job.members) == 1 else f"the mean of {', '.join(member.name for member in job.members)}"
+    versions = context.members[0].meta["versions"]
+    kind = "the checkpoint" if len(context.members) == 1 else f"the mean of {', '.join(member.name for member in context.members)}"
     return {
-        "name": job.name,
-        "version": job.release,
+        "name": context.statement.name,
+        "version": context.statement.version,
         "reference": f"{kind} in PyTorch {versions['torch']}, float32",
-        "bounds": dict(job.bounds),
-        "decision": asdict(job.rule),
+        "bounds": dict(context.bounds),
+        "decision": asdict(context.rule),
         "variants": rows,
         "versions": versions,
         "revision": revision(),
     }
 
 
-def _write(job: Job, staging: Path, carried: Sequence[Variant], entries: Mapping[str, dict[str, Any]]) -> None:
+def _write(context: ExportContext, staging: Path, carried: Sequence[Variant], entries: Mapping[str, dict[str, Any]]) -> None:
     """Writes beside, then renames: a full disk leaves no half bundle."""
     staging.mkdir()
-    golden = _golden(staging, job, carried)
-    reference = job.members[0].meta["test"] if len(job.members) == 1 else score_strata(job.test, job.reference, job.rule)
+    golden = _golden(staging, context, carried)
+    reference = context.members[0].meta["test"] if len(context.members) == 1 else score_strata(context.test, context.reference, context.rule)
     names = [variant.name for variant in carried]
     content = manifest(
-        job.members,
-        job.parts,
-        job.rule,
+        context.members,
+        context.parts,
+        context.rule,
         _brief(reference),
         [entries[name] for name in names],
         {name: entry for name, entry in entries.items() if name not in names},
         golden,
-        job.name,
-        job.release,
+        context.statement,
     )
     for entry in (*content["variants"], *content["compared"].values()):
         entry["gate"] = entry["gate"] | {"flips": len(entry["gate"]["flips"])}  # the report lists them
-    if job.previous:
-        content["previous"] = beside(job.previous, carried[0], job)
-    reading.check(content, str(job.out))
+    if context.previous:
+        content["previous"] = beside(context.previous, carried[0], context)
+    reading.check(content, str(context.out))
     for variant in carried:
         for file in variant.files:
             shutil.copy(file, staging)
     (staging / reading.MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (staging / "MODEL_CARD.md").write_text(card.text(content), encoding="utf-8")
     staging.chmod(0o755)
-    staging.rename(job.out)
-    click.echo(f"Wrote {job.out}.")
+    staging.rename(context.out)
 
 
-def beside(previous: Path, variant: Variant, job: Job) -> dict[str, Any]:
+def beside(previous: Path, variant: Variant, context: ExportContext) -> dict[str, Any]:
     """How a variant differs from the first one of another bundle on the same test patients: AUROC and Brier score.
 
     The rest depends on the operating threshold, and each bundle chose its own.
@@ -256,12 +256,12 @@ def beside(previous: Path, variant: Variant, job: Job) -> dict[str, Any]:
     """
     opened = reading.open(previous)
     training = opened.manifest["training"]
-    if training["split"]["fingerprint"] != job.members[0].meta["split"]["fingerprint"] or opened.manifest["schema"] != 1:
+    if training["split"]["fingerprint"] != context.members[0].meta["split"]["fingerprint"] or opened.manifest["schema"] != 1:
         raise click.ClickException(f"--previous {previous}: it held out other people, so no test patient is new to both; leave --previous away.")
     variant_before, (model,) = opened.model()
-    images = runs_of.resized(job.members[0], opened.input.height)
+    images = runs_of.resized(context.members[0], opened.input.height)
     p_previous = probabilities(gate.answers(model, images), opened.temperature)
-    judged = gate.judge(variant.name, making.answers(variant, job.parts, "test"), p_previous, job.test, job.rule, gate.BOUNDS)
+    judged = gate.judge(variant.name, making.answers(variant, context.parts, "test"), p_previous, context.test, context.rule, gate.BOUNDS)
     chosen = ("auroc", "brier")
     return {
         "name": opened.name,
@@ -271,7 +271,7 @@ def beside(previous: Path, variant: Variant, job: Job) -> dict[str, Any]:
     }
 
 
-def _golden(staging: Path, job: Job, carried: Sequence[Variant]) -> list[dict[str, Any]]:
+def _golden(staging: Path, context: ExportContext, carried: Sequence[Variant]) -> list[dict[str, Any]]:
     """Draws the golden inputs as PNG files and notes what the reference and each variant say of them."""
     pictures = [tissue(**settings) for settings in GOLDEN]  # type: ignore[arg-type]
     entries: list[dict[str, Any]] = []
@@ -279,12 +279,12 @@ def _golden(staging: Path, job: Job, carried: Sequence[Variant]) -> list[dict[st
         content = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
         (staging / f"golden-{number}.png").write_bytes(content)
         entries.append({"file": f"golden-{number}.png", "sha256": hashlib.sha256(content).hexdigest()})
-    drawn = [_as_images(pictures, part.size) for part in job.parts]
-    own = [Member(member.run, member.meta, member.network, {"test": _as_images(pictures, member.size)}) for member in job.members]
+    drawn = [_as_images(pictures, part.size) for part in context.parts]
+    own = [Member(member.run, member.meta, member.network, {"test": _as_images(pictures, member.size)}) for member in context.members]
     reference = runs_of.mean(own, "test")
     for entry, p in zip(entries, reference, strict=True):
         entry |= {"p_malignant": float(p), "variants": {}}
-    fed = [Part(part.network, part.size, part.temperature, {"golden": images}) for part, images in zip(job.parts, drawn, strict=True)]
+    fed = [Part(part.network, part.size, part.temperature, {"golden": images}) for part, images in zip(context.parts, drawn, strict=True)]
     for variant in carried:
         for entry, p in zip(entries, making.answers(variant, fed, "golden"), strict=True):
             entry["variants"][variant.files[0].name] = float(p)

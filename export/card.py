@@ -15,7 +15,9 @@ def text(manifest: dict[str, Any]) -> str:
     lines = [
         f"# Model card: {manifest['name']} {manifest['version']}",
         "",
-        f"{_networks(manifest)} tells benign from malignant breast tissue. {manifest['intended_use']}",
+        f"{_networks(manifest)} classifies an image as benign or malignant. {manifest['description']} {manifest['intended_use']}",
+        "",
+        f"Licence of the weights: {manifest['licence']}.",
         "",
         "## What it must not be used for",
         "",
@@ -79,15 +81,15 @@ def text(manifest: dict[str, Any]) -> str:
         judged = variant["gate"]
         size = sum(file["bytes"] for file in variant.get("members", [variant])) / 1e6
         differences = " | ".join(_signed(judged["difference"].get(metric)) for metric in ("auroc", "sensitivity"))
-        said = "refused" if judged["refused"] else "passed"
+        verdict = "refused" if judged["refused"] else "passed"
         lines.append(
             f"| {variant['precision']} | {', '.join(variant.get('providers', ['all']))} | {size:.1f} | {judged['max_delta_p']:.2g} | {differences} "
-            f"| {judged['flips']} of {judged['images']} | {said} | {'yes' if variant in manifest['variants'] else 'no'} |"
+            f"| {judged['flips']} of {judged['images']} | {verdict} | {'yes' if variant in manifest['variants'] else 'no'} |"
         )
     lines += _previous(manifest)
     versions = ", ".join(f"{name} {number}" for name, number in manifest["training"]["versions"].items())
     training = manifest["training"]
-    runs = [run for one in (training, *training["ensemble"]) for run in (*one["before"], one)]
+    runs = [run for member in (training, *training["ensemble"]) for run in (*member["before"], member)]
     lines += [
         "",
         "## Training",
@@ -137,7 +139,7 @@ def _run(run: dict[str, Any]) -> str:
     settings = run["settings"]
     teacher = settings.get("teacher", "none")
     return (
-        f"{settings['network']} on {', '.join(settings['data'])} at {settings['size']} pixels from `{settings['weights']}`: "
+        f"{settings['network']} on {', '.join(settings['data'])} at {settings['size']} pixels from `{settings['init']}`: "
         f"{settings['epochs']} epochs (kept: {run['epoch']}), "
         f"batch {settings['batch_size']}, peak learning rate {settings['learning_rate']:g}, weight decay {settings['weight_decay']:g}"
         + (f", learning the features of {teacher} beside the labels." if teacher != "none" else ".")

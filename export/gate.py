@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from bcd_edge import plugins
 from bcd_edge.backends import Backend
+from bcd_edge.benchmark.statistics import resample_groups
 from bcd_edge.decision import DECISIONS, DecisionRule
 from bcd_edge.errors import BundleError
 from bcd_edge.interleaved import call_times
@@ -132,7 +133,7 @@ def judge(
             f"{name} differs by {result['max_delta_p']:.2g} in p_malignant; at most {max_delta_p:g} is allowed: its graph does not compute "
             "what the checkpoint computes, so export with the versions that pyproject.toml names"
         )
-    result["refused"] += _refusals(name, result["difference"], bounds)
+    result["refused"] += _refusals(name, result["difference"], bounds, result["patients"])
     return result
 
 
@@ -141,7 +142,7 @@ def lost(metric: str, difference: Mapping[str, float]) -> float:
     return float(np.max([end if metric in RISES else -end for end in difference.values()])) + 0.0  # no -0
 
 
-def _refusals(name: str, difference: Mapping[str, Mapping[str, float]], bounds: Mapping[str, float]) -> list[str]:
+def _refusals(name: str, difference: Mapping[str, Mapping[str, float]], bounds: Mapping[str, float], patients: int) -> list[str]:
     """A sentence for each metric that is not shown to be within its bound: `not <=`, so that NaN never passes."""
     if not difference:
         return [
@@ -155,11 +156,13 @@ def _refusals(name: str, difference: Mapping[str, Mapping[str, float]], bounds: 
             continue
         shown = NAMES.get(metric, metric)
         change = f"raised the {shown} by {worst:.4f}" if metric in RISES else f"lost {worst:.4f} {shown}"
-        way = f", or say --max-drop {metric}={math.ceil(worst * 1e4) / 1e4:g} if so much may be lost" if worst <= 1 else ""
-        sentences.append(
-            f"{name} may have {change} (interval's bad end; point {difference[metric]['value']:+.4f}); "
-            f"at most {bound:g} is allowed: choose another precision or calibration{way}"
-        )
+        point = difference[metric]["value"]
+        if lost(metric, {"value": point}) <= bound:
+            advice = f"{patients} test patients are too few to tell, so test on more, or choose another precision"
+        else:
+            way = f", or say --max-drop {metric}={math.ceil(worst * 1e4) / 1e4:g} if so much may be lost" if worst <= 1 else ""
+            advice = f"choose another precision or calibration{way}"
+        sentences.append(f"{name} may have {change} (interval's bad end; point {point:+.4f}); at most {bound:g} is allowed: {advice}")
     return sentences
 
 
@@ -176,7 +179,7 @@ def _differences(p: Floats, p_reference: Floats, test: Images, threshold: float)
             unjudged.append(source)
             continue
         # a seed each, or collections of as many patients would all draw the same ones
-        drawn = metrics.resamples(malignant, groups, number)
+        drawn = resample_groups(malignant, groups, number)
         after, before = (_measured(metrics.measure_resamples(malignant, these[own], threshold, drawn)) for these in (p, p_reference))
         draws[source] = after - before
         after, before = (_measured([metrics.measure(malignant, these[own], threshold)]) for these in (p, p_reference))

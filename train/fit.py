@@ -35,6 +35,7 @@ class Settings:
 
     data: tuple[str, ...]
     magnification: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
     split: str = "patient"
     seed: int = 0
     network: str = "resnet50"
@@ -79,7 +80,7 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
         )
     plain = json.loads(json.dumps(asdict(settings)))
     last = _last(out, plain, resume)
-    items = read_all(settings.data, settings.magnification)
+    items = read_all(settings.data, settings.magnification, settings.label)
     divided = split.make(items, settings.split, settings.seed)
     for item in items:
         divided.part(item)
@@ -259,7 +260,7 @@ def finish(out: Path, device: torch.device, history: list[dict[str, float]], par
         for sentence in report.doubts(rates, result["baseline"].get(source)):
             console.print(f"[bold yellow]{source}: {sentence}[/]", highlight=False)
     if not result["leaky"]:
-        console.print(f"Next: python -m export bundle --run {out} --out BUNDLE")
+        console.print(f"Next: python -m export bundle --run {out} --name NAME --out BUNDLE")
 
 
 def device_named(name: str) -> torch.device:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train.networks import STAGES, Architecture
+from train.choices import STAGES
+from train.networks import Architecture
 
 
 def parameter_groups(

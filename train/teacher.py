@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-TEACHERS = ("efficientnet-lite0",)
 FEATURES = 1280
 
 
@@ -22,7 +21,7 @@ class Distillation(nn.Module):
     """The teacher and the linear map from a student's features to the teacher's; only the map learns.
 
     Args:
-        name: one of `TEACHERS`.
+        name: one of `train.choices.TEACHERS`.
         width: features of the student.
 
     Raises:

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +14,7 @@ from bcd_edge.benchmark import statistics
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import UsageError
 from bcd_edge.inputs import Inputs
-
-LABELS: Final = {"benign": False, "0": False, "malignant": True, "1": True}
+from bcd_edge.labels import LABELS, class_folder, patient_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +46,10 @@ def _folders(folder: Path) -> list[LabelledImage]:
     """`.../malignant/PATIENT/a.png`; an image outside of a patient's folder counts as a patient of its own."""
     images = []
     for name, _ in Inputs([str(folder)]):
-        parts = Path(name).relative_to(folder).parts[:-1]
-        depth = next((index for index, part in enumerate(parts) if part.lower() in ("benign", "malignant")), None)
+        path = Path(name).relative_to(folder)
+        depth = class_folder(path)
         if depth is not None:
-            patient = parts[depth + 1] if depth + 1 < len(parts) else name
-            images.append(LabelledImage(Path(name), LABELS[parts[depth].lower()], patient))
+            images.append(LabelledImage(Path(name), LABELS[path.parts[depth].lower()], patient_folder(path, depth) or name))
     return images
 
 

@@ -213,18 +213,39 @@ def scores(malignant: Bools, p_malignant: Floats, groups: list[str], threshold: 
     """
     correct = (p_malignant >= threshold) == malignant
     values = {"auroc": auroc(malignant, p_malignant), "accuracy": float(correct.mean())}
-    _, group = np.unique(groups, return_inverse=True)
-    if min(len(np.unique(group[malignant == label])) for label in (False, True)) < FEWEST_GROUPS:
+    names = np.array(groups)
+    if min(len(np.unique(names[malignant == label])) for label in (False, True)) < FEWEST_GROUPS:
         return {name: Estimate(value, None, None) for name, value in values.items()}
-    members = [np.flatnonzero(group == index) for index in range(int(group.max()) + 1)]
-    random = np.random.default_rng(seed)
-    drawn = [np.concatenate([members[index] for index in random.integers(0, len(members), len(members))]) for _ in range(RESAMPLES)]
+    drawn = resample_groups(malignant, names, seed)
     areas = np.array([auroc(malignant[chosen], p_malignant[chosen]) for chosen in drawn])
     shares = np.array([correct[chosen].mean() for chosen in drawn])
-    return {
-        "auroc": _of_resamples(values["auroc"], areas[~np.isnan(areas)]),
-        "accuracy": _of_resamples(values["accuracy"], shares),
-    }
+    return {"auroc": _of_resamples(values["auroc"], areas), "accuracy": _of_resamples(values["accuracy"], shares)}
+
+
+def resample_groups(malignant: Bools, groups: npt.NDArray[np.str_], seed: int) -> list[npt.NDArray[np.intp]]:
+    """Image indices of `RESAMPLES` draws of whole groups (patients) with replacement: the cluster bootstrap of every interval here.
+
+    A draw without one of the classes is drawn again: it has no AUROC, and every figure is of the same draws.
+
+    Args:
+        malignant: N labels.
+        groups: N names.
+        seed: for resampling.
+
+    Raises:
+        ValueError: there is only one class, so no draw could have both.
+    """
+    if malignant.all() or not malignant.any():
+        raise ValueError("all images are of one class; sensitivity, specificity and AUROC need both")
+    random = np.random.default_rng(seed)
+    _, group = np.unique(groups, return_inverse=True)
+    members = [np.flatnonzero(group == index) for index in range(int(group.max()) + 1)]
+    drawn: list[npt.NDArray[np.intp]] = []
+    while len(drawn) < RESAMPLES:
+        chosen = np.concatenate([members[index] for index in random.integers(len(members), size=len(members))])
+        if 0 < malignant[chosen].sum() < len(chosen):
+            drawn.append(chosen)
+    return drawn
 
 
 def _of_resamples(value: float, drawn: Floats) -> Estimate:

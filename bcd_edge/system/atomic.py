@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def atomic_write(path: str | Path, content: bytes, *, temporary: str | Path | None = None, durable: bool = False) -> None:
@@ -19,12 +21,23 @@ def atomic_write(path: str | Path, content: bytes, *, temporary: str | Path | No
     Raises:
         OSError: the file could not be written; no partial file is left.
     """
+    with atomic_file(path, temporary=temporary, durable=durable) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path, *, temporary: str | Path | None = None, durable: bool = False) -> Iterator[BinaryIO]:
+    """`atomic_write` for content that is too large to hold twice: what is written to the file replaces `path` at the end of the block."""
     folder, name = os.path.split(path)
     partial = os.path.join(temporary or folder, f".{os.getpid()}.{name}.part")
     try:
-        write(partial, content, durable=durable)
+        with open(partial, "wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(partial)
         raise

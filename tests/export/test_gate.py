@@ -17,6 +17,7 @@ from sklearn.metrics import brier_score_loss, f1_score, recall_score, roc_auc_sc
 from bcd_edge import interleaved
 from bcd_edge.backends import Availability
 from bcd_edge.backends.providers import cpu
+from bcd_edge.benchmark.statistics import resample_groups
 from bcd_edge.decision import DecisionRule
 from bcd_edge.errors import BundleError, UsageError
 from export import gate
@@ -125,7 +126,7 @@ def test_the_same_draw_serves_both_so_the_interval_is_narrower(held_out: tuple[I
     malignant, groups = test.malignant[own], test.groups[own]
     paired = gate.judge("int8", after, before, test, RULE, gate.BOUNDS)["by_source"]["idc"]["auroc"]
     apart = [
-        metrics.measure_resamples(malignant, p[own], 0.5, metrics.resamples(malignant, groups, seed)) for seed, p in enumerate((after, before), 10)
+        metrics.measure_resamples(malignant, p[own], 0.5, resample_groups(malignant, groups, seed)) for seed, p in enumerate((after, before), 10)
     ]
     low, high = np.percentile([one["auroc"] - other["auroc"] for one, other in zip(*apart, strict=True)], [2.5, 97.5])
     assert paired["high"] - paired["low"] < (high - low) / 3
@@ -150,6 +151,7 @@ def test_few_patients_cannot_show_that_nothing_was_lost() -> None:
     worse[10] = 0.3
     judged = gate.judge("int8", worse, p, test, RULE, gate.BOUNDS | {"sensitivity": 0.03})
     assert judged["difference"]["sensitivity"]["value"] == pytest.approx(-1 / 40)  # within the bound
+    assert all("8 test patients are too few to tell" in sentence for sentence in judged["refused"] if "sensitivity" in sentence)
     assert [sentence.partition(":")[0] for sentence in judged["refused"] if "sensitivity" in sentence] == [
         f"int8 may have lost {-judged['difference']['sensitivity']['low']:.4f} sensitivity (interval's bad end; point -0.0250); "
         "at most 0.03 is allowed"
@@ -161,8 +163,10 @@ def test_what_the_sentence_says_to_type_lets_it_pass(held_out: tuple[Images, np.
     after = np.clip(before + np.random.default_rng(2).normal(0, 0.2, len(before)), 0, 1)
     refused = gate.judge("int8", after, before, test, RULE, gate.BOUNDS)["refused"]
     assert len(refused) > 3
-    said = [sentence.partition("--max-drop ")[2].partition(" ")[0] for sentence in refused]
-    assert gate.judge("int8", after, before, test, RULE, gate.parse_bounds(said))["refused"] == []
+    bounds = [sentence.partition("--max-drop ")[2].partition(" ")[0] for sentence in refused if "--max-drop" in sentence]
+    assert bounds
+    left = gate.judge("int8", after, before, test, RULE, gate.parse_bounds(bounds))["refused"]
+    assert left == [sentence for sentence in refused if "52 test patients are too few to tell" in sentence]
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -0.1, 1.5])
@@ -183,9 +187,9 @@ def test_an_interval_that_is_no_number_never_passes() -> None:
     fine = {"value": 0.0, "low": 0.0, "high": 0.0}
     for end in fine:
         for metric in gate.BOUNDS:
-            (sentence,) = gate._refusals("int8", dict.fromkeys(gate.BOUNDS, fine) | {metric: fine | {end: np.nan}}, gate.BOUNDS)
+            (sentence,) = gate._refusals("int8", dict.fromkeys(gate.BOUNDS, fine) | {metric: fine | {end: np.nan}}, gate.BOUNDS, 5)
             assert "nan" in sentence
-    assert gate._refusals("int8", dict.fromkeys(gate.BOUNDS, fine), gate.BOUNDS) == []
+    assert gate._refusals("int8", dict.fromkeys(gate.BOUNDS, fine), gate.BOUNDS, 5) == []
 
 
 def test_a_value_worse_than_its_interval_counts() -> None:

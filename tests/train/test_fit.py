@@ -1,4 +1,4 @@
-"""A real network trained on drawn pictures: what a run leaves, how it resumes, and what it refuses."""
+"""A network trained on drawn pictures: what a run leaves, how it resumes, and what it refuses."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from train import checkpoint
+from tests.conftest import training_options
+from train import checkpoint, runs
 from train.__main__ import main
 from train.data import split
+
+ROOT = Path(__file__).parents[2]
 
 
 def fit(*options: str | Path) -> tuple[int, str]:
@@ -42,7 +45,7 @@ def test_a_run_leaves_what_a_reviewer_asks_for(run: Path) -> None:
     for name in ("history.png", "breakhis_curves.png", "breakhis_confusion.png"):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
     assert checkpoint.load(run / "best.pt")["meta"]["test"] == metrics["test"]
-    assert not list(run.glob("*.part"))
+    assert [path.name for path in run.glob(".*")] == [runs.LOCK]
 
 
 def test_what_was_trained_on_is_what_the_split_says(run: Path) -> None:
@@ -67,7 +70,7 @@ def test_a_gpu_that_is_not_there_is_an_error(collection: str, tmp_path: Path) ->
 
 def test_resume_wants_a_run_and_the_same_settings(run: Path, collection: str, tmp_path: Path) -> None:
     assert "no run to resume" in fit("--data", collection, "--out", tmp_path, "--resume")[1]
-    code, said = fit("--data", collection, "--out", run, "--resume", "--size", "32", "--epochs", "2", "--seed", "5")
+    code, said = fit("--data", collection, "--out", run, "--resume", "--network", "tiny", "--size", "32", "--epochs", "2", "--seed", "5")
     assert code == 1
     assert "seed" in said
     assert "batch_size" in said
@@ -75,41 +78,37 @@ def test_resume_wants_a_run_and_the_same_settings(run: Path, collection: str, tm
 
 def test_weights_that_saw_a_held_out_patient_are_refused(run: Path, collection: str, tmp_path: Path) -> None:
     for name in ("best.pt", "last.pt"):
-        code, said = fit("--data", collection, "--out", tmp_path / "leaky", "--init", run / name, "--seed", "1")
+        code, said = fit("--data", collection, "--out", tmp_path / "leaky", "--network", "tiny", "--init", run / name, "--seed", "1")
         assert code == 1
         assert "that this run holds out" in said
     assert "same --seed" in said
 
 
+KILLS_ITSELF = """
+import os, signal, sys
+import tests.networks
+from train import fit
+from train.__main__ import main
+
+step, steps = fit.Training.step, []
+
+def killed_in_the_second_epoch(*arguments):
+    steps.append(1)
+    if len(steps) == 40:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(*arguments)
+
+fit.Training.step = killed_in_the_second_epoch
+main()
+"""
+
+
 def test_a_killed_run_resumes_to_the_same_result(run: Path, collection: str, tmp_path: Path) -> None:
-    """Killed for real after its first epoch; the losses of both epochs are those of the run that was left alone."""
+    """Killed for real within its second epoch; the losses of both epochs are those of the run that was left alone."""
     out = tmp_path / "killed"
-    options = [
-        "--data",
-        collection,
-        "--out",
-        str(out),
-        "--size",
-        "32",
-        "--epochs",
-        "2",
-        "--head-epochs",
-        "0",
-        "--epoch-images",
-        "240",
-        "--batch-size",
-        "8",
-        "--learning-rate",
-        "1e-3",
-        "--device",
-        "cpu",
-    ]
-    process = subprocess.Popen([sys.executable, "-m", "train", "fit", *options], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (out / "last.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    options = training_options(collection, out)
+    process = subprocess.run([sys.executable, "-c", KILLS_ITSELF, "fit", *options], cwd=ROOT, stderr=subprocess.DEVNULL)
+    assert process.returncode == -signal.SIGKILL
     assert len(checkpoint.load(out / "last.pt")["history"]) == 1
     code, said = fit(*options, "--resume")
     assert code == 0, said
@@ -119,11 +118,33 @@ def test_a_killed_run_resumes_to_the_same_result(run: Path, collection: str, tmp
     assert resumed == [pytest.approx(row, rel=1e-3) for row in alone]
 
 
+def test_ctrl_c_names_the_command_that_goes_on(collection: str, tmp_path: Path) -> None:
+    out = tmp_path / "interrupted"
+    script = "import tests.networks; from train.__main__ import main; main()"
+    command = [sys.executable, "-c", script, "fit", *training_options(collection, out), "--epochs", "10000"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (out / "last.pt").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Continue with the same command and --resume." in message
+    assert "Traceback" not in message
+
+
+def test_a_second_training_into_one_folder_is_refused(collection: str, tmp_path: Path) -> None:
+    with runs.exclusive(tmp_path / "out", ""):
+        code, said = fit(*training_options(collection, tmp_path / "out"))
+    assert code == 1
+    assert "Another training is writing to" in said
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a full disk in a file")
 def test_a_full_disk_keeps_the_last_good_checkpoint(run: Path, tmp_path: Path) -> None:
     good = tmp_path / "last.pt"
     checkpoint.save(good, {"model": {}, "epoch": 1})
-    (tmp_path / "last.part").symlink_to("/dev/full")
+    (tmp_path / f".{os.getpid()}.last.pt.part").symlink_to("/dev/full")
     with pytest.raises(click.ClickException, match="free some space"):
         checkpoint.save(good, checkpoint.load(run / "best.pt"))
     assert checkpoint.load(good)["epoch"] == 1

@@ -13,6 +13,7 @@ from torchvision.models import densenet121, inception_v3, resnet50
 
 from bcd_edge import plugins
 from train import checkpoint, networks
+from train.choices import STAGES
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_normalisation_is_folded_into_the_first_layer(imagenet: tuple[Path, torc
 
 def test_a_run_of_ours_is_taken_as_it_is(run: Path) -> None:
     stored = checkpoint.load(run / "best.pt")["model"]
-    built = networks.build(str(run / "best.pt")).state_dict()
+    built = networks.build(str(run / "best.pt"), "tiny").state_dict()
     assert all(torch.equal(value, stored[name]) for name, value in built.items())
 
 
@@ -96,7 +97,7 @@ def test_every_network_answers_and_every_parameter_has_a_stage(name: str) -> Non
     with torch.inference_mode():
         assert torch.allclose(head(features), logits)
     stages = {made.stage(parameter) for parameter, _ in model.named_parameters()}
-    assert stages == set(range(len(networks.STAGES)))
+    assert stages == set(range(len(STAGES)))
     assert {parameter for parameter, _ in model.named_parameters() if made.stage(parameter) == 5} == {f"{made.head}.weight", f"{made.head}.bias"}
 
 
@@ -115,11 +116,11 @@ def test_torchvision_files_of_the_other_networks(name: str, make: Callable[..., 
 
 
 def test_a_checkpoint_of_another_network_is_refused(run: Path) -> None:
-    with pytest.raises(click.ClickException, match="--network resnet50"):
-        networks.build(str(run / "best.pt"), "densenet121")
+    with pytest.raises(click.ClickException, match="--network tiny"):
+        networks.build(str(run / "best.pt"))
 
 
 def test_weights_of_imagenet_are_told_from_our_own(run: Path, tmp_path: Path) -> None:
-    torch.save(networks.build().state_dict(), tmp_path / "resnet50.pth")
-    given = ["imagenet", tmp_path / "resnet50.pth", run / "best.pt", "none"]
+    torch.save(networks.build(name="tiny").state_dict(), tmp_path / "tiny.pth")
+    given = ["imagenet", tmp_path / "tiny.pth", run / "best.pt", "none"]
     assert [networks.of_imagenet(str(weights)) for weights in given] == [True, True, False, False]

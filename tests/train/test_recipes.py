@@ -11,16 +11,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from bcd_edge import plugins
 from tests.conftest import write_collection
 from train import checkpoint, networks
 from train.__main__ import main
+from train.bench import bench
+from train.data.images import Images, loader
 from train.data.sources import Item, read
+from train.data.split import PARTS
 from train.evaluation import reproduce
+from train.fit import Settings, Training
 from train.teacher import Distillation
 
-TINY = ["--size", "32", "--epochs", "2", "--epoch-images", "64", "--batch-size", "8", "--device", "cpu"]
-
-pytestmark = pytest.mark.slow
+TINY = ["--network", "tiny", "--size", "32", "--epochs", "2", "--epoch-images", "64", "--batch-size", "8", "--device", "cpu"]
 
 
 def train(*options: str | Path) -> tuple[int, str]:
@@ -34,7 +37,7 @@ def test_pretraining_with_a_teacher_starts_a_fit(collection: str, tmp_path: Path
     assert code == 0, said
     kept = checkpoint.load(tmp_path / "pretrain" / "best.pt")
     assert kept["meta"]["settings"]["teacher"] == "efficientnet-lite0"
-    assert set(kept["model"]) == set(networks.build().state_dict())  # neither the teacher nor its map
+    assert set(kept["model"]) == set(networks.build(name="tiny").state_dict())  # neither the teacher nor its map
     options = ["--label-smoothing", "0.1", "--mixup", "0.2", "--accumulate", "2", "--unfreeze", "layer4", "--head-epochs", "1"]
     code, said = train("fit", "--data", collection, "--init", tmp_path / "pretrain" / "best.pt", "--out", tmp_path / "fit", *TINY, *options)
     assert code == 0, said
@@ -45,7 +48,7 @@ def test_pretraining_with_a_teacher_starts_a_fit(collection: str, tmp_path: Path
     assert not torch.equal(tuned["model"]["layer4.0.conv1.weight"], kept["model"]["layer4.0.conv1.weight"])
 
 
-def test_two_runs_with_a_seed_give_the_same_metrics_and_another_seed_others(run: Path, collection: str, tmp_path: Path) -> None:
+def test_two_runs_with_a_seed_give_the_same_metrics_and_another_seed_others(collection: str, tmp_path: Path) -> None:
     for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
         assert train("fit", "--data", collection, "--out", tmp_path / name, *TINY, "--seed", seed)[0] == 0
     a, b, c = ((tmp_path / name / "predictions.csv").read_text() for name in "abc")
@@ -54,20 +57,29 @@ def test_two_runs_with_a_seed_give_the_same_metrics_and_another_seed_others(run:
 
 
 def test_early_stopping_stops(collection: str, tmp_path: Path) -> None:
-    options = ["--size", "32", "--epochs", "30", "--epoch-images", "16", "--batch-size", "8", "--device", "cpu", "--head-epochs", "1"]
-    code, said = train("fit", "--data", collection, "--out", tmp_path / "run", *options, "--patience", "2", "--learning-rate", "1e-6")
+    options = [*TINY, "--epochs", "30", "--epoch-images", "16", "--head-epochs", "1", "--patience", "2", "--learning-rate", "1e-6"]
+    code, said = train("fit", "--data", collection, "--out", tmp_path / "run", *options)
     assert code == 0, said
     assert "stopping early" in said
     history = (tmp_path / "run" / "history.csv").read_text().splitlines()
     assert 4 <= len(history) < 31
 
 
-@pytest.mark.parametrize("name", ["densenet121", "inception_v3"])
-def test_the_other_networks_train_too(name: str, collection: str, tmp_path: Path) -> None:
-    options = ["--size", "75", "--epochs", "1", "--epoch-images", "8", "--batch-size", "8", "--device", "cpu"]
-    code, said = train("fit", "--data", collection, "--out", tmp_path / "run", "--network", name, *options)
-    assert code == 0, said
-    assert checkpoint.load(tmp_path / "run" / "best.pt")["meta"]["settings"]["network"] == name
+@pytest.mark.parametrize("name", plugins.names("train.networks"))
+def test_every_network_takes_a_step_of_training(name: str) -> None:
+    size = networks.get_architecture(name).smallest
+    pixels = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8)
+    column = np.array(list("abcd"))
+    images = Images(pixels, np.array([False, True] * 2), np.full(4, "idc"), column, column, column)
+    torch.manual_seed(0)
+    model = networks.build(name=name)
+    before = {parameter: value.detach().clone() for parameter, value in model.named_parameters()}
+    settings = Settings(data=(), network=name, size=size, batch_size=4, head_epochs=0, warm_up=0)
+    training = Training(settings, model, dict.fromkeys(PARTS, images), torch.device("cpu"), 0, False)
+    training.unfreeze(0)
+    loss, _, _ = training.step(iter(loader(images, 1, 4, 0, torch.device("cpu"))))
+    assert np.isfinite(loss)
+    assert not [parameter for parameter, value in model.named_parameters() if torch.equal(value, before[parameter])]
 
 
 def test_an_input_too_small_for_the_network_is_said(collection: str, tmp_path: Path) -> None:
@@ -89,7 +101,7 @@ def test_a_split_by_image_marks_everything(collection: str, tmp_path: Path) -> N
     assert json.loads((tmp_path / "run" / "split.json").read_text())["unit"] == "image"
     from export.__main__ import main as export
 
-    done = CliRunner().invoke(export, ["bundle", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "bundle")])
+    done = CliRunner().invoke(export, ["bundle", "--name", "leaky", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "bundle")])
     assert done.exit_code == 1
     assert "split by image" in done.output
 
@@ -117,7 +129,7 @@ def test_cross_validation_tests_everybody_once_and_goes_on_where_it_was(collecti
 
 
 def test_the_published_protocol_beside_patients(tmp_path: Path) -> None:
-    data = f"breakhis={write_collection(tmp_path / 'images.zip', patients=14, images=14)}"
+    data = f"breakhis={write_collection(tmp_path / 'images.zip', patients=14, images=12, side=32)}"
     code, said = train("reproduce-published", "--data", data, "--out", tmp_path / "out", *TINY)
     assert code == 0, said
     result = json.loads((tmp_path / "out" / "published.json").read_text())
@@ -163,9 +175,9 @@ def test_distillation_falls_to_zero_for_the_teachers_own_features() -> None:
     assert {name for name, _ in distillation.named_parameters()} == {"projection.weight", "projection.bias"}
 
 
-def test_the_bench_prints_three_rates_and_a_verdict() -> None:
-    code, said = train("bench", "--size", "75", "--batch-size", "4", "--seconds", "1", "--device", "cpu")
-    assert code == 0, said
+def test_the_bench_prints_three_rates_and_a_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    bench("tiny", 32, 4, 0.1, device="cpu", workers=1, compiled=False)
+    said = capsys.readouterr().out
     rates = [float(line.split()[-1].replace(",", "")) for line in said.splitlines() if line.startswith(("loader alone", "step alone", "both"))]
     assert len(rates) == 3
     assert all(np.isfinite(rates))

@@ -20,16 +20,13 @@ import click
 import numpy as np
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
-from rich.text import Text
 
-from bcd_edge import plugins
 from bcd_edge.errors import InputError, OutputError
 from bcd_edge.readers import raster
+from train.data import audit_report
 from train.data import split as splits
-from train.data.sources import Item, names, read, resolve, unique
+from train.data.sources import Item, adapter, ignored, names, one_class, parse_labels, read, resolve, unique
 
-SHOWN = 10  # examples of one finding that are printed; the JSON has all
 NOWHERE = "in no part"
 
 
@@ -47,7 +44,16 @@ class Seen:
     error: str = ""
 
 
-def audit(specifications: Sequence[str], *, seed: int, split: str, split_file: Path | None, console: Console, json_path: Path | None = None) -> bool:
+def audit(
+    specifications: Sequence[str],
+    *,
+    seed: int,
+    split: str,
+    split_file: Path | None,
+    console: Console,
+    json_path: Path | None = None,
+    labels: Sequence[str] = (),
+) -> bool:
     """Prints what the collections hold and what crosses the split; optionally writes the findings as JSON.
 
     Args:
@@ -57,39 +63,42 @@ def audit(specifications: Sequence[str], *, seed: int, split: str, split_file: P
         split_file: a split that a run wrote.
         console: where the report goes; progress goes to stderr.
         json_path: where the findings go.
+        labels: as `train.data.sources.parse_labels` takes them.
 
     Returns:
-        True if no duplicate and no patient is on two sides.
+        True if no duplicate and no patient is on two sides, and every source has both classes.
 
     Raises:
         click.ClickException: a path or split file cannot be read, or the split file names none of these images.
         OutputError: the JSON cannot be written.
     """
-    items, left_out = _read(specifications)
+    items, left_out, hidden = _read(specifications, labels)
     seen = look(items)
     twice = same_pixels(seen)
     findings: dict[str, Any] = {
         "sources": {
-            source: describe(source, [one for one in seen if one.item.source == source], twice) | {"left_out": left_out[source]}
+            source: describe(source, [one for one in seen if one.item.source == source], twice)
+            | {"left_out": left_out[source], "ignored": hidden[source]}
             for source in sorted({item.source for item in items})
         },
         "split": crossings(seen, twice, str(split_file) if split_file else split, seed),
     }
-    findings["clean"] = not findings["split"].get("duplicates") and not findings["split"].get("patients")
+    findings["one_class"] = one_class(items)
+    findings["clean"] = not (findings["one_class"] or findings["split"].get("duplicates") or findings["split"].get("patients"))
     findings["verdict"] = _verdict(findings)
     if json_path:
         try:
             json_path.write_text(json.dumps(findings, indent=1), encoding="utf-8")
         except OSError as error:
             raise OutputError(f"{json_path} could not be written ({error.strerror}); name a place that can.") from None
-    _print(findings, console)
+    audit_report.show(findings, console)
     return bool(findings["clean"])
 
 
 def look(items: Sequence[Item]) -> list[Seen]:
     """Decodes every item once, in threads: OpenCV and hashlib give the lock away."""
 
-    def one(item: Item) -> Seen:
+    def examine(item: Item) -> Seen:
         try:
             image = raster.decode(item.data)
         except InputError as error:
@@ -98,9 +107,12 @@ def look(items: Sequence[Item]) -> list[Seen]:
         pixels = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
         return Seen(item, item.sha256, pixels, (image.shape[1], image.shape[0]))
 
-    with ThreadPoolExecutor() as pool:
+    pool = ThreadPoolExecutor()
+    try:
         progress = Console(file=sys.stderr)
-        return list(track(pool.map(one, items), f"looking at {len(items):,} images", len(items), transient=True, console=progress))
+        return list(track(pool.map(examine, items), f"looking at {len(items):,} images", len(items), transient=True, console=progress))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def same_pixels(seen: Sequence[Seen]) -> list[list[Seen]]:
@@ -127,7 +139,7 @@ def describe(source: str, seen: Sequence[Seen], twice: Sequence[Sequence[Seen]])
     own = [members for members in twice if any(member.item.source == source for member in members)]
     labels = {patient: {item.malignant for item in some} for patient, some in images.items()}
     return {
-        "note": plugins.load("train.data.sources", source).NOTE,
+        "note": adapter(source).NOTE,
         "images": len(seen),
         "patients": len(images),
         "images_a_patient": {"min": counts[0], "median": float(np.median(counts)), "max": counts[-1]},
@@ -191,15 +203,17 @@ def crossings(seen: Sequence[Seen], twice: Sequence[Sequence[Seen]], how: str, s
     }
 
 
-def _read(specifications: Sequence[str]) -> tuple[list[Item], Counter[str]]:
-    """All items, and how many images below each source's paths its adapter gives no label."""
+def _read(specifications: Sequence[str], labels: Sequence[str]) -> tuple[list[Item], Counter[str], dict[str, Counter[str]]]:
+    """All items; per source, how many images its adapter gives no label, and how many are in ignored folders, by folder name."""
     items: list[Item] = []
     left_out: Counter[str] = Counter()
+    hidden: dict[str, Counter[str]] = defaultdict(Counter)
     for specification in dict.fromkeys(specifications):
-        some = read(specification)
-        items += some
-        left_out[some[0].source] += max(0, len(names(resolve(specification)[1])) - len(some))
-    return items, left_out
+        labelled, path = read(specification, parse_labels(labels)), resolve(specification)[1]
+        items += labelled
+        left_out[labelled[0].source] += max(0, len(names(path)) - len(labelled))
+        hidden[labelled[0].source] += ignored(path)
+    return items, left_out, hidden
 
 
 def _parts(seen: Sequence[Seen], part: Callable[[Seen], str]) -> dict[str, dict[str, dict[str, int]]]:
@@ -247,94 +261,13 @@ def _by_number(magnification: str) -> tuple[int, str]:
 
 def _verdict(findings: dict[str, Any]) -> str:
     split = findings["split"]
+    if findings["one_class"]:
+        listed = " and ".join(f"all images of {source} are {label}" for source, label in findings["one_class"].items())
+        return f"ONE CLASS: {listed}; a network could tell the collection and not the disease. Add images of the other class."
     if "note" in split:
         return f"No split to check: {split['note']}"
     if findings["clean"]:
         return f"Nothing crosses: no image and no patient is on two sides of the split {split['name']}."
     counts = {"patient": len(split["patients"]), "image": len(split["duplicates"])}
-    found = " and ".join(f"{count:,} {what}{'s' if count > 1 else ''}" for what, count in counts.items() if count)
-    return f"LEAKAGE: {found} on two sides of the split {split['name']}; its scores are too good."
-
-
-def _print(findings: dict[str, Any], console: Console) -> None:
-    for source, found in findings["sources"].items():
-        console.print(Text(source, "bold"))
-        _print_rows(console, _source_rows(found))
-    split = findings["split"]
-    console.print(Text(f"split {split['name']}", "bold"))
-    if "note" not in split:
-        table = Table("  source", "part", "patients", "benign", "malignant", box=None, header_style="", pad_edge=False, padding=(0, 2, 0, 0))
-        for column in table.columns[2:]:
-            column.justify = "right"
-        for source, places in split["parts"].items():
-            for place, row in places.items():
-                table.add_row(f"  {source}" if place == next(iter(places)) else "", place, *(f"{count:,}" for count in row.values()))
-        console.print(table)
-        console.print()
-        people = [f"{'/'.join(one['sources'])} {one['patient']} ({one['images']:,} images) in {', '.join(one['parts'])}" for one in split["patients"]]
-        images = [f"{' = '.join(one['images'])} in {', '.join(one['parts'])}" for one in split["duplicates"]]
-        _print_rows(console, [("patients", _listed(people, " on two sides")), ("images", _listed(images, " on two sides"))])
-    console.print(Text(findings["verdict"], "bold green" if findings["clean"] else "bold red"))
-
-
-def _print_rows(console: Console, rows: Sequence[tuple[str, str]]) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        if value:
-            # a file's name must not steer the terminal
-            table.add_row(f"  {name}", Text("".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in value)))
-    console.print(table)
-    console.print()
-
-
-def _source_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
-    spread = found["images_a_patient"]
-    each = f"{spread['min']:,} to {spread['max']:,} a patient, median {spread['median']:g}" if spread["max"] > 1 else "one a patient"
-    across = found["duplicates_across_patients"]
-    inside = len(found["duplicates"]) - len(across)
-    both = found["patients_with_both_classes"]
-    return [
-        ("note", found["note"]),
-        ("images", f"{found['images']:,} of {found['patients']:,} patients, {each}"),
-        *((name, f"{of['images']:,} images of {of['patients']:,} patients") for name, of in found["classes"].items()),
-        ("subtypes", ", ".join(f"{name} {count:,}" for name, count in found["subtypes"].items())),
-        ("magnifications", _by_class_text(found["magnifications"])),
-        ("pixels", _sizes(found["sizes"])),
-        ("left out", f"{found['left_out']:,} images whose name, folder or row gives no label" if found["left_out"] else ""),
-        ("unreadable", _listed([f"{one['name']}: {one['error']}" for one in found["unreadable"]])),
-        ("duplicates", f"{inside:,} inside one patient, {len(across):,} across patients" if inside or across else "none"),
-        ("", "\n".join(_first(_equal(across)))),
-        ("contradictory", _listed(_equal(found["contradictory"]))),
-        ("both classes", f"{len(both):,} patients: {', '.join(_first(both))}" if both else "no patient"),
-    ]
-
-
-def _equal(sets: Sequence[Sequence[str]]) -> list[str]:
-    return [" = ".join(names) for names in sets]
-
-
-def _first(texts: Sequence[str]) -> list[str]:
-    more = len(texts) - SHOWN
-    return [*texts[:SHOWN], *([f"and {more:,} more"] if more > 0 else [])]
-
-
-def _listed(texts: Sequence[str], meaning: str = "") -> str:
-    """How many, and the first of them a line each."""
-    return "\n".join([f"{len(texts):,}{meaning}", *_first(texts)]) if texts else f"none{meaning}"
-
-
-def _by_class_text(counts: dict[str, dict[str, int]]) -> str:
-    text = ", ".join(f"{name}: {of['benign']:,} + {of['malignant']:,}" for name, of in counts.items())
-    return f"{text} (benign + malignant)" if text else ""
-
-
-def _sizes(sizes: dict[str, dict[str, int]]) -> str:
-    """Each size while there are few, else the least, median and largest by width and by height."""
-    if len(sizes) <= 4:
-        return _by_class_text(sizes)
-    commonest = _by_class_text(dict([next(iter(sizes.items()))]))
-    sides = np.array([[int(side) for side in name.split(" x ")] for name, of in sizes.items() for _ in range(sum(of.values()))])
-    least, median, largest = (f"{width:g} x {height:g}" for width, height in (sides.min(0), np.median(sides, 0), sides.max(0)))
-    return f"{len(sizes):,} sizes, {least} to {largest}, median {median}; commonest {commonest}"
+    crossing = " and ".join(f"{count:,} {kind}{'s' if count > 1 else ''}" for kind, count in counts.items() if count)
+    return f"LEAKAGE: {crossing} on two sides of the split {split['name']}; its scores are too good."

@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,13 +25,14 @@ from bcd_edge.bundle import Input
 from bcd_edge.errors import InputError
 from bcd_edge.readers import raster
 from bcd_edge.system import caches
+from bcd_edge.system.atomic import atomic_file
 from train.data.sources import Item
 
 # Raise it when `raster.decode` or `raster.resize` gives other pixels for the same file than before.
 POLICY = 2
 LIMIT_BYTES = 4 * 2**30
 # The folder may be one that holds other files too: what is not named like this is never removed.
-OWN = re.compile(r"[0-9a-f]{64}\.(npy|\w+\.part)")
+OWN = re.compile(r"(\.\d+\.)?[0-9a-f]{64}\.npy(\.part)?")
 DIGEST_BYTES = 32
 
 
@@ -47,9 +47,9 @@ def pixels(items: Sequence[Item], size: int) -> npt.NDArray[np.uint8]:
     """
     path = folder() / f"{key(items, size)}.npy"
     shape = (len(items), size, size, 3)
-    found = _load(path, shape)
-    if found is not None:
-        return found
+    stored = _load(path, shape)
+    if stored is not None:
+        return stored
     decoded = _decode(items, size)
     decoded.flags.writeable = False  # as the mapped file will be, so that the first run behaves like the second
     try:
@@ -58,8 +58,8 @@ def pixels(items: Sequence[Item], size: int) -> npt.NDArray[np.uint8]:
     except OSError as error:
         click.echo(f"The decoded images are not kept in {path.parent} ({error.strerror or error}); set BCD_EDGE_CACHE to another folder.", err=True)
         return decoded
-    found = _load(path, shape)
-    return decoded if found is None else found
+    stored = _load(path, shape)
+    return decoded if stored is None else stored
 
 
 def folder() -> Path:
@@ -76,62 +76,54 @@ def key(items: Sequence[Item], size: int) -> str:
 def _decode(items: Sequence[Item], size: int) -> npt.NDArray[np.uint8]:
     decoded = np.empty((len(items), size, size, 3), np.uint8)
 
-    def one(index: int) -> None:
+    def decode(index: int) -> None:
         decoded[index] = raster.resize(raster.decode(items[index].data), Input(size, size))
 
-    with ThreadPoolExecutor() as pool:  # OpenCV gives the lock away while it decodes
-        done = pool.map(one, range(len(items)))
-        what = f"decoding {len(items):,} images"
-        for item in track(items, what, console=Console(file=sys.stderr), transient=True):
+    pool = ThreadPoolExecutor()  # OpenCV gives the lock away while it decodes
+    try:
+        done = pool.map(decode, range(len(items)))
+        for item in track(items, f"decoding {len(items):,} images", console=Console(file=sys.stderr), transient=True):
             try:
                 next(done)
             except InputError as error:
                 raise click.ClickException(f"{item.source} {item.name}: {error} `python -m train data` lists every such file.") from None
+    finally:
+        pool.shutdown(cancel_futures=True)  # an error or Ctrl-C does not wait for thousands of images
     return decoded
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
     """The file's pixels, mapped; None if it is missing, cut short, damaged or unreadable. Marks it as just used."""
     try:
-        found: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        stored: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r")
         with path.open("rb") as file:
             file.seek(-DIGEST_BYTES, os.SEEK_END)
-            intact = file.read() == hashlib.sha256(found.data).digest()
-        if found.shape != shape or found.dtype != np.uint8 or not intact:
+            intact = file.read() == hashlib.sha256(stored.data).digest()
+        if stored.shape != shape or stored.dtype != np.uint8 or not intact:
             return None
     except (OSError, ValueError, EOFError):
         return None
     with contextlib.suppress(OSError):  # a cache that may only be read is of use too
         os.utime(path)
-    return found
+    return stored
 
 
 def _store(path: Path, decoded: npt.NDArray[np.uint8]) -> None:
-    """Writes beside and renames, so that no process ever opens half a file.
-
-    Written, not mapped: a full disk is then an OSError and not a bus error.
-    """
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem + ".", suffix=".part", delete=False) as file:
-        try:
-            np.save(file, decoded)
-            file.write(hashlib.sha256(decoded.data).digest())
-            file.close()
-            Path(file.name).replace(path)
-        except BaseException:
-            file.close()
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    """Written, not mapped: a full disk is then an OSError and not a bus error."""
+    with atomic_file(path) as file:
+        np.save(file, decoded)
+        file.write(hashlib.sha256(decoded.data).digest())
 
 
-def _make_room(where: Path, wanted_bytes: int) -> None:
+def _make_room(folder: Path, wanted_bytes: int) -> None:
     """Removes what was not used for longest until `wanted_bytes` more fit under the limit.
 
     A file that another process has mapped stays readable there after it is removed (POSIX), or cannot be removed (Windows).
     """
     if wanted_bytes > LIMIT_BYTES:
         raise OSError(f"they take {wanted_bytes / 2**30:.1f} GiB and the cache {LIMIT_BYTES / 2**30:.0f}")
-    where.mkdir(parents=True, exist_ok=True)
-    entries = [(entry.stat(), entry.path) for entry in os.scandir(where) if OWN.fullmatch(entry.name)]
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = [(entry.stat(), entry.path) for entry in os.scandir(folder) if OWN.fullmatch(entry.name)]
     total = sum(status.st_size for status, _ in entries)
     for status, path in sorted(entries, key=lambda entry: entry[0].st_mtime):
         if total + wanted_bytes <= LIMIT_BYTES:

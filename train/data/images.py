@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import click
@@ -10,11 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from train.data import cache
-from train.data.sources import Item, read, unique
+from train.data.sources import Item, one_class, parse_labels, read, unique
 from train.data.split import Part, Split
+
+AHEAD = 2  # batches that each worker keeps ready
+
+Batch = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +40,28 @@ class Images:
         return Images(*(getattr(self, name)[mask] for name in self.__slots__))
 
 
-def read_all(specifications: Sequence[str], magnifications: Sequence[str] = ()) -> list[Item]:
+def read_all(specifications: Sequence[str], magnifications: Sequence[str] = (), labels: Sequence[str] = ()) -> list[Item]:
     """The items of every `KIND=PATH`, each file content once.
 
     Args:
         specifications: as `train.data.sources.read` takes them.
         magnifications: such as `100X`; images of another one are left out, images without one are kept.
+        labels: as `train.data.sources.parse_labels` takes them.
 
     Raises:
-        click.ClickException: no image has one of the magnifications.
+        click.ClickException: no image has one of the magnifications, or a collection has one class only.
     """
-    found = unique([item for specification in specifications for item in read(specification)])
-    known = {item.magnification for item in found} - {""}
+    words = parse_labels(labels)
+    all_items = unique([item for specification in specifications for item in read(specification, words)])
+    known = {item.magnification for item in all_items} - {""}
     if unknown := [name for name in magnifications if name not in known]:
         raise click.ClickException(f"--magnification {', '.join(unknown)}: no image has it; there are {', '.join(sorted(known)) or 'none at all'}.")
-    items = [item for item in found if not magnifications or not item.magnification or item.magnification in magnifications]
+    items = [item for item in all_items if not magnifications or not item.magnification or item.magnification in magnifications]
+    for source, label in one_class(items).items():
+        raise click.ClickException(
+            f"All images of {source} are {label}, so a network could tell the collection and not the disease; add images of the other class to it, "
+            "or name the class of its folders or rows: --label NAME=CLASS."
+        )
     return sorted(items, key=lambda item: (item.source, item.name))
 
 
@@ -104,7 +116,7 @@ def sampling_weights(images: Images) -> npt.NDArray[np.float64]:
     return 1 / np.sqrt(counts(images.sources) * counts(images.groups))
 
 
-class Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
+class Batches:
     """Whole batches by their indices: uint8 N x 3 x H x W (a view of NHWC memory), target float32 N, loss weight float32 N.
 
     Nothing is decoded or augmented here: a batch is a gather, and `train.data.augment` works where the network does.
@@ -115,12 +127,12 @@ class Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
         self.targets = torch.from_numpy(images.malignant.astype(np.float32))
         self.weights = torch.from_numpy(class_weights(images))
 
-    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, indices: list[int]) -> Batch:
         pixels = torch.from_numpy(self.pixels[indices])
         return pixels.permute(0, 3, 1, 2), self.targets[indices], self.weights[indices]
 
 
-class WeightedBatchSampler(Sampler[list[int]]):
+class WeightedBatchSampler:
     """`batches` lists of `size` indices, drawn with replacement in proportion to `weights`."""
 
     def __init__(self, weights: npt.NDArray[np.float64], batches: int, size: int) -> None:
@@ -134,7 +146,31 @@ class WeightedBatchSampler(Sampler[list[int]]):
         return self.batches
 
 
-def loader(images: Images, batches: int, size: int, workers: int, device: torch.device) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
-    """An epoch of `batches` batches of `size` images; pinned memory where they go to a GPU."""
-    sampler = WeightedBatchSampler(sampling_weights(images), batches, size)
-    return DataLoader(Batches(images), batch_size=None, sampler=sampler, num_workers=workers, pin_memory=device.type == "cuda")
+def loader(images: Images, batches: int, size: int, workers: int, device: torch.device) -> Iterator[Batch]:
+    """An epoch of `batches` batches of `size` images; pinned memory where they go to a GPU.
+
+    Args:
+        images: drawn from with `sampling_weights`.
+        batches: how many.
+        size: images in each.
+        workers: threads that gather batches ahead of their use; 0 gathers in the caller's. NumPy gives the interpreter
+            lock away while it gathers, and unlike forked processes, threads are safe beside the engines' own threads.
+        device: where the batches go.
+    """
+    gathered, sampler = Batches(images), WeightedBatchSampler(sampling_weights(images), batches, size)
+
+    def gather(indices: list[int]) -> Batch:
+        batch = gathered[indices]
+        return tuple(value.pin_memory() for value in batch) if device.type == "cuda" else batch  # type: ignore[return-value]
+
+    if not workers:
+        yield from map(gather, sampler)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
+        pending: deque[Future[Batch]] = deque()
+        for indices in sampler:
+            pending.append(pool.submit(gather, indices))
+            if len(pending) > AHEAD * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

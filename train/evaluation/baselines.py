@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from train import networks
 from train.data.images import Images
-from train.evaluation.metrics import interval, resamples
+from train.evaluation.metrics import score
 from train.evaluation.scores import autocast
 
 Floats = npt.NDArray[np.float64]
@@ -29,8 +28,7 @@ def colour(training: Images, test: Images) -> dict[str, Any]:
         own = (test.sources == source) & np.isfinite(p)
         malignant, scores, groups = test.malignant[own], p[own], test.groups[own]
         if 0 < malignant.sum() < len(malignant):
-            draws = [float(roc_auc_score(malignant[chosen], scores[chosen])) for chosen in resamples(malignant, groups, 0)]
-            results[str(source)] = {"auroc": interval(float(roc_auc_score(malignant, scores)), draws)}
+            results[str(source)] = {"auroc": score(malignant, scores, groups, 0.5)["metrics"]["auroc"]}
     return results
 
 

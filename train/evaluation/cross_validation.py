@@ -35,7 +35,7 @@ def cross_validate(settings: Settings, out: Path, count: int, *, device: str, wo
     Raises:
         click.ClickException: `out` holds a cross-validation with other settings, or a source has too few patients.
     """
-    items = read_all(settings.data, settings.magnification)
+    items = read_all(settings.data, settings.magnification, settings.label)
     divided = split.folds(items, count, settings.seed)
     plain = json.loads(json.dumps({**asdict(settings), "folds": count}))
     same_settings(out / "settings.json", plain)
@@ -94,6 +94,7 @@ def collect(runs: list[Path], images: Images) -> dict[str, Floats]:
 
 def summary(images: Images, divided: list[split.Split], answers: dict[str, Floats], settings: Settings, device: torch.device) -> dict[str, Any]:
     """Per source: the network's scores over all folds, each fold's AUROC, and the AUROC of both baselines in the same folds."""
+    torch.manual_seed(settings.seed)
     model = networks.build(settings.init, settings.network).to(device)
     features = {"colour": baselines.colour_features(images), "frozen features": baselines.frozen_features(model, settings.network, images, device)}
     others: dict[str, Floats] = {name: np.full(len(images), np.nan) for name in features}

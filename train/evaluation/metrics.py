@@ -20,13 +20,13 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from bcd_edge.benchmark.statistics import resample_groups
 from train.networks import CLASSES
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Names = npt.NDArray[np.str_]
 
-RESAMPLES = 1000
 BINS = 10
 
 
@@ -68,7 +68,7 @@ def score(malignant: Bools, p_malignant: Floats, groups: Names, threshold: float
     Raises:
         ValueError: there is only one class.
     """
-    draws = measure_resamples(malignant, p_malignant, threshold, resamples(malignant, groups, seed))
+    draws = measure_resamples(malignant, p_malignant, threshold, resample_groups(malignant, groups, seed))
     called = p_malignant >= threshold
     tn, fp, fn, tp = (int(count) for count in confusion_matrix(malignant, called, labels=[False, True]).ravel())
     return Scores(
@@ -201,10 +201,10 @@ def score_patients(malignant: Bools, p_malignant: Floats, groups: Names, thresho
     None if patients have no label of their own, or a class has fewer than two: resampling one person gives an
     interval of width zero, which would look like certainty.
     """
-    found = patient_level(malignant, p_malignant, groups)
-    if found is None:
+    patients = patient_level(malignant, p_malignant, groups)
+    if patients is None:
         return None
-    labels, p, names = found
+    labels, p, names = patients
     if min(labels.sum(), (~labels).sum()) < 2:
         return None
     return score(labels, p, names, threshold, seed=seed)
@@ -214,21 +214,3 @@ def interval(value: float, draws: list[float]) -> Metric:
     """A value with its 95 % percentile interval from bootstrap draws."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return Metric(value=value, low=float(low), high=float(high))
-
-
-def resamples(malignant: Bools, groups: Names, seed: int) -> list[npt.NDArray[np.intp]]:
-    """Image indices of `RESAMPLES` draws of whole patients, each with both classes in it.
-
-    Raises:
-        ValueError: there is only one class, so no resample could hold both.
-    """
-    if malignant.all() or not malignant.any():
-        raise ValueError("all images are of one class; sensitivity, specificity and AUROC need both")
-    random = np.random.default_rng(seed)
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    drawn: list[npt.NDArray[np.intp]] = []
-    while len(drawn) < RESAMPLES:
-        chosen = np.concatenate([members[index] for index in random.integers(len(members), size=len(members))])
-        if 0 < malignant[chosen].sum() < len(chosen):
-            drawn.append(chosen)
-    return drawn

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bcd_edge.decision import DecisionRule
+from train import checkpoint
 from train.data.images import Images
 from train.evaluation import metrics, plots
 
@@ -65,9 +66,7 @@ def write(out: Path, result: dict[str, Any], history: list[dict[str, float]], te
         scored={source["name"]: source["scores"] for source in sources if source["scores"]},
         strata={name: scores for name, scores in result["test"].items() if name not in set(test.sources)},
     )
-    beside = out / "report.part"
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(out / "report.html")
+    checkpoint.write(out / "report.html", text)
 
 
 def _source(out: Path, name: str, result: dict[str, Any], test: Images, p_malignant: Floats) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def reproduce(settings: Settings, out: Path, *, device: str, workers: int, compi
     Raises:
         click.ClickException: too few images or patients for the protocol, or `out` holds other settings.
     """
-    items = read_all(settings.data, settings.magnification)
+    items = read_all(settings.data, settings.magnification, settings.label)
     same_settings(out / "settings.json", json.loads(json.dumps(asdict(settings))))
     protocols = {"image": by_image(items, settings.seed), "patient": by_patient(items, settings.seed)}
     results = {}

@@ -19,7 +19,6 @@ from bcd_edge import plugins
 from train import checkpoint
 
 CLASSES = ("benign", "malignant")
-STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Architecture:
         head: name of the last linear layer.
         mean: subtracted from pixels in 0..1 by who trained the ImageNet weights; three values.
         std: what they divided by.
-        stages: prefixes of parameter names of each of `STAGES`, from the input to the head.
+        stages: prefixes of parameter names of each of `train.choices.STAGES`, from the input to the head.
         smallest: least side of the input, pixels.
     """
 
@@ -47,7 +46,7 @@ class Architecture:
     smallest: int
 
     def stage(self, parameter: str) -> int:
-        """Index into `STAGES` of the stage that holds a parameter or module of this name."""
+        """Index into `train.choices.STAGES` of the stage that holds a parameter or module of this name."""
         names = [name + "." for stage in self.stages for name in stage]
         found = max((name for name in names if (parameter + ".").startswith(name)), key=len)
         return next(index for index, stage in enumerate(self.stages) if found[:-1] in stage)

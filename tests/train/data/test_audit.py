@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -42,10 +43,12 @@ def put(folder: Path, patient: int, name: str, data: bytes) -> None:
     file.write_bytes(data)
 
 
-def audited(*specifications: Path | str, split: str = "patient", split_file: Path | None = None) -> tuple[bool, str, dict[str, Any]]:
+def audited(
+    *specifications: Path | str, split: str = "patient", split_file: Path | None = None, labels: tuple[str, ...] = ()
+) -> tuple[bool, str, dict[str, Any]]:
     text, path = io.StringIO(), Path(str(specifications[0]).partition("=")[2] or specifications[0]).parent / "findings.json"
     console = Console(file=text, width=80)
-    fine = audit([str(one) for one in specifications], seed=0, split=split, split_file=split_file, console=console, json_path=path)
+    fine = audit([str(one) for one in specifications], seed=0, split=split, split_file=split_file, console=console, json_path=path, labels=labels)
     findings = json.loads(path.read_text())
     assert findings["clean"] == fine
     assert max(map(len, text.getvalue().splitlines())) <= 80
@@ -120,10 +123,30 @@ def test_both_classes_and_what_was_left_out_are_said(tmp_path: Path) -> None:
     for name in ("malignant/P0/x.png", "unknown/y.png", "unknown/z.png"):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_bytes(picture(9001))
-    _, said, findings = audited(tree)
+    _, said, findings = audited(tree, labels=("unknown=skip",))
     assert findings["sources"]["folder"]["patients_with_both_classes"] == ["P0"]
     assert findings["sources"]["folder"]["left_out"] == 2
     assert "2 images whose name, folder or row gives no label" in said
+
+
+def test_images_in_house_keeping_folders_are_left_alone_and_counted(tmp_path: Path) -> None:
+    tree = patients(tmp_path / "tree")
+    for patient in two_in(tree, "train", "test"):  # as a thumbnail of a training picture among the test patients'
+        put(tree, patient, "@eaDir/0.png/thumbnail.png", picture(0))
+        put(tree, patient, ".cache/0.png", picture(0))
+    clean, said, findings = audited(tree)
+    assert clean
+    assert findings["sources"]["folder"]["images"] == 40
+    assert findings["sources"]["folder"]["ignored"] == {"@eaDir": 2, ".cache": 2}
+    assert "2 images in .cache, 2 images in @eaDir" in said
+
+
+def test_a_collection_of_one_class_does_not_pass(tmp_path: Path) -> None:
+    tree = patients(tmp_path / "tree")
+    clean, said, findings = audited(tree, labels=("malignant=skip",))
+    assert not clean
+    assert findings["one_class"] == {"folder": "benign"}
+    assert "ONE CLASS: all images of folder are benign" in said
 
 
 def test_sizes_are_summed_up_when_there_are_many(tmp_path: Path) -> None:
@@ -259,5 +282,8 @@ def test_breakhis_holds_what_its_description_says(tmp_path: Path) -> None:
     fine, _, findings = audited(link)
     found = findings["sources"]["breakhis"]
     assert fine
-    assert found["classes"] == {"benign": {"images": 319, "patients": 11}, "malignant": {"images": 355, "patients": 27}}
-    assert found["magnifications"]["400X"] == {"benign": 9, "malignant": 32}
+    with (BREAKHIS.parent / "manifest.csv").open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if not row["file"].endswith("-tiles.jpg")]
+    for name, counts in found["classes"].items():
+        own = [row for row in rows if row["label"] == name]
+        assert counts == {"images": len(own), "patients": len({row["patient"] for row in own})}

@@ -99,6 +99,15 @@ def test_a_folder_that_cannot_be_written_costs_one_line(where: Path, capsys: pyt
     assert "Traceback" not in said
 
 
+def test_the_first_damaged_image_ends_the_decoding_of_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+    decode = raster.decode
+    monkeypatch.setattr(raster, "decode", lambda data: (decoded.append(data), decode(data))[1])
+    with pytest.raises(click.ClickException):
+        cache.pixels([Item("idc", "bad.png", b"no image", True, "1"), *(item(0, f"{index}.png") for index in range(2000))], 32)
+    assert len(decoded) < 1000
+
+
 def test_a_full_disk_leaves_no_rest(where: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def save(file: object, array: object) -> None:
         raise OSError(28, "No space left on device")

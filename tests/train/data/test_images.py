@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import threading
 from pathlib import Path
 
 import click
@@ -33,6 +32,13 @@ def test_pixels_are_those_of_the_runtime(collection: str) -> None:
 
 def test_the_same_file_twice_counts_once(collection: str) -> None:
     assert len(data.read_all([collection, collection])) == len(data.read_all([collection])) == 60
+
+
+def test_a_collection_of_one_class_stops_the_run(tmp_path: Path) -> None:
+    (tmp_path / "benign").mkdir()
+    (tmp_path / "benign" / "a.png").write_bytes(b"a")
+    with pytest.raises(click.ClickException, match="All images of folder are benign"):
+        data.read_all([f"folder={tmp_path}"])
 
 
 def test_a_damaged_image_ends_the_run_by_name() -> None:
@@ -98,19 +104,21 @@ def test_draws_follow_the_weights_and_the_seed() -> None:
 
 
 def test_workers_gather_the_same_batches() -> None:
-    """In an interpreter of its own: workers are forked, and a process full of other tests' engines once crashed here."""
-    script = """
-import numpy as np, torch
-from train.data import images as data
-names = np.array([str(index) for index in range(60)])
-pixels = np.zeros((60, 8, 8, 3), np.uint8) + np.arange(60, dtype=np.uint8)[:, None, None, None]
-images = data.Images(pixels, np.arange(60) % 2 == 1, np.full(60, "idc"), names, names, names)
-epochs = []
-for workers in (0, 2):
-    torch.manual_seed(3)
-    epochs.append(torch.stack([batch for batch, _, _ in data.loader(images, 5, 8, workers, torch.device("cpu"))]))
-assert epochs[0].float().std() > 1
-print(torch.equal(*epochs))
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[3])
-    assert done.stdout == "True\n", done.stderr
+    some = images({("idc", str(index), index % 2 == 1): 1 for index in range(60)})
+    some.pixels_nhwc_u8[:] = np.arange(60)[:, None, None, None]
+    epochs = []
+    for workers in (0, 1, 3):
+        torch.manual_seed(3)
+        epochs.append(list(data.loader(some, 20, 8, workers, torch.device("cpu"))))
+    assert len(epochs[0]) == 20
+    assert torch.stack([pixels for pixels, _, _ in epochs[0]]).float().std() > 1
+    for epoch in epochs[1:]:
+        assert all(torch.equal(one, other) for batch, same in zip(epochs[0], epoch, strict=True) for one, other in zip(batch, same, strict=True))
+
+
+def test_a_loader_that_is_left_early_leaves_no_thread() -> None:
+    batches = data.loader(images({("idc", "1", False): 3, ("idc", "2", True): 1}), 1000, 2, 2, torch.device("cpu"))
+    next(batches)
+    assert any(thread.name.startswith("loader") for thread in threading.enumerate())
+    batches.close()
+    assert not any(thread.name.startswith("loader") for thread in threading.enumerate())

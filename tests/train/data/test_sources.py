@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 import zipfile
@@ -12,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcd_edge import plugins
-from train.data.sources import KINDS, LABELS, Item, detect, files, names, read, resolve, unique
+from bcd_edge.labels import LABELS
+from train.data.sources import KINDS, Item, adapter, detect, files, names, parse_labels, read, resolve, unique
 from train.data.sources.breakhis import NAME
 from train.data.sources.folder import labelled
 
@@ -108,7 +109,7 @@ def test_what_stands_above_the_class_folder_means_nothing(above: list[str], labe
 
 
 def test_folder_and_zip_give_the_same_items_and_hidden_files_are_none(tmp_path: Path) -> None:
-    listed = ["t/benign/P1/a.png", "t/benign/b.TIF", "t/malignant/P1/c.jpg", "t/malignant/._d.png", "t/other/e.png"]
+    listed = ["t/benign/P1/a.png", "t/benign/b.TIF", "t/malignant/P1/c.jpg", "t/malignant/._d.png", "t/benign/@eaDir/a.png/e.png", "cover.png"]
     tree = written(tmp_path / "tree", *listed)
     with zipfile.ZipFile(tmp_path / "tree.zip", "w") as archive:
         for name in listed:
@@ -120,6 +121,58 @@ def test_folder_and_zip_give_the_same_items_and_hidden_files_are_none(tmp_path: 
         ("folder", "t/malignant/P1/c.jpg", True, "folder/P1"),
     ]
     assert read(str(tmp_path / "tree.zip")) == items
+
+
+def test_a_folder_of_no_known_class_stops_unless_it_is_mapped(tmp_path: Path) -> None:
+    tree = written(tmp_path, "Photos/Benign/a.tif", "Photos/InSitu/b.tif", "Photos/InSitu/c.tif", "Photos/Invasive/d.tif")
+    with pytest.raises(click.UsageError, match=r"named by InSitu \(2 images\), Invasive \(1 images\); say --label insitu=benign"):
+        read(str(tree))
+    items = read(f"folder={tree}", parse_labels(["InSitu=skip", "invasive=malignant"]))
+    assert [(item.name, item.malignant) for item in items] == [("Photos/Benign/a.tif", False), ("Photos/Invasive/d.tif", True)]
+
+
+def test_folders_with_names_of_ones_own_are_mapped(tmp_path: Path) -> None:
+    tree = written(tmp_path, "tumour/P1/a.png", "healthy/P2/b.png")
+    with pytest.raises(click.UsageError, match=r"healthy \(1 images\), tumour \(1 images\)"):
+        read(f"folder={tree}")
+    items = read(f"folder={tree}", parse_labels(["tumour=malignant", "healthy=benign"]))
+    assert [(item.patient, item.malignant) for item in items] == [("P2", False), ("P1", True)]
+
+
+@pytest.mark.parametrize("option", ["tumour", "tumour=", "tumour=bad", "=benign", ""])
+def test_a_label_that_names_no_class_is_refused(option: str) -> None:
+    with pytest.raises(click.UsageError, match="NAME=skip"):
+        parse_labels([option])
+
+
+def test_a_label_of_a_manifest_is_mapped_or_skipped(tmp_path: Path) -> None:
+    written(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "list.csv").write_text("file,label\na.png,DCIS\nb.png,benign\nc.png,unsure\n")
+    items = read(str(tmp_path / "list.csv"), parse_labels(["dcis=malignant", "unsure=skip"]))
+    assert [(item.name, item.malignant) for item in items] == [("a.png", True), ("b.png", False)]
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "a.7z"])
+def test_an_archive_that_is_not_read_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"packed")
+    for specification in (str(tmp_path / name), f"breakhis={tmp_path / name}"):
+        with pytest.raises(click.UsageError, match=r"archive of a kind that is not read, so unpack it"):
+            read(specification)
+
+
+def test_an_archive_in_an_archive_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+        archive.writestr("data/inner.zip", "packed")
+    for specification in (str(tmp_path / "outer.zip"), f"breakhis={tmp_path / 'outer.zip'}"):
+        with pytest.raises(click.UsageError, match=r"data/inner\.zip: unpack"):
+            read(specification)
+
+
+def test_lc25000_without_a_manifest_says_where_it_comes_from(tmp_path: Path) -> None:
+    tree = written(tmp_path, "lung_image_sets/lung_n/a.jpeg", "lung_image_sets/lung_aca/b.jpeg")
+    assert detect(tree) == "lc25000"
+    with pytest.raises(click.UsageError, match=r"rotations and flips .* columns file, label .* and source_tile; docs/training\.md"):
+        read(str(tree))
 
 
 MANIFEST = """\ufeffFile, label ,patient,magnification,subtype,slide,extra
@@ -232,10 +285,10 @@ def test_bytes_are_read_one_by_one(tmp_path: Path) -> None:
 def test_every_file_in_the_folder_is_a_kind_with_the_three_names() -> None:
     assert KINDS == ("breakhis", "folder", "idc", "lc25000", "manifest")
     for kind in KINDS:
-        adapter = plugins.load("train.data.sources", kind)
-        assert adapter.NOTE.endswith(".")
-        assert callable(adapter.read)
-        assert not adapter.recognises(Path("nowhere"), [])
+        module = adapter(kind)
+        assert module.NOTE.endswith(".")
+        assert callable(module.read)
+        assert not module.recognises(Path("nowhere"), [])
 
 
 def test_importing_the_sources_imports_no_decoder() -> None:
@@ -296,9 +349,13 @@ def test_a_file_that_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.skipif(not BREAKHIS.exists(), reason="the real images are not in ../shared/data beside this checkout")
 def test_names_and_manifest_of_breakhis_say_the_same() -> None:
     by_name = read(str(BREAKHIS / "images.zip"))
+    with (BREAKHIS / "manifest.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
     by_row = read(str(BREAKHIS / "manifest.csv"))
-    assert len(by_name) == 674
-    told = [
+    assert len(by_row) == len(rows)
+    by_row = [item for item in by_row if not item.name.endswith("-tiles.jpg")]  # joined from tiles, with names of their own
+    assert len(by_name) == len(by_row)
+    parts = [
         # the manifest calls EF a slide of the patient 190EF, whose identifier it is part of
         {
             (item.name, item.sha256, item.malignant, item.patient, item.magnification, item.subtype, item.patient == "190EF" or item.slide)
@@ -306,7 +363,7 @@ def test_names_and_manifest_of_breakhis_say_the_same() -> None:
         }
         for items in (by_name, by_row)
     ]
-    assert told[0] == told[1]
+    assert parts[0] == parts[1]
 
 
 def test_the_same_content_counts_once_and_the_last_stays() -> None:

@@ -49,10 +49,10 @@ def test_a_source_that_cannot_be_fitted_has_no_answer() -> None:
 
 def test_frozen_features_are_what_the_head_is_given() -> None:
     torch.manual_seed(0)
-    model = networks.build()
+    model = networks.build(name="tiny")
     some = coloured(40, 0)
-    features = baselines.frozen_features(model, "resnet50", some, torch.device("cpu"))
-    assert features.shape == (60, 2048)
+    features = baselines.frozen_features(model, "tiny", some, torch.device("cpu"))
+    assert features.shape == (60, 64)
     with torch.inference_mode():
         logits = model.eval()(torch.from_numpy(some.pixels_nhwc_u8[:4]).permute(0, 3, 1, 2) / 255)
         ours = model.fc(torch.from_numpy(features[:4]).float())

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
+from bcd_edge.benchmark.statistics import resample_groups
 from train.evaluation.metrics import (
     classification_report,
     expected_calibration_error,
@@ -17,7 +18,6 @@ from train.evaluation.metrics import (
     measure_resamples,
     patient_level,
     per_class,
-    resamples,
     score,
     score_patients,
 )
@@ -88,7 +88,7 @@ def test_images_of_few_patients_give_a_wider_interval_than_of_many() -> None:
 
 def test_resamples_draw_whole_patients() -> None:
     groups = np.repeat(["a", "b", "c"], [1, 2, 3])
-    for chosen in resamples(np.array([True, False, False, True, True, True]), groups, 0)[:50]:
+    for chosen in resample_groups(np.array([True, False, False, True, True, True]), groups, 0)[:50]:
         for name, count in (("b", 2), ("c", 3)):
             assert (groups[chosen] == name).sum() % count == 0
 

@@ -54,7 +54,7 @@ def test_a_source_with_one_class_in_validation_is_left_out_of_the_mean() -> None
 
 def test_logits_are_those_of_the_network_whatever_the_batch() -> None:
     torch.manual_seed(0)
-    model = networks.build()
+    model = networks.build(name="tiny")
     some = images(["idc"] * 70, ["idc/1"] * 70, [False, True] * 35)
     found = scores.logits(model, some, torch.device("cpu"))
     with torch.inference_mode():

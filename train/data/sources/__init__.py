@@ -1,11 +1,14 @@
 """Image collections, one adapter a file: `read("KIND=PATH")` or `read("PATH")` gives an `Item` for each labelled image.
 
 A path is a folder (searched recursively), a .zip of one, or a CSV manifest. The adapter knows what file names, folders
-and rows of its collection mean; everything after it sees only `Item`. An adapter is a module with three names:
+and rows of its collection mean; everything after it sees only `Item`. An adapter is a module with
 
-    NOTE = "..."                                 # one sentence that a reader of its numbers must know
+    NOTE = "..."                                 # one sentence that a reader of its figures must know
     def recognises(path: Path, names: Sequence[PurePosixPath]) -> bool: ...  # from the names of the images there
-    def read(path: Path) -> Iterator[Item]: ...  # an item for each image that is given a label
+    def read(path: Path, labels: Labels) -> Iterator[Item]: ...  # an item for each image that is given a label
+
+and, where they apply, `CITATION` (for model cards), `LIMITS` (what a model trained on it cannot know, for model cards)
+and `FALLBACK = True` (asked last whether it recognises a path).
 """
 
 from __future__ import annotations
@@ -14,20 +17,23 @@ import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Container, Iterable, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 
 import click
 
 from bcd_edge import plugins
+from bcd_edge.labels import LABELS
 from bcd_edge.system.folders import is_ignored
 
 KINDS = tuple(plugins.names(__name__))
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
-# What people call the two classes in folders and manifests, in lower case; True is malignant.
-LABELS = {"benign": False, "normal": False, "negative": False, "0": False, "malignant": True, "positive": True, "1": True}
+Labels = Mapping[str, bool | None]  # lower-case word to "malignant?"; None leaves its images out
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +61,54 @@ class Item:
         return hashlib.sha256(self.data).hexdigest()
 
 
+def adapter(kind: str) -> ModuleType:
+    """The module of a kind."""
+    return plugins.load(__name__, kind)
+
+
+def parse_labels(options: Sequence[str]) -> Labels:
+    """The words for the classes: `bcd_edge.labels.LABELS` and those of `--label NAME=CLASS`.
+
+    Raises:
+        click.UsageError: a class is none of benign, malignant and skip.
+    """
+    classes = {"benign": False, "malignant": True, "skip": None}
+    labels: dict[str, bool | None] = dict(LABELS)
+    for option in options:
+        name, _, label = option.partition("=")
+        if not name or label not in classes:
+            raise click.UsageError(f"--label {option}: write NAME=benign, NAME=malignant, or NAME=skip to leave these images out.")
+        labels[name.lower()] = classes[label]
+    return labels
+
+
 def names(path: Path) -> list[PurePosixPath]:
-    """The image files below a folder or in a .zip, sorted, without reading one; hidden ones are left out."""
-    if path.is_dir():
-        below = ((PurePosixPath(file.relative_to(path).as_posix()), file) for file in sorted(path.rglob("*")))
-        return [name for name, file in below if _is_image(str(name)) and file.is_file()]
-    if path.suffix.lower() == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            return list(_members(archive))
-    return []
+    """The image files below a folder or in a .zip, sorted, without reading one; not those that are `ignored`."""
+    return [name for name in _listed(path) if _is_image(name) and not is_ignored(str(name))]
+
+
+def ignored(path: Path) -> Counter[str]:
+    """How many images lie in hidden and house-keeping folders, by the name of the folder."""
+    folders = (next((folder for folder in name.parts[:-1] if is_ignored(folder)), "") for name in _listed(path) if _is_image(name))
+    return Counter(folder for folder in folders if folder)
+
+
+def archives(path: Path) -> list[PurePosixPath]:
+    """The archives below a folder or in a .zip, which are not looked into."""
+    return [name for name in _listed(path) if name.suffix.lower() in ARCHIVES]
 
 
 def files(path: Path, wanted: Container[PurePosixPath] | None = None) -> Iterator[tuple[PurePosixPath, bytes]]:
     """Name and bytes of the images in `names(path)`, or of those `wanted` among them; bytes are read when they are asked for."""
+    chosen = [name for name in names(path) if wanted is None or name in wanted]
     if path.suffix.lower() == ".zip" and not path.is_dir():
         with zipfile.ZipFile(path) as archive:
-            for name, member in _members(archive).items():
-                if wanted is None or name in wanted:
-                    yield name, _unpacked(archive, member)
+            members = _members(archive)
+            for name in chosen:
+                yield name, _unpacked(archive, members[name])
     else:
-        for name in names(path):
-            if wanted is None or name in wanted:
-                yield name, (path / name).read_bytes()
+        for name in chosen:
+            yield name, (path / name).read_bytes()
 
 
 def detect(path: Path) -> str:
@@ -85,15 +117,20 @@ def detect(path: Path) -> str:
     Raises:
         click.UsageError: no kind recognises it, or it cannot be listed.
     """
-    with _said(str(path)):
-        found = names(path)
-        # any collection's tree may have folders that are called like a class, so these speak last
-        for kind in sorted(KINDS, key=lambda kind: kind == "folder"):
-            if plugins.load(__name__, kind).recognises(path, found):
+    with _explained(str(path)):
+        images = names(path)
+        # any collection's tree may have folders that are called like a class, so the fallback is asked last
+        for kind in sorted(KINDS, key=lambda kind: getattr(adapter(kind), "FALLBACK", False)):
+            if adapter(kind).recognises(path, images):
                 return kind
-    what = f"none of the {len(found):,} images there is named, or in a folder named, as a known collection does it" if found else "no image there"
+        reason = (
+            f"none of the {len(images):,} images there is named, or in a folder named, as in a known collection"
+            if images
+            else f"no image there{_packed_away(path)}"
+        )
     raise click.UsageError(
-        f"{path}: {what}; give a folder or .zip with class folders (benign/ and malignant/), a .csv with columns file and label, or KIND=PATH."
+        f"{path}: {reason}; give a folder or .zip with class folders (benign/ and malignant/), a .csv with columns file and label, or KIND=PATH "
+        "(folder=PATH --label tumour=malignant names class folders)."
     )
 
 
@@ -113,17 +150,21 @@ def resolve(specification: str) -> tuple[str, Path]:
     return detect(Path(specification)), Path(specification)
 
 
-def read(specification: str) -> list[Item]:
+def read(specification: str, labels: Labels = LABELS) -> list[Item]:
     """Reads `KIND=PATH`, for example `breakhis=data/breakhis/images.zip`, or a `PATH` whose kind shows.
 
+    Args:
+        specification: as above.
+        labels: of `parse_labels`, for kinds whose folders or rows name a class.
+
     Raises:
-        click.UsageError: see `resolve`; a broken archive or manifest, or no image of that kind in it.
+        click.UsageError: see `resolve`; a broken archive or manifest, an unknown class, or no image of that kind in it.
     """
     kind, path = resolve(specification)
-    with _said(specification):
-        items = list(plugins.load(__name__, kind).read(path))
-    if not items:
-        raise click.UsageError(f"{specification}: no file there is named like an image of {kind}; name another path or KIND=PATH.")
+    with _explained(specification):
+        items = list(adapter(kind).read(path, labels))
+        if not items:
+            raise ValueError(f"no file there is named like an image of {kind}{_packed_away(path)}; name another path or KIND=PATH.")
     return items
 
 
@@ -132,14 +173,40 @@ def unique(items: Iterable[Item]) -> list[Item]:
     return sorted({item.sha256: item for item in items}.values(), key=lambda item: (item.source, item.name))
 
 
-def _is_image(name: str) -> bool:
+def one_class(items: Iterable[Item]) -> dict[str, str]:
+    """The sources whose images are all of one class, with that class: telling such a source from another needs no knowledge of tissue."""
+    classes: dict[str, set[bool]] = {}
+    for item in items:
+        classes.setdefault(item.source, set()).add(item.malignant)
+    return {source: "malignant" if True in seen else "benign" for source, seen in classes.items() if len(seen) == 1}
+
+
+def _is_image(name: PurePosixPath) -> bool:
     from bcd_edge.readers.raster import SUFFIXES  # loads OpenCV, which `--help` need not wait for
 
-    return name.lower().endswith(SUFFIXES) and not is_ignored(name)  # macOS packs a hidden ._name beside each file
+    return name.name.lower().endswith(SUFFIXES) and not is_ignored(name.name)  # macOS packs a hidden ._name beside each file
+
+
+def _listed(path: Path) -> list[PurePosixPath]:
+    """Every file below a folder or in a .zip, sorted."""
+    if path.is_dir():
+        return [PurePosixPath(file.relative_to(path).as_posix()) for file in sorted(path.rglob("*")) if file.is_file()]
+    if path.suffix.lower() == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            return list(_members(archive))
+    return []
 
 
 def _members(archive: zipfile.ZipFile) -> dict[PurePosixPath, str]:
-    return {PurePosixPath(name): name for name in sorted(archive.namelist()) if _is_image(name) and not name.endswith("/")}
+    return {PurePosixPath(name): name for name in sorted(archive.namelist()) if not name.endswith("/")}
+
+
+def _packed_away(path: Path) -> str:
+    """What to do about an archive that is not looked into, as the end of a sentence; empty if there is none."""
+    if path.is_file() and path.suffix.lower() in ARCHIVES[1:]:
+        return f": {path.name} is an archive of a kind that is not read, so unpack it and give the folder"
+    packed = [str(name) for name in archives(path)]
+    return f" but {', '.join(packed[:3])}{', ...' if len(packed) > 3 else ''}: unpack what is in there and give the folder" if packed else ""
 
 
 def _unpacked(archive: zipfile.ZipFile, member: str) -> bytes:
@@ -150,7 +217,7 @@ def _unpacked(archive: zipfile.ZipFile, member: str) -> bytes:
 
 
 @contextmanager
-def _said(specification: str) -> Iterator[None]:
+def _explained(specification: str) -> Iterator[None]:
     """What keeps a path from being read, as a sentence that begins with what was asked."""
     try:
         yield

@@ -11,9 +11,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from train.data.sources import Item, files
+from train.data.sources import Item, Labels, files
 
 NOTE = "The subset's magnifications go with class and patient; compare scores within one magnification."
+
+CITATION = "BreaKHis (subset): Spanhol et al., A Dataset for Breast Cancer Histopathological Image Classification, IEEE TBME 2016"
+LIMITS = ("BreaKHis images are photographs of surgical biopsies from one laboratory, most of the subset at 100X and 200X.",)
 
 NAME = re.compile(r"SOB_(?P<label>[BM])_(?P<subtype>[A-Z]+)-\d+-(?P<patient>\d+)(?P<slide>[A-Z]*)-(?P<magnification>\d+)-\d+")
 WHOLE = {"190EF"}
@@ -23,10 +26,10 @@ def recognises(path: Path, names: Sequence[PurePosixPath]) -> bool:
     return 2 * sum(bool(NAME.match(name.stem)) for name in names) > len(names)
 
 
-def read(path: Path) -> Iterator[Item]:
+def read(path: Path, labels: Labels) -> Iterator[Item]:
     for name, data in files(path):
-        if found := NAME.match(name.stem):
-            patient, slide = found["patient"], found["slide"]
+        if parts := NAME.match(name.stem):
+            patient, slide = parts["patient"], parts["slide"]
             if patient + slide in WHOLE:
                 patient, slide = patient + slide, ""
-            yield Item("breakhis", str(name), data, found["label"] == "M", patient, found["magnification"] + "X", found["subtype"], slide)
+            yield Item("breakhis", str(name), data, parts["label"] == "M", patient, parts["magnification"] + "X", parts["subtype"], slide)

@@ -10,9 +10,15 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from train.data.sources import Item, files
+from train.data.sources import Item, Labels, files
 
 NOTE = 'Benign means "no invasive carcinoma in this patch" here, not "benign tumour"; patients have patches of both.'
+
+CITATION = (
+    "IDC patches (subset): Cruz-Roa et al., SPIE 2014; Janowczyk & Madabhushi, J Pathol Inform 2016. "
+    "Class 0 is 'no invasive carcinoma in this patch', which is not 'benign tumour'"
+)
+LIMITS = ("IDC patches are 50 x 50 pixel cut-outs of whole-mount slides; a patch without invasive carcinoma may still hold disease.",)
 
 NAME = re.compile(r"(?P<patient>\d+)_idx\d+_x\d+_y\d+_class(?P<label>[01])$")
 
@@ -21,7 +27,7 @@ def recognises(path: Path, names: Sequence[PurePosixPath]) -> bool:
     return 2 * sum(bool(NAME.match(name.stem)) for name in names) > len(names)
 
 
-def read(path: Path) -> Iterator[Item]:
+def read(path: Path, labels: Labels) -> Iterator[Item]:
     for name, data in files(path):
-        if found := NAME.match(name.stem):
-            yield Item("idc", str(name), data, found["label"] == "1", found["patient"])
+        if parts := NAME.match(name.stem):
+            yield Item("idc", str(name), data, parts["label"] == "1", parts["patient"])

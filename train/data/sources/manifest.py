@@ -3,7 +3,7 @@
 | column | |
 |---|---|
 | `file` | needed; relative to the CSV's folder, or inside a .zip in that folder |
-| `label` | needed; `benign`, `malignant`, or another name in `train.data.sources.LABELS`, in any case |
+| `label` | needed; `benign`, `malignant`, or another name in `bcd_edge.labels.LABELS` or given by `--label`, in any case |
 | `patient` | without it EVERY IMAGE COUNTS AS A PATIENT OF ITS OWN, and no split can protect from leakage |
 | `magnification`, `slide`, `subtype` | may be left out or empty |
 
@@ -16,7 +16,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from train.data.sources import LABELS, Item, files
+from train.data.sources import Item, Labels, files
 
 NOTE = "An image without a patient in its row counts as a patient of its own; no split can then keep a person on one side."
 
@@ -37,14 +37,14 @@ def rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
         try:
             reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
             if missing := [name for name in needed if name not in reader.fieldnames]:
-                found = ", ".join(reader.fieldnames) or "nothing"
-                raise ValueError(f"{path.name} has no column {' and no column '.join(missing)}; its first row must name them and has {found}.")
+                present = ", ".join(reader.fieldnames) or "nothing"
+                raise ValueError(f"{path.name} has no column {' and no column '.join(missing)}; its first row must name them and has {present}.")
             return [(reader.line_num, {name: cell.strip() for name, cell in row.items() if name and isinstance(cell, str)}) for row in reader]
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path.name} is no CSV in UTF-8 ({error}); export it again.") from None
 
 
-def read(path: Path) -> Iterator[Item]:
+def read(path: Path, labels: Labels) -> Iterator[Item]:
     """Yields an item for each row.
 
     Raises:
@@ -53,21 +53,25 @@ def read(path: Path) -> Iterator[Item]:
     if path.is_dir():
         raise ValueError("that is a folder; give the .csv in it.")
     listed = [(f"line {line} ({row['file']})", row) for line, row in rows(path, ("file", "label"))]
-    places = [_inside(path.parent, where, row["file"]) for where, row in listed]
-    packed = _packed(path.parent, {name for name in places if not (path.parent / name).is_file()})
-    for (where, row), name in zip(listed, places, strict=True):
-        malignant = LABELS.get(row["label"].lower())
-        if malignant is None:
-            raise ValueError(f"{where} has the label {row['label']!r}; write one of {', '.join(LABELS)}.")
+    if unknown := sorted({row["label"] for _, row in listed if row["label"].lower() not in labels}):
+        place = next(place for place, row in listed if row["label"] in unknown)
+        raise ValueError(
+            f"{place} has the label {unknown[0]!r}; write one of {', '.join(labels)}, or say --label {unknown[0].lower() or 'NAME'}=CLASS, "
+            "CLASS being benign, malignant or skip."
+        )
+    listed = [(place, row) for place, row in listed if labels[row["label"].lower()] is not None]
+    paths = [_inside(path.parent, place, row["file"]) for place, row in listed]
+    packed = _packed(path.parent, {name for name in paths if not (path.parent / name).is_file()})
+    for (place, row), name in zip(listed, paths, strict=True):
         if name not in packed and not (path.parent / name).is_file():
-            raise ValueError(f"{where} is neither in the folder of {path.name} nor in a .zip there; correct the row or add the file.")
+            raise ValueError(f"{place} is neither in the folder of {path.name} nor in a .zip there; correct the row or add the file.")
         data = packed[name] if name in packed else (path.parent / name).read_bytes()
         magnification = row.get("magnification", "").upper()
         yield Item(
             "manifest",
             str(name),
             data,
-            malignant,
+            bool(labels[row["label"].lower()]),
             row.get("patient", "") or str(name.with_suffix("")),
             magnification + "X" if magnification.isdecimal() else magnification,
             row.get("subtype", ""),
@@ -75,20 +79,20 @@ def read(path: Path) -> Iterator[Item]:
         )
 
 
-def _inside(folder: Path, where: str, file: str) -> PurePosixPath:
+def _inside(folder: Path, place: str, file: str) -> PurePosixPath:
     """The path a row names, refused if it leaves the folder in words or through a link."""
-    asked = PureWindowsPath(file)  # reads both / and \, and sees a drive
-    name = PurePosixPath(asked.as_posix())
-    if not asked.name:
-        raise ValueError(f"{where} names no file; write its path from the folder of the .csv.")
-    if asked.drive or asked.root or ".." in asked.parts or not (folder / name).resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{where} leaves the folder of the .csv; put the images below it.")
+    given = PureWindowsPath(file)  # reads both / and \, and sees a drive
+    name = PurePosixPath(given.as_posix())
+    if not given.name:
+        raise ValueError(f"{place} names no file; write its path from the folder of the .csv.")
+    if given.drive or given.root or ".." in given.parts or not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{place} leaves the folder of the .csv; put the images below it.")
     return name
 
 
 def _packed(folder: Path, wanted: set[PurePosixPath]) -> dict[PurePosixPath, bytes]:
     """Name to bytes of those `wanted` that are in a .zip beside the manifest."""
-    found: dict[PurePosixPath, bytes] = {}
+    packed: dict[PurePosixPath, bytes] = {}
     for archive in sorted(folder.glob("*.zip")) if wanted else ():
-        found |= dict(files(archive, wanted - found.keys()))
-    return found
+        packed |= dict(files(archive, wanted - packed.keys()))
+    return packed

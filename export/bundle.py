@@ -170,7 +170,7 @@ def _judged(context: ExportContext, variant: Variant) -> dict[str, Any]:
 
 def _brief(scores: dict[str, Any]) -> dict[str, Any]:
     """Scores without what follows from the counts: the manifest is read by machines on small machines."""
-    return {name: {key: value for key, value in one.items() if key not in ("report", "per_class")} for name, one in scores.items()}
+    return {name: {key: value for key, value in strata.items() if key not in ("report", "per_class")} for name, strata in scores.items()}
 
 
 def _latency(made: Mapping[str, Variant], parts: Sequence[Part], seconds: float) -> dict[str, dict[str, dict[str, float]]]:
@@ -183,12 +183,12 @@ def _latency(made: Mapping[str, Variant], parts: Sequence[Part], seconds: float)
             if not variant.kind.providers or provider in variant.kind.providers:
                 for index, (file, part) in enumerate(zip(variant.files, parts, strict=True)):
                     models[f"{variant.name} {index}", provider] = (file.read_bytes(), part.size)
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    latencies: dict[str, dict[str, dict[str, float]]] = {}
     for (key, provider), times in gate.latencies(models, seconds).items():
-        total = found.setdefault(key.partition(" ")[0], {}).setdefault(provider, {"p50_ms": 0.0, "p90_ms": 0.0, "runs": times["runs"]})
+        total = latencies.setdefault(key.partition(" ")[0], {}).setdefault(provider, {"p50_ms": 0.0, "p90_ms": 0.0, "runs": times["runs"]})
         for name in ("p50_ms", "p90_ms"):
             total[name] += times[name]
-    return found
+    return latencies
 
 
 def _row(variant: Variant) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def _difference(metric: Mapping[str, float] | None) -> str:
 def _shown(value: object) -> str:
     """A setting as a person would write it; a dict within a dict on one line."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_shown(one)}" for name, one in value.items()) or "–"
+        return ", ".join(f"{name} {_shown(entry)}" for name, entry in value.items()) or "–"
     if isinstance(value, list | tuple):
         return ", ".join(map(_shown, value)) or "–"
     return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

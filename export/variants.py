@@ -147,11 +147,11 @@ def int8(
 
     def attempt(how: str, keep: Sequence[str]) -> Variant:
         files = [folder / _file(name, index, made) for index in range(len(made))]
-        told = {}
+        quantisation = {}
         for index, file in enumerate(files):
             own = [node.partition(":")[2] for node in keep if node.startswith(f"{index}:")]
-            told = quantise.write(prepared[index], samples[index], file, method=how, scheme=KINDS[name].scheme, keep=own)
-        return Variant(name, KINDS[name], files, told | {"float_nodes": list(keep)})
+            quantisation = quantise.write(prepared[index], samples[index], file, method=how, scheme=KINDS[name].scheme, keep=own)
+        return Variant(name, KINDS[name], files, quantisation | {"float_nodes": list(keep)})
 
     def loss(variant: Variant) -> float:
         return float(np.abs(answers(variant, probe, "probe") - reference).mean())
@@ -177,11 +177,11 @@ def _nncf(name: str, fp32: Variant, made: Sequence[Part], folder: Path, seed: in
     availability = backends.availability("openvino")
     if not availability.available:
         raise click.ClickException(f"--variants {name}: {availability.reason}, and it is judged there; fix: {availability.fix}")
-    files, told = [], {}
+    files, quantisation = [], {}
     for index, (file, part) in enumerate(zip(fp32.files, made, strict=True)):
         files.append(folder / _file(name, index, made))
-        told = quantise.write_nncf(file, quantise.calibration_set(part.images["train"], part.images["test"], seed), files[-1])
-    return Variant(name, KINDS[name], files, told)
+        quantisation = quantise.write_nncf(file, quantise.calibration_set(part.images["train"], part.images["test"], seed), files[-1])
+    return Variant(name, KINDS[name], files, quantisation)
 
 
 def _file(name: str, index: int, made: Sequence[Part]) -> str:

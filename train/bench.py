@@ -87,13 +87,13 @@ def _touch(batch: tuple[Tensor, ...]) -> None:
     float(batch[0].flatten()[-1])
 
 
-def _per_second(one: Callable[[], None], seconds: float, device: torch.device) -> float:
+def _per_second(measure: Callable[[], None], seconds: float, device: torch.device) -> float:
     """Calls a second; the first call, which finds what the thing before left, is not counted."""
-    one()
+    measure()
     _finish(device)
     count, started = 0, time.perf_counter()
     while not count or time.perf_counter() - started < seconds:
-        one()
+        measure()
         count += 1
     _finish(device)
     return count / (time.perf_counter() - started)
@@ -108,17 +108,17 @@ def _show(rate: dict[str, Floats], device: torch.device) -> None:
     console = Console()
     table = Table("", "images/s", box=None, pad_edge=False)
     table.columns[1].justify = "right"
-    for what, values in rate.items():
-        table.add_row(what, f"{np.median(values):,.0f}")
+    for name, values in rate.items():
+        table.add_row(name, f"{np.median(values):,.0f}")
     console.print(table)
     console.print(verdict(added(rate), device.type))
 
 
 def verdict(cost: Estimate, device: str) -> str:
     """What to think of it; nothing where the interval holds the limit."""
-    said = f"The loader adds {interval(cost)} to the step on {device}"
+    sentence = f"The loader adds {interval(cost)} to the step on {device}"
     if cost.high is not None and cost.high <= LIMIT:
-        return f"{said}, within the {LIMIT:.0%} it may."
+        return f"{sentence}, within the {LIMIT:.0%} it may."
     if cost.low is not None and cost.low > LIMIT:
-        return f"{said}, more than the {LIMIT:.0%} it may. Give --workers, about one a core, and measure again."
-    return f"{said}; whether that is within the {LIMIT:.0%} it may is too noisy to tell: give more --seconds on a quiet machine."
+        return f"{sentence}, more than the {LIMIT:.0%} it may. Give --workers, about one a core, and measure again."
+    return f"{sentence}; whether that is within the {LIMIT:.0%} it may is too noisy to tell: give more --seconds on a quiet machine."

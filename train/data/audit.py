@@ -77,7 +77,7 @@ def audit(
     twice = same_pixels(seen)
     findings: dict[str, Any] = {
         "sources": {
-            source: describe(source, [one for one in seen if one.item.source == source], twice)
+            source: describe(source, [image for image in seen if image.item.source == source], twice)
             | {"left_out": left_out[source], "ignored": hidden[source]}
             for source in sorted({item.source for item in items})
         },
@@ -118,24 +118,24 @@ def look(items: Sequence[Item]) -> list[Seen]:
 def same_pixels(seen: Sequence[Seen]) -> list[list[Seen]]:
     """The sets of two and more images with equal pixels; one file given twice under the same name is no duplicate."""
     sets: dict[str, dict[tuple[str, str, bool], Seen]] = defaultdict(dict)
-    for one in seen:
-        if one.pixels:
-            sets[one.pixels][one.item.source, one.item.name, one.item.malignant] = one
+    for image in seen:
+        if image.pixels:
+            sets[image.pixels][image.item.source, image.item.name, image.item.malignant] = image
     return [list(members.values()) for members in sets.values() if len(members) > 1]
 
 
 def describe(source: str, seen: Sequence[Seen], twice: Sequence[Sequence[Seen]]) -> dict[str, Any]:
     """Counts and peculiarities of one source, ready for JSON."""
     images: dict[str, list[Item]] = defaultdict(list)
-    for one in seen:
-        images[one.item.patient].append(one.item)
+    for image in seen:
+        images[image.item.patient].append(image.item)
     counts = sorted(map(len, images.values()))
     magnifications: dict[str, list[Item]] = defaultdict(list)
     sizes: dict[str, list[Item]] = defaultdict(list)
-    for one in seen:
-        magnifications[one.item.magnification].append(one.item)
-        if one.pixels:
-            sizes[f"{one.size[0]} x {one.size[1]}"].append(one.item)
+    for image in seen:
+        magnifications[image.item.magnification].append(image.item)
+        if image.pixels:
+            sizes[f"{image.size[0]} x {image.size[1]}"].append(image.item)
     own = [members for members in twice if any(member.item.source == source for member in members)]
     labels = {patient: {item.malignant for item in some} for patient, some in images.items()}
     return {
@@ -145,15 +145,15 @@ def describe(source: str, seen: Sequence[Seen], twice: Sequence[Sequence[Seen]])
         "images_a_patient": {"min": counts[0], "median": float(np.median(counts)), "max": counts[-1]},
         "classes": {
             name: {
-                "images": sum(one.item.malignant == side for one in seen),
+                "images": sum(image.item.malignant == side for image in seen),
                 "patients": sum(side in both for both in labels.values()),
             }
             for name, side in (("benign", False), ("malignant", True))
         },
-        "subtypes": dict(Counter(one.item.subtype for one in seen if one.item.subtype).most_common()),
+        "subtypes": dict(Counter(image.item.subtype for image in seen if image.item.subtype).most_common()),
         "magnifications": {name: _by_class(magnifications[name]) for name in sorted(magnifications, key=_by_number) if name},
         "sizes": {name: _by_class(some) for name, some in sorted(sizes.items(), key=lambda entry: -len(entry[1]))},
-        "unreadable": [{"name": one.item.name, "error": one.error} for one in seen if one.error],
+        "unreadable": [{"name": image.item.name, "error": image.error} for image in seen if image.error],
         "duplicates": [_names(members) for members in own],
         "duplicates_across_patients": [_names(members) for members in own if len({member.item.group for member in members}) > 1],
         "contradictory": [_names(members) for members in own if len({member.item.malignant for member in members}) > 1],
@@ -169,26 +169,26 @@ def crossings(seen: Sequence[Seen], twice: Sequence[Sequence[Seen]], how: str, s
     """
     from_file = how not in ("patient", "image")
     try:
-        split = splits.make(unique(one.item for one in seen), how, seed)
+        split = splits.make(unique(image.item for image in seen), how, seed)
     except click.ClickException as error:
         if from_file:
             raise
         return {"name": f"by {how}, seed {seed}", "note": f"these images cannot be split; {error.message}"}
     name = f"in {how}, by {split.unit}" if from_file else f"by {how}, seed {seed}"
 
-    def part(one: Seen) -> str:
-        return split.parts.get(one.item.group if split.unit == "patient" else one.file, NOWHERE)
+    def part(image: Seen) -> str:
+        return split.parts.get(image.item.group if split.unit == "patient" else image.file, NOWHERE)
 
-    if all(part(one) == NOWHERE for one in seen):
+    if all(part(image) == NOWHERE for image in seen):
         raise click.ClickException(f"--split {how}: it names none of these images or patients; give the split of a run on these.")
 
     def sides(some: Sequence[Seen]) -> list[str]:
-        return [name for name in splits.PARTS if any(part(one) == name for one in some)]
+        return [name for name in splits.PARTS if any(part(image) == name for image in some)]
 
     people: dict[tuple[str, str], list[Seen]] = defaultdict(list)
     collection = _collections(seen, twice)
-    for one in seen:
-        people[collection[one.item.source], one.item.patient].append(one)
+    for image in seen:
+        people[collection[image.item.source], image.item.patient].append(image)
     return {
         "name": name,
         "unit": split.unit,
@@ -196,7 +196,7 @@ def crossings(seen: Sequence[Seen], twice: Sequence[Sequence[Seen]], how: str, s
         "parts": _parts(seen, part),
         "duplicates": [{"images": _names(members), "parts": sides(members)} for members in twice if len(sides(members)) > 1],
         "patients": [
-            {"patient": patient, "sources": sorted({one.item.source for one in some}), "images": len(some), "parts": sides(some)}
+            {"patient": patient, "sources": sorted({image.item.source for image in some}), "images": len(some), "parts": sides(some)}
             for (_, patient), some in people.items()
             if len(sides(some)) > 1
         ],
@@ -218,11 +218,11 @@ def _read(specifications: Sequence[str], labels: Sequence[str]) -> tuple[list[It
 
 def _parts(seen: Sequence[Seen], part: Callable[[Seen], str]) -> dict[str, dict[str, dict[str, int]]]:
     """Source to part to how many patients and images of each class are there."""
-    placed: dict[str, dict[str, list[Item]]] = {source: {} for source in sorted({one.item.source for one in seen})}
+    placed: dict[str, dict[str, list[Item]]] = {source: {} for source in sorted({image.item.source for image in seen})}
     for name in (*splits.PARTS, NOWHERE):
-        for one in seen:
-            if part(one) == name:
-                placed[one.item.source].setdefault(name, []).append(one.item)
+        for image in seen:
+            if part(image) == name:
+                placed[image.item.source].setdefault(name, []).append(image.item)
     return {
         source: {name: {"patients": len({item.patient for item in some}), **_by_class(some)} for name, some in places.items()}
         for source, places in placed.items()
@@ -239,11 +239,11 @@ def _collections(seen: Sequence[Seen], twice: Sequence[Sequence[Seen]]) -> dict[
 
     Numbers alone do not tell, since BreaKHis and IDC both count their patients with five digits.
     """
-    collection = {one.item.source: one.item.source for one in seen}
+    collection = {image.item.source: image.item.source for image in seen}
     for members in twice:
         sources: dict[str, set[str]] = defaultdict(set)
-        for one in members:
-            sources[one.item.patient].add(one.item.source)
+        for image in members:
+            sources[image.item.patient].add(image.item.source)
         for same in sources.values():
             old = {collection[source] for source in same}
             collection = {source: min(old) if name in old else name for source, name in collection.items()}
@@ -251,7 +251,7 @@ def _collections(seen: Sequence[Seen], twice: Sequence[Sequence[Seen]]) -> dict[
 
 
 def _names(members: Sequence[Seen]) -> list[str]:
-    return [f"{one.item.source} {one.item.name}" for one in members]
+    return [f"{image.item.source} {image.item.name}" for image in members]
 
 
 def _by_number(magnification: str) -> tuple[int, str]:

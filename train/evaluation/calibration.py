@@ -20,10 +20,10 @@ REVIEW_SPECIFICITY = 0.95
 def temperature(logits: npt.NDArray[np.float32], malignant: Bools, weights: npt.NDArray[np.float32]) -> float:
     """The temperature that minimises weighted log loss (Guo et al., ICML 2017), within 0.05..20."""
     signed = np.where(malignant, 1, -1) * (logits[:, 1].astype(np.float64) - logits[:, 0])
-    found = minimize_scalar(
+    optimum = minimize_scalar(
         lambda log_t: -np.average(log_expit(signed / np.exp(log_t)), weights=weights), bounds=np.log([0.05, 20]), method="bounded"
     )
-    return float(np.exp(found.x))
+    return float(np.exp(optimum.x))
 
 
 def decision(malignant: Bools, p: Floats, groups: npt.NDArray[np.str_]) -> DecisionRule:

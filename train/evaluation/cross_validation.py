@@ -39,8 +39,8 @@ def cross_validate(settings: Settings, out: Path, count: int, *, device: str, wo
     divided = split.folds(items, count, settings.seed)
     plain = json.loads(json.dumps({**asdict(settings), "folds": count}))
     same_settings(out / "settings.json", plain)
-    for number, one in enumerate(divided, 1):
-        run(replace(settings, split=str(written(out / f"split-{number}.json", one))), out / f"fold-{number}", device, workers, compiled)
+    for number, fold_split in enumerate(divided, 1):
+        run(replace(settings, split=str(written(out / f"split-{number}.json", fold_split))), out / f"fold-{number}", device, workers, compiled)
     images = decode(items, settings.size)
     answers = collect([out / f"fold-{number}" for number in range(1, count + 1)], images)
     result = {"settings": plain, "revision": provenance.revision(), "sources": summary(images, divided, answers, settings, device_named(device))}
@@ -99,13 +99,13 @@ def summary(images: Images, divided: list[split.Split], answers: dict[str, Float
     features = {"colour": baselines.colour_features(images), "frozen features": baselines.frozen_features(model, settings.network, images, device)}
     others: dict[str, Floats] = {name: np.full(len(images), np.nan) for name in features}
     fold = np.zeros(len(images), int)
-    for number, one in enumerate(divided):
-        test = np.array([one.parts[group] == "test" for group in images.groups])
-        training = np.array([one.parts[group] == "train" for group in images.groups])
+    for number, fold_split in enumerate(divided):
+        test = np.array([fold_split.parts[group] == "test" for group in images.groups])
+        training = np.array([fold_split.parts[group] == "train" for group in images.groups])
         fold[test] = number
         for name, values in features.items():
             penalty = FROZEN_INVERSE_PENALTY if name != "colour" else 1.0
-            fitted = (values[training], part(images, one, "train"), values[test], part(images, one, "test"))
+            fitted = (values[training], part(images, fold_split, "train"), values[test], part(images, fold_split, "test"))
             others[name][test] = baselines.linear(*fitted, inverse_penalty=penalty)
     results: dict[str, Any] = {}
     for source in np.unique(images.sources):

@@ -94,7 +94,7 @@ def measure(opened: Bundle, tried: Plan, seconds: float) -> TuningResult:
 
     def work(own: list[float]) -> None:
         try:
-            while time.perf_counter() < ends:
+            while not own or time.perf_counter() < ends:  # a busy machine may let the time pass before the first call
                 started = time.perf_counter()
                 call()
                 own.append(time.perf_counter() - started)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from bcd_edge import bundle
@@ -20,6 +21,9 @@ from bcd_edge.classifier import Classifier
 from bcd_edge.options import RunOptions
 from bcd_edge.synthetic import tissue
 
+# A busy machine makes no example wrong.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every command that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

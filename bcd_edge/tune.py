@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import product
 from typing import Final
 
@@ -14,6 +15,7 @@ import numpy as np
 from bcd_edge import backends, classifier, plugins
 from bcd_edge.bundle import Bundle
 from bcd_edge.errors import ProviderError
+from bcd_edge.interleaved import in_turns
 from bcd_edge.options import Plan, RunOptions
 from bcd_edge.plan import TuningResult
 from bcd_edge.system import machine
@@ -126,8 +128,8 @@ def finals(opened: Bundle, rows: Sequence[TuningResult], seconds: float) -> list
     alone = [row for row in rows if row.plan.batch == 1 and row.plan.streams == 1]
     best = sorted(alone, key=lambda row: row.call_ms)[:FINALISTS] + sorted(rows, key=lambda row: -row.images_per_s)[:FINALISTS]
     plans = list(dict.fromkeys(row.plan for row in best))
-    turns = [[measure(opened, one, seconds) for one in plans] for _ in range(TURNS)]
+    turns = in_turns({own: partial(measure, opened, own, seconds) for own in plans}, TURNS)
     return [
-        TuningResult(one, float(np.median([turn[index].call_ms for turn in turns])), float(np.median([turn[index].images_per_s for turn in turns])))
-        for index, one in enumerate(plans)
+        TuningResult(own, float(np.median([row.call_ms for row in results])), float(np.median([row.images_per_s for row in results])))
+        for own, results in turns.items()
     ]

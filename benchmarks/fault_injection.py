@@ -1,7 +1,8 @@
-"""A watcher killed, starved and misled; what it must not lose, double or believe is counted from outside, file by file."""
+"""Faults injected into a watched folder: crashes, misbehaving writers, full disks; the results are counted from outside, file by file."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import ctypes
 import hashlib
@@ -20,15 +21,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 
+from bcd_edge.results.journal import NAME
 from benchmarks.tables import Row
 
 QUICK: Final = ("--provider", "null", "--stable-for", "300ms", "--scan", "500ms", "--retry-after", "300ms", "--min-free", "0")
-PATIENCE_S: Final = 120.0
+TIMEOUT_S: Final = 120.0
 # How long a watcher lives before it is killed: from before it has started to well after.
 LIFE_S: Final = (0.5, 4.0)
 BURSTS: Final = 20
@@ -44,7 +46,7 @@ def picture(seed: int, index: int, side: int = 24) -> bytes:
 
 @contextmanager
 def watching(inbox: Path, results: Path, *options: str, **how: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A watcher in a process of its own, stopped at the end; what it says is in `RESULTS.log`."""
+    """A watcher in a process of its own, stopped at the end; its log is `RESULTS.log`."""
     command = [sys.executable, "-m", "bcd_edge", "watch", str(inbox), "--out", str(results), *QUICK, *options]
     with results.with_suffix(".log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, **how)  # type: ignore[call-overload]
@@ -56,31 +58,36 @@ def watching(inbox: Path, results: Path, *options: str, **how: object) -> Iterat
                 assert process.wait(60) == 0, results.with_suffix(".log").read_text()
 
 
-def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Waits."""
-    ends = time.monotonic() + patience_s
+def until(condition: Callable[[], bool], event: str, timeout_s: float = TIMEOUT_S) -> None:
+    """Waits for a condition; `event` names it if it does not come."""
+    ends = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < ends, f"waited {patience_s:g} s in vain for: {what}"
+        assert time.monotonic() < ends, f"no sign of {event} after {timeout_s:g} s"
         time.sleep(0.05)
 
 
 def answered(results: Path) -> int:
-    """Contents that are done."""
-    if not (results / "journal.sqlite3").exists():
-        return 0
-    with closing(sqlite3.connect(results / "journal.sqlite3", timeout=30)) as journal:
-        try:
-            return int(journal.execute("SELECT COUNT(*) FROM images WHERE state = 'done'").fetchone()[0])
-        except sqlite3.OperationalError:  # it is being made
-            return 0
+    """How many contents are done."""
+    return sum(row[0] for row in _query(results, "SELECT COUNT(*) FROM images WHERE state = 'done'"))
 
 
-def accounts(results: Path, wanted: set[str], *, only: bool = True) -> str:
-    """Asserts that each content has one done row, one whole result and one row of a CSV, by reading all of them.
+def _done(results: Path) -> set[str]:
+    return {row[0] for row in _query(results, "SELECT sha256 FROM images WHERE state = 'done'")}
+
+
+def _query(results: Path, sql: str) -> list[tuple[Any, ...]]:
+    """Rows of the journal; none while it is being made."""
+    with contextlib.suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{results}/{NAME}?mode=ro", uri=True, timeout=30)) as journal:
+        return journal.execute(sql).fetchall()
+    return []
+
+
+def check_accounts(results: Path, expected: set[str], *, only: bool = True) -> str:
+    """Asserts that each content has one done row, one whole record and one row of a CSV.
 
     Args:
         results: of a watcher that has ended.
-        wanted: SHA-256 of every content that must be answered.
+        expected: SHA-256 of every content that must be answered.
         only: and no other.
     """
     with closing(sqlite3.connect(results / "journal.sqlite3")) as journal:
@@ -89,15 +96,15 @@ def accounts(results: Path, wanted: set[str], *, only: bool = True) -> str:
     listed = [row for file in (results / "daily").iterdir() for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())]
     answers = {
         "rows": rows,
-        "results": Counter(record["sha256"] for record in records),
+        "records": Counter(record["sha256"] for record in records),
         "CSV rows": Counter(row["sha256"] for row in listed if not row["intake.same_as"]),
     }
-    for name, found in answers.items():
-        lost, doubled = wanted - found.keys(), [sha256 for sha256, count in found.items() if count > 1]
+    for name, counts in answers.items():
+        lost, doubled = expected - counts.keys(), [sha256 for sha256, count in counts.items() if count > 1]
         assert not lost, f"{len(lost)} lost among the {name}"
         assert not doubled, f"{len(doubled)} doubled among the {name}"
-        assert not only or found.keys() == wanted, f"{len(found.keys() - wanted)} too many among the {name}"
-    assert not list((results / "tmp").iterdir()), "files left half-written"
+        assert not only or counts.keys() == expected, f"{len(counts.keys() - expected)} too many among the {name}"
+    assert not list((results / "tmp").iterdir()), "unfinished files were left"
     checked = subprocess.run([sys.executable, "-m", "bcd_edge", "watch", "verify", str(results)], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
     return checked.stdout.strip()
@@ -109,36 +116,36 @@ def crashes(count: int, kills: int, seed: int) -> Row:
     with tempfile.TemporaryDirectory() as name:
         inbox, results = Path(name, "inbox"), Path(name, "results")
         inbox.mkdir()
-        wanted: set[str] = set()
+        expected: set[str] = set()
         busy = 0
         for turn in range(kills):
             before, upto = answered(results), count * (turn + 1) // kills
             with watching(inbox, results, "--after", "move") as process:
-                _bursts(inbox, seed, wanted, upto, draw.uniform(*LIFE_S))
+                _bursts(inbox, seed, expected, upto, draw.uniform(*LIFE_S))
                 process.kill()
                 process.wait()
             busy += before < answered(results) < upto
         run = [sys.executable, "-m", "bcd_edge", "watch", str(inbox), "--out", str(results), *QUICK, "--after", "move", "--once"]
         subprocess.run(run, check=True)
-        accounts(results, wanted)
+        check_accounts(results, expected)
         kept = Counter(hashlib.sha256(file.read_bytes()).hexdigest() for file in (results / "processed").rglob("*.png"))
-        assert kept == Counter(wanted), "moved inputs are not what was answered"
+        assert kept == Counter(expected), "moved inputs are not what was answered"
         assert not list(inbox.iterdir()), "inputs were left"
     return Row(
         f"{count:,} images in bursts, `kill -9` at {kills} random moments with restart, inputs moved",
-        "each one done row and one result; 0 lost, 0 doubled, 0 torn",
-        f"{len(wanted):,} done; 0 lost, 0 doubled, 0 torn",
+        "one answer and one record each; 0 lost, 0 doubled, 0 torn",
+        f"{len(expected):,} done; 0 lost, 0 doubled, 0 torn",
         f"seed {seed}; {busy} kills fell between the first answer of a run and its last",
     )
 
 
-def _bursts(inbox: Path, seed: int, wanted: set[str], upto: int, seconds: float) -> None:
-    """Adds pictures until there are so many, spread over a time; `wanted` holds the hashes of all."""
-    first = len(wanted)
+def _bursts(inbox: Path, seed: int, expected: set[str], upto: int, seconds: float) -> None:
+    """Adds pictures until there are so many, spread over a time; `expected` holds the hashes of all."""
+    first = len(expected)
     for burst in range(BURSTS):
-        for index in range(len(wanted), first + (upto - first) * (burst + 1) // BURSTS):
+        for index in range(len(expected), first + (upto - first) * (burst + 1) // BURSTS):
             data = picture(seed, index)
-            wanted.add(hashlib.sha256(data).hexdigest())
+            expected.add(hashlib.sha256(data).hexdigest())
             (inbox / f"{index:06}.png").write_bytes(data)
         time.sleep(seconds / BURSTS)
 
@@ -168,24 +175,19 @@ def writers(count: int, seed: int, threads: int = 8) -> Row:
                 thread.join()
             left = {hashlib.sha256(file.read_bytes()).hexdigest() for file in inbox.glob("*.png")}
             until(lambda: left <= _done(results), "every file that is left to be answered")
-        accounts(results, left, only=False)
-        found = _done(results)
+        check_accounts(results, left, only=False)
+        contents = _done(results)
         with closing(sqlite3.connect(results / "journal.sqlite3")) as journal:
             states = dict(journal.execute("SELECT state, COUNT(*) FROM files GROUP BY state"))
         retried = results.with_suffix(".log").read_text().count("trying again in")
-    partial = found - complete
+    partial = contents - complete
     assert not partial, f"{len(partial)} answers from partial files"
     return Row(
         f"{count:,} files by writers that copy slowly, truncate, rename, replace and delete",
         "no answer from a partial file; every complete file answered",
         f"0 answers from a partial file; all {len(left):,} files that were left answered",
-        f"seed {seed}; {len(found):,} contents answered, {states.get('gone', 0)} files gone before they were read, {retried} tries of partial files",
+        f"seed {seed}; {len(contents):,} contents answered, {states.get('gone', 0)} gone before they were read, {retried} attempts on partial ones",
     )
-
-
-def _done(results: Path) -> set[str]:
-    with closing(sqlite3.connect(results / "journal.sqlite3", timeout=30)) as journal:
-        return {row[0] for row in journal.execute("SELECT sha256 FROM images WHERE state = 'done'")}
 
 
 def _slowly(path: Path, data: bytes, _: bytes, draw: random.Random) -> None:
@@ -237,33 +239,33 @@ def _deleted(path: Path, data: bytes, _: bytes, draw: random.Random) -> None:
 def unreadable_files(seed: int) -> Row:
     """Files without permission to read, given later."""
     with _folders() as (inbox, results):
-        wanted = drop(inbox, seed, 20)
+        expected = drop(inbox, seed, 20)
         for file in list(inbox.iterdir())[::2]:
             file.chmod(0)
         with watching(inbox, results, "--max-attempts", "2", preexec_fn=_without_privileges if os.geteuid() == 0 else None):
             until(lambda: answered(results) == 10, "the files that may be read")
-            until(lambda: "may not be read" in results.with_suffix(".log").read_text(), "a word about the others")
+            until(lambda: "may not be read" in results.with_suffix(".log").read_text(), "a message about the others")
             for file in inbox.iterdir():
                 file.chmod(0o600)
             until(lambda: answered(results) == 20, "the files that may be read now")
-        accounts(results, wanted)
+        check_accounts(results, expected)
     return _recovered("unreadable files, in quarantine, then readable", "10 of 20")
 
 
 def vanishing_inbox(seed: int) -> Row:
     """The inbox taken away, and brought back with more in it."""
     with _folders() as (inbox, results):
-        wanted = drop(inbox, seed, 10)
+        expected = drop(inbox, seed, 10)
         with watching(inbox, results):
             until(lambda: answered(results) == 10, "the first files")
             inbox.rename(inbox.with_name("away"))
-            until(lambda: "cannot be read" in results.with_suffix(".log").read_text(), "a word about the inbox")
-            wanted |= drop(inbox.with_name("away"), seed, 20)
+            until(lambda: "cannot be read" in results.with_suffix(".log").read_text(), "a message about the inbox")
+            expected |= drop(inbox.with_name("away"), seed, 20)
             inbox.with_name("away").rename(inbox)
             until(lambda: answered(results) == 20, "what came with the inbox")
-            wanted |= drop(inbox, seed, 30)
+            expected |= drop(inbox, seed, 30)
             until(lambda: answered(results) == 30, "what came after")
-        accounts(results, wanted)
+        check_accounts(results, expected)
     return _recovered("vanishing inbox", "10 files before, 10 with it, 10 after")
 
 
@@ -276,15 +278,15 @@ def full_disk(seed: int, *, min_free: int) -> Row:
         ballast = results / "ballast"
         _fill(ballast, least=8192)  # it is full when the watcher starts, too
         with watching(inbox, results / "out", "--min-free", str(min_free)) as process:
-            wanted = drop(inbox, seed, 10)
+            expected = drop(inbox, seed, 10)
             time.sleep(3.0)
             assert process.poll() is None, "it ended on a full disk"
             ballast.unlink()
             until(lambda: answered(results / "out") == 10, "the first files")
             _fill(ballast, least=min_free // 2)
             if min_free:
-                until(lambda: "less than --min-free" in (results / "out.log").read_text(errors="replace"), "a word about the disk")
-            wanted |= drop(inbox, seed, 60)
+                until(lambda: "less than --min-free" in (results / "out.log").read_text(errors="replace"), "a message about the disk")
+            expected |= drop(inbox, seed, 60)
             if not min_free:  # the log has no room either
                 time.sleep(3.0)
             time.sleep(1.0)
@@ -292,7 +294,7 @@ def full_disk(seed: int, *, min_free: int) -> Row:
             ballast.unlink()
             until(lambda: answered(results / "out") == 60, "the rest, when there is room")
             assert "can be written again" in (results / "out.log").read_text() or min_free, "it was never full"
-        accounts(results / "out", wanted)
+        check_accounts(results / "out", expected)
     return _recovered(work, "50 files arrived meanwhile")
 
 

@@ -32,7 +32,7 @@ from bcd_edge.watch.queue import FileQueue
 from bcd_edge.watch.run import watch
 from bcd_edge.watch.scanner import FileStat
 from bcd_edge.watch.settings import ControlSignals, Settings, Stats
-from benchmarks import fault_injection
+from benchmarks import fault_injection, two_writers
 from benchmarks.tables import Row, markdown, put, shown
 
 BATCH: Final = 64
@@ -49,6 +49,7 @@ def measure(out: Path | None, seed: int, *, full: bool) -> None:
     """
     rows: tuple[Callable[[], Row], ...] = (
         lambda: fault_injection.crashes(10_000 if full else 200, 30 if full else 4, seed),
+        lambda: two_writers.second_writer(3_000 if full else 90, 12 if full else 2, seed),
         lambda: fault_injection.writers(2_000 if full else 96, seed, 32 if full else 16),
         lambda: fault_injection.full_disk(seed, min_free=0),
         lambda: fault_injection.full_disk(seed, min_free=1_000_000),
@@ -59,8 +60,8 @@ def measure(out: Path | None, seed: int, *, full: bool) -> None:
         lambda: memory(100_000 if full else 1_000, seed),
         lambda: throughput(1_200 if full else 24, turns=5 if full else 1),
     )
-    found = shown(row() for row in rows)
-    put(f"Seed {seed}. " + markdown(bundle.open().name, found), out, "watch")
+    measured = shown(row() for row in rows)
+    put(f"Seed {seed}. " + markdown(bundle.open().name, measured), out, "watch")
 
 
 def clock_jump(seed: int, count: int) -> Row:
@@ -76,7 +77,7 @@ def clock_jump(seed: int, count: int) -> Row:
         inbox, results = _folders(name)
         wanted = fault_injection.drop(inbox, seed, count)
         _once(inbox, results, clock=Clock(wall=wall), stats=Stats())
-        fault_injection.accounts(results, wanted)
+        fault_injection.check_accounts(results, wanted)
         days = sorted(file.stem for file in (results / "daily").iterdir())
     return Row(
         "clock jumping back by a day in the middle of a run",
@@ -152,8 +153,8 @@ def memory(count: int, seed: int) -> Row:
         process = subprocess.Popen(command)
         tenth, last = 0.0, 0.0
         while process.poll() is None:
-            found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8"))
-            last = int(found[1]) / 1024 if found else last
+            resident = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8"))
+            last = int(resident[1]) / 1024 if resident else last
             if not tenth and fault_injection.answered(results) >= count // 10:
                 tenth = last
             time.sleep(0.1)

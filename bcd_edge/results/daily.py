@@ -39,7 +39,7 @@ class DailyTables:
         """
         known = self.repair(day)
         path = self._path(day)
-        added = "".join(self._row(one.answer.record, one.answer.key, one.same_as) for one in committed)
+        added = "".join(self._row(entry.answer.record, entry.answer.key, entry.same_as) for entry in committed)
         with open(path, "r+b" if os.path.exists(path) else "wb") as file:
             file.seek(known)
             file.write(((self._header if not known else "") + added).encode())

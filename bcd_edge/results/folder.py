@@ -148,16 +148,16 @@ class Results:
         self._staging.wait()
         with self.journal.transaction(flushed=bool(self._staged)):
             committed = self._settle()
-            new = [one.answer for one in committed if one.same_as is None]
+            new = [entry.answer for entry in committed if entry.same_as is None]
             self._staging.publish(_path(answer) for answer in new)
             for answer in new:
                 self.journal.insert_image(answer.record, self._staging.content(_path(answer)), overlay=answer.overlay)
-            named = [one for one in committed if one.is_new]
+            named = [entry for entry in committed if entry.is_new]
             if named:
                 day = self.clock.day()
                 length = self.tables.append(day, named)  # first, because it repairs the CSV from the names that are there
-                for one in named:
-                    self.journal.insert_name(one, day)
+                for entry in named:
+                    self.journal.insert_name(entry, day)
                 self.journal.add_to_day(day, length, named)
             also(committed)
         self.discard_staged()

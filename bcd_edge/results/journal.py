@@ -234,7 +234,7 @@ class Journal:
 
     def add_to_day(self, day: str, csv_bytes: int, committed: list[Committed]) -> None:
         """Counts what was committed, and notes the length of the day's CSV."""
-        new = [one.answer.record["decision"] for one in committed if one.same_as is None]
+        new = [entry.answer.record["decision"] for entry in committed if entry.same_as is None]
         self.connection.execute(
             """INSERT INTO days (day, bytes, benign, malignant, review, linked) VALUES (?, ?, ?, ?, ?, ?)
                ON CONFLICT (day) DO UPDATE SET bytes = excluded.bytes, benign = benign + excluded.benign,

@@ -71,7 +71,7 @@ class Batch:
             return []
         for committed in self.persist(lambda: self._results.commit_staged(self._note)):
             self._count(committed)
-        files = [*((one.file, one.answer.sha256) for one in self._answered), *((attempt.file, attempt.sha256) for attempt in self._failed)]
+        files = [*((entry.file, entry.answer.sha256) for entry in self._answered), *((attempt.file, attempt.sha256) for attempt in self._failed)]
         self._answered, self._failed = [], []
         return files
 

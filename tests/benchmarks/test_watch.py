@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bcd_edge.results.journal import Journal, connect
-from benchmarks import fault_injection, watch
+from benchmarks import fault_injection, two_writers, watch
 
 SEED = 8
 START, END = "<!-- watch -->", "<!-- /watch -->"
@@ -18,6 +18,10 @@ START, END = "<!-- watch -->", "<!-- /watch -->"
 
 def test_crashes() -> None:
     assert fault_injection.crashes(120, 3, SEED).ratio.startswith("120 done; 0 lost, 0 doubled, 0 torn")
+
+
+def test_two_writers() -> None:
+    assert two_writers.second_writer(120, 4, SEED).ratio.startswith("120 done; 0 lost, 0 doubled, 0 torn")
 
 
 def test_misbehaving_writers() -> None:
@@ -72,13 +76,13 @@ def test_accounts_find_what_is_lost_or_doubled(tmp_path: Path) -> None:
     wanted = fault_injection.drop(inbox, SEED, 3)
     with fault_injection.watching(inbox, results):
         fault_injection.until(lambda: fault_injection.answered(results) == 3, "three answers")
-    fault_injection.accounts(results, wanted)
+    fault_injection.check_accounts(results, wanted)
     with pytest.raises(AssertionError, match="1 lost among the rows"):
-        fault_injection.accounts(results, wanted | {"0" * 64})
+        fault_injection.check_accounts(results, wanted | {"0" * 64})
     record = next((results / "records").rglob("*.json"))
     record.with_name("again.json").write_bytes(record.read_bytes())
-    with pytest.raises(AssertionError, match="1 doubled among the results"):
-        fault_injection.accounts(results, wanted)
+    with pytest.raises(AssertionError, match="1 doubled among the records"):
+        fault_injection.check_accounts(results, wanted)
 
 
 def test_the_document_has_the_marks() -> None:

@@ -69,6 +69,11 @@ def settings_options(**changed: Any) -> Callable[[Command], Command]:
         option("--patience", click.IntRange(0), 0, "Stop after so many epochs without a better one; 0 never does."),
         option("--teacher", click.Choice(["none", *TEACHERS]), "none", "Network whose features the student also learns to predict."),
         option("--distillation", click.FloatRange(0), 1.0, "Weight of the teacher's loss."),
+        option("--labels", click.Choice(["class", "subtype"]), "class", "What the head tells apart; subtype: every tumour type a collection names."),
+        option("--backbone-rate", click.FloatRange(0, min_open=True), 1.0, "Rate of everything before the head, as a share of what --layer-decay gives."),
+        option("--batch-norm", click.Choice(["adapt", "frozen"]), "adapt", "Whether batch statistics follow the images or stay those of --init."),
+        option("--soften", click.FloatRange(0, 1), 0.0, "Share of training images that lose sharpness, against copies of lower resolution."),
+        option("--dropout", share, 0.0, "Share of features that the subtype head does not see in training."),
     ]
 
     def wrap(command: Command) -> Command:
@@ -204,6 +209,42 @@ def reproduce_published(out: Path, device: str, workers: int, compiled: bool, **
         from train.fit import Settings
 
         reproduce(Settings(**settings), out, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
+
+
+@main.command()
+@settings_options()
+@split_option
+@folds_option
+@click.option("--trials", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="TOML with a [[trial]] for each.")
+@click.option("--only", default="", metavar="TRIAL", help="Run this trial alone, so that several processes can share the work.")
+@click.option("--final", is_flag=True, help="Train the best trial on all folds and test it on the patients set aside.")
+@out_folder
+@machine_options
+def study(
+    out: Path, trials: Path, folds: int, only: str, final: bool, device: str, workers: int, compiled: bool, **settings: object
+) -> None:
+    """Compare recipes with folds of patients, choose one, and say what the choice is worth; run it again to go on.
+
+    \b
+    Example:
+      python -m train study --data breakhis=images.zip --init resnet50v2.safetensors --trials trials.toml --out runs/study --final
+    """
+    from train.fit import Settings
+    from train.study import study as run
+
+    run(Settings(**settings), trials, out, folds, device=device, only=only, final=final)  # type: ignore[arg-type]
+
+
+@main.command()
+@click.option("--data", multiple=True, required=True, metavar="[KIND=]PATH", help="Images: a folder, .zip or .csv. Repeatable.")
+@click.option("--init", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Initial weights to take along.")
+@click.option("--size", type=click.IntRange(32, 1024), default=192, show_default=True, help="Side of the network input in pixels.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the pack.")
+def pack(data: tuple[str, ...], init: Path | None, size: int, out: Path) -> None:
+    """Write images and weights small enough to travel to a machine with a GPU; `study` and `fit` read them there."""
+    from train.pack import pack as run
+
+    run(data, init, size, out)
 
 
 @main.command()

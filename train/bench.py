@@ -19,7 +19,7 @@ from bcd_edge.interleaved import in_turns
 from bcd_edge.readers import raster
 from bcd_edge.synthetic import tissue
 from train import networks
-from train.data.images import Images, loader
+from train.data.images import Batches, Images, loader
 from train.data.split import PARTS
 from train.fit import Settings, Training, device_named
 
@@ -46,7 +46,7 @@ def rates(name: str, size: int, batch_size: int, seconds: float, *, device: str,
     settings = Settings(data=(), network=name, size=size, batch_size=batch_size, head_epochs=0)
     training = Training(settings, networks.build(name=name), dict.fromkeys(PARTS, images), target, workers, compiled)
     training.unfreeze(0)
-    ready = next(iter(loader(images, 1, batch_size, 0, target)))
+    ready = next(iter(loader(Batches(images), 1, batch_size, 0, target)))
     measures: dict[str, Callable[[], None]] = {}
     stream = _endless(images, batch_size, workers, target)
     measures["step alone"] = lambda: training.step(iter([ready]))
@@ -79,7 +79,7 @@ def _images(size: int) -> Images:
 
 def _endless(images: Images, batch_size: int, workers: int, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
     while True:
-        yield from loader(images, 512, batch_size, workers, device)
+        yield from loader(Batches(images), 512, batch_size, workers, device)
 
 
 def _touch(batch: tuple[Tensor, ...]) -> None:

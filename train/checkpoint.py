@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import torch
+from safetensors.torch import load_file
 
 from bcd_edge.system.atomic import atomic_file, atomic_write
 
@@ -37,12 +38,15 @@ def _unwritten(path: Path, error: Exception) -> click.ClickException:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint or state dict without running any code in it (`weights_only`).
+    """Reads a checkpoint or state dict, torch's or safetensors', without running any code in it.
 
     Raises:
         click.ClickException: missing, truncated, or holding more than tensors and plain values.
     """
     try:
+        if path.suffix == ".safetensors":
+            state: dict[str, Any] = load_file(path)
+            return state
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise click.ClickException(f"{path} does not exist; give a checkpoint, for example runs/NAME/best.pt.") from None

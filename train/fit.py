@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,10 +21,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel
 
 from bcd_edge.decision import probabilities
-from train import checkpoint, networks, optimise, provenance
+from train import checkpoint, networks, optimise, provenance, subtypes
 from train.data import split
 from train.data.augment import augment, mix
-from train.data.images import Images, class_weights, decode, loader, part, read_all
+from train.data.images import Batches, Images, class_weights, decode, loader, part, read_all, sampling_weights
 from train.evaluation import baselines, calibration, report, scores
 from train.teacher import Distillation
 
@@ -58,6 +60,11 @@ class Settings:
     patience: int = 0
     teacher: str = "none"
     distillation: float = 1.0
+    labels: str = "class"
+    backbone_rate: float = 1.0
+    batch_norm: str = "adapt"
+    soften: float = 0.0
+    dropout: float = 0.0
 
 
 def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: int, compiled: bool = False) -> None:
@@ -89,15 +96,25 @@ def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: in
     for name, own in parts.items():
         if not any(0 < own.malignant[own.sources == source].sum() < (own.sources == source).sum() for source in np.unique(own.sources)):
             raise click.ClickException(f"--split {settings.split}: no collection has both classes in its {name} part; give more images.")
-    torch.manual_seed(settings.seed)
-    model = networks.build(settings.init, settings.network)
-    meta = provenance.describe(plain, divided, parts)
+    model = start(settings, parts["train"])
+    meta = provenance.describe(plain, divided, parts) | {"subtypes": of_subtypes(settings, parts["train"])}
     out.mkdir(parents=True, exist_ok=True)
     checkpoint.write(out / "split.json", divided.text())
     if divided.leaky:
         console.print("[bold red]LEAKY[/]: split by image, so patients are on both sides; every output says so.")
     history = Training(settings, model, parts, target, workers, compiled).run(out, meta, last)
     finish(out, target, history, parts)
+
+
+def of_subtypes(settings: Settings, training: Images) -> dict[str, bool] | None:
+    """What the head tells apart, see `train.subtypes.mapping`; None if it is the two classes."""
+    return subtypes.mapping(training) if settings.labels == "subtype" else None
+
+
+def start(settings: Settings, training: Images) -> nn.Module:
+    """The network before its first step."""
+    torch.manual_seed(settings.seed)
+    return networks.build(settings.init, settings.network, of_subtypes(settings, training), settings.dropout)
 
 
 class Training:
@@ -113,19 +130,32 @@ class Training:
         self.steps = max(1, -(-(settings.epoch_images or len(parts["train"])) // step))
         head_epochs = min(settings.head_epochs, settings.epochs - 1)
         self.phases = (head_epochs * self.steps, (settings.epochs - head_epochs) * self.steps)
-        groups = optimise.parameter_groups(model, self.architecture, settings.learning_rate, settings.layer_decay, settings.weight_decay)
+        rates = (settings.learning_rate, settings.layer_decay, settings.weight_decay, settings.backbone_rate)
+        groups = optimise.parameter_groups(model, self.architecture, *rates)
         self.distillation = None
         if settings.teacher != "none":
             width = model.get_submodule(self.architecture.head).in_features
             self.distillation = Distillation(settings.teacher, int(width)).to(device)  # type: ignore[arg-type]
             groups.append({"params": list(self.distillation.parameters()), "lr": settings.learning_rate, "weight_decay": 0.0})
-        self.optimiser = torch.optim.AdamW(groups)
+        self.optimiser = torch.optim.AdamW(groups, fused=device.type == "cuda")
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda at: optimise.rate(at, self.phases, settings.warm_up))
         self.averaged = AveragedModel(self.model, multi_avg_fn=optimise.moving_average(settings.ema_decay), use_buffers=True)
         self.network = torch.compile(self.model) if compiled else self.model
+        self.batches = Batches(parts["train"], *self._targets(), device=device if device.type == "cuda" else None)
 
-    def run(self, out: Path, meta: dict[str, Any], last: dict[str, Any] | None) -> list[dict[str, float]]:
-        """All epochs that are not done yet; returns the history. `out` receives `last.pt` and `best.pt`."""
+    def _targets(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]] | tuple[()]:
+        """One-hot subtypes, float32 N x S, and how often each image is drawn; nothing where the head tells two classes."""
+        if self.settings.labels != "subtype":
+            return ()
+        names = subtypes.names(self.parts["train"])
+        _, index = np.unique(names, return_inverse=True)
+        return np.eye(index.max() + 1, dtype=np.float32)[index], sampling_weights(self.parts["train"], names)
+
+    def run(self, out: Path | None = None, meta: dict[str, Any] | None = None, last: dict[str, Any] | None = None) -> list[dict[str, float]]:
+        """All epochs that are not done yet; returns the history. `out`, if given, receives `last.pt` and `best.pt`.
+
+        Without validation images nothing is chosen: the last epoch is the best.
+        """
         history: list[dict[str, float]] = []
         if last:
             history = last["history"]
@@ -141,19 +171,22 @@ class Training:
                 started = time.monotonic()
                 row = {"epoch": epoch + 1} | self._epoch(epoch, lambda: progress.advance(bar)) | self._validate()
                 history.append(row | {"seconds": time.monotonic() - started})
-                self._keep(out, meta | {"epoch": epoch + 1}, history)
-                progress.update(bar, note=f"epoch {epoch + 1} loss {row['loss']:.3f} AUROC {row['auroc']:.3f}")
+                if out:
+                    self._keep(out, (meta or {}) | {"epoch": epoch + 1}, history)
+                progress.update(bar, note=f"epoch {epoch + 1} loss {row['loss']:.3f} AUROC {row.get('auroc', math.nan):.3f}")
                 figures = " ".join(f"{key} {value:.4f}" for key, value in row.items() if key != "epoch")
                 console.log(f"epoch {epoch + 1}/{self.settings.epochs} {figures}")
         return history
 
     def _validate(self) -> dict[str, float]:
         images = self.parts["validation"]
+        if not len(images):
+            return {}
         return scores.validate(images, scores.logits(self.averaged.module, images, self.device, fast=True))
 
     def _keep(self, out: Path, meta: dict[str, Any], history: list[dict[str, float]]) -> None:
         """Writes `last.pt`, and before it `best.pt` if no epoch was better: killed between the two, the epoch is run again."""
-        if history[-1]["auroc"] >= max(row["auroc"] for row in history):
+        if "auroc" not in history[-1] or history[-1]["auroc"] >= max(row["auroc"] for row in history):
             checkpoint.save(out / "best.pt", {"model": self.averaged.module.state_dict(), "meta": meta})
         state = {name: part_of_state.state_dict() for name, part_of_state in self._state().items()}
         checkpoint.save(out / "last.pt", state | {"history": history, "meta": meta})
@@ -172,50 +205,67 @@ class Training:
     def unfreeze(self, epoch: int) -> None:
         """Lets what learns in an epoch learn: only the head in the first phase."""
         learning = "head" if epoch * self.steps < self.phases[0] else self.unfreeze_from
-        optimise.unfreeze(self.model, self.architecture, learning, self.unfreeze_from)
+        optimise.unfreeze(self.model, self.architecture, learning, self.unfreeze_from if self.settings.batch_norm == "adapt" else "head")
 
-    def step(self, batches: Iterator[tuple[Tensor, ...]]) -> tuple[float, float, float]:
-        """One step of the optimiser over `accumulate` batches: mean loss, weight of what was right, weight of all."""
+    def step(self, batches: Iterator[tuple[Tensor, ...]]) -> Tensor:
+        """One step of the optimiser over `accumulate` batches: mean loss, weight of what was right, weight of all.
+
+        They stay on the device, since reading them would make a GPU wait.
+        """
         accumulate = self.settings.accumulate
-        total, right, seen = 0.0, 0.0, 0.0
+        sums = torch.zeros(3, device=self.device)
         self.optimiser.zero_grad(set_to_none=True)
         for _ in range(accumulate):
             pixels, target, weight = (value.to(self.device, non_blocking=True) for value in next(batches))
-            images = augment(pixels, self.settings.jitter).contiguous(memory_format=torch.channels_last)
-            loss, logits = self._loss(images, target, weight)
+            images = augment(pixels, self.settings.jitter, self.settings.soften).contiguous(memory_format=torch.channels_last)
+            loss, right = self._loss(images, target, weight)
             (loss / accumulate).backward()
-            total += float(loss.detach()) / accumulate
-            right += float((((logits >= 0) == (target >= 0.5)) * weight).sum())
-            seen += float(weight.sum())
-        if not np.isfinite(total):
-            raise click.ClickException("The loss is no longer a number; lower --learning-rate and start again in another --out.")
+            sums += torch.stack([loss.detach() / accumulate, (right * weight).sum(), weight.sum()])
         self.optimiser.step()
         self.schedule.step()
         self.averaged.update_parameters(self.model)
-        return total, right, seen
+        return sums
 
     def _epoch(self, epoch: int, advance: Callable[[], None]) -> dict[str, float]:
         self.unfreeze(epoch)
         count = self.steps * self.settings.accumulate
-        batches = iter(loader(self.parts["train"], count, self.settings.batch_size, self.workers, self.device))
-        sums = np.zeros(3)
+        batches = iter(loader(self.batches, count, self.settings.batch_size, self.workers, self.device))
+        sums = torch.zeros(3, device=self.device)
         for _ in range(self.steps):
             sums += self.step(batches)
             advance()
-        return {"loss": float(sums[0] / self.steps), "train_accuracy": float(sums[1] / sums[2])}
+        loss, right, seen = sums.tolist()
+        if not np.isfinite(loss):
+            raise click.ClickException("The loss is no longer a number; lower --learning-rate and start again in another --out.")
+        return {"loss": loss / self.steps, "train_accuracy": right / seen}
 
     def _loss(self, images: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted binary cross-entropy on the difference of the two logits, and what distillation adds to it."""
+        """Cross-entropy and what distillation adds to it; and which images were right, N.
+
+        Of the two classes, or, where `target` is N x S, of the subtypes.
+        """
         if self.settings.mixup:
             images, target, weight = mix(images, target, weight, self.settings.mixup)
-        logits, features = self._forward(images)
         smooth = self.settings.label_smoothing
+        if target.ndim == 2:
+            logits = self._subtypes(images)
+            wanted = target * (1 - smooth) + smooth / target.shape[1]
+            return -(wanted * logits.log_softmax(dim=1)).sum(dim=1).mean(), logits.detach().argmax(dim=1) == target.argmax(dim=1)
+        logits, features = self._forward(images)
         losses = binary_cross_entropy_with_logits(logits, target * (1 - smooth) + smooth / 2, reduction="none")
         loss = (losses * weight).mean()
         if self.distillation:
             with scores.autocast(self.device, True):
                 loss = loss + self.settings.distillation * self.distillation(features, images)
-        return loss, logits.detach()
+        return loss, (logits.detach() >= 0) == (target >= 0.5)
+
+    def _subtypes(self, images: Tensor) -> Tensor:
+        """Logits of the subtypes, float32 N x S."""
+        head = self.model.get_submodule(self.architecture.head)
+        with scores.autocast(self.device, True):
+            _, features = networks.features(self.model, self.settings.network, images)
+            logits: Tensor = head.subtypes(features).float()  # type: ignore[operator]
+        return logits
 
     def _forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Difference of the logits, float32 N, and the features that a teacher wants to see."""
@@ -227,14 +277,28 @@ class Training:
         return logits[:, 1].float() - logits[:, 0].float(), features
 
 
-def finish(out: Path, device: torch.device, history: list[dict[str, float]], parts: dict[str, Images]) -> None:
-    """Calibrates the best epoch on validation, scores it on test, and writes everything a reader needs."""
+def finish(
+    out: Path,
+    device: torch.device,
+    history: list[dict[str, float]],
+    parts: dict[str, Images],
+    unseen: tuple[Images, npt.NDArray[np.float32]] | None = None,
+) -> None:
+    """Calibrates the best epoch, scores it on test, and writes everything a reader needs.
+
+    Args:
+        out: folder of the run.
+        device: where the network answers.
+        history: of the epochs.
+        parts: the images.
+        unseen: images and logits N x 2 to calibrate with: of networks trained alike on other people (cross-fitting), where
+            the run has no validation part because every patient is worth more to training. The validation part if not given.
+    """
     kept = checkpoint.load(out / "best.pt")
-    model = networks.build(name=kept["meta"]["settings"]["network"])
+    model = networks.build(name=kept["meta"]["settings"]["network"], subtypes=kept["meta"].get("subtypes"))
     model.load_state_dict(kept["model"])
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    raw = scores.logits(model, parts["validation"], device)
-    validation = parts["validation"]
+    validation, raw = unseen or (parts["validation"], scores.logits(model, parts["validation"], device))
     temperature = calibration.temperature(raw, validation.malignant, class_weights(validation))
     rule = calibration.decision(validation.malignant, probabilities(raw, temperature), validation.groups)
     p_test = probabilities(scores.logits(model, parts["test"], device), temperature)

@@ -14,9 +14,11 @@ from train.networks import Architecture
 
 
 def parameter_groups(
-    network: nn.Module, architecture: Architecture, learning_rate: float, layer_decay: float, weight_decay: float
+    network: nn.Module, architecture: Architecture, learning_rate: float, layer_decay: float, weight_decay: float, backbone_rate: float = 1.0
 ) -> list[dict[str, Any]]:
     """Groups for AdamW: the head learns at `learning_rate`, each stage before it at `layer_decay` times the next one's.
+
+    All but the head also at `backbone_rate` of that, which keeps pretrained features while a new head finds its place.
 
     Discriminative rates as in Howard & Ruder (ACL 2018, section 3.2). Norms and biases, everything of one dimension,
     are not decayed (He et al., CVPR 2019, "Bag of tricks", section 3.1).
@@ -24,8 +26,13 @@ def parameter_groups(
     chosen: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         chosen.setdefault((architecture.stage(name), parameter.ndim > 1), []).append(parameter)
+    head = len(STAGES) - 1
     return [
-        {"params": parameters, "lr": learning_rate * layer_decay ** (len(STAGES) - 1 - stage), "weight_decay": weight_decay if decays else 0.0}
+        {
+            "params": parameters,
+            "lr": learning_rate * layer_decay ** (head - stage) * (1.0 if stage == head else backbone_rate),
+            "weight_decay": weight_decay if decays else 0.0,
+        }
         for (stage, decays), parameters in sorted(chosen.items(), key=lambda entry: entry[0])
     ]
 
@@ -75,11 +82,15 @@ def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
+        # on the device: reading the count would make every step wait for the one before
+        kept = torch.clamp((1 + torch.as_tensor(count)) / (10 + torch.as_tensor(count)), max=decay)
+        floating = [(old, new) for old, new in zip(averaged, current, strict=True) if old.is_floating_point()]
+        olds, news = [old for old, _ in floating], [new for _, new in floating]
+        if olds:
+            torch._foreach_mul_(olds, kept)
+            torch._foreach_add_(olds, torch._foreach_mul(news, 1 - kept))
         for old, new in zip(averaged, current, strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, weight)
-            else:
+            if not old.is_floating_point():
                 old.copy_(new)
 
     return update

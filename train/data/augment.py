@@ -20,19 +20,20 @@ TO_HED = torch.tensor(hed_from_rgb, dtype=torch.float32)
 TO_RGB = torch.tensor(rgb_from_hed, dtype=torch.float32)
 
 
-def augment(images_nchw_u8: Tensor, jitter: float) -> Tensor:
-    """Rotation, translation, zoom, flips, stain-colour, brightness, contrast and saturation jitter.
+def augment(images_nchw_u8: Tensor, jitter: float, soften: float = 0.0) -> Tensor:
+    """Rotation, translation, zoom, flips, loss of sharpness, stain-colour, brightness, contrast and saturation jitter.
 
     Args:
         images_nchw_u8: uint8 RGB, N x 3 x H x W, H = W, on any device.
         jitter: how much stains are scaled at most, 0..1; light changes half as much. Colour tells something within one
             laboratory and misleads in another, so much jitter costs accuracy here and saves some elsewhere.
+        soften: share of the batch that loses sharpness, 0..1.
 
     Returns:
         float32, same shape, 0..1, same device.
     """
     images = images_nchw_u8.float() / 255
-    return light(stain(move(images), jitter), jitter / 2)
+    return light(stain(resample(move(images), soften), jitter), jitter / 2)
 
 
 def move(images: Tensor) -> Tensor:
@@ -49,6 +50,19 @@ def move(images: Tensor) -> Tensor:
     matrix = torch.stack([torch.stack([cos * flip, -sin, shift[:, 0]], 1), torch.stack([sin * flip, cos, shift[:, 1]], 1)], 1)
     grid = functional.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def resample(images: Tensor, share: float) -> Tensor:
+    """Shrinks a share of the batch to between a half and all of its side and enlarges it again.
+
+    Some collections keep copies of one class at a lower resolution than those of the other; without this, sharpness is a label.
+    """
+    count = round(share * len(images))
+    if not count:
+        return images
+    side = int(images.shape[2] * (0.5 + 0.5 * float(torch.rand(()))))
+    small = functional.interpolate(images[:count], size=side, mode="bilinear", antialias=True)
+    return torch.cat([functional.interpolate(small, size=images.shape[2:], mode="bilinear"), images[count:]])
 
 
 def stain(images: Tensor, sigma: float) -> Tensor:

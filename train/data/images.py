@@ -24,7 +24,10 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images of one part: `pixels_nhwc_u8` uint8 RGB N x H x W x 3, `malignant` bool N, and where each came from."""
+    """Images of one part: `pixels_nhwc_u8` uint8 RGB N x H x W x 3, `malignant` bool N, and where each came from.
+
+    `subtypes` is what a collection calls the tissue (`DC`), empty where it tells nothing, None where nobody asks.
+    """
 
     pixels_nhwc_u8: npt.NDArray[np.uint8]
     malignant: npt.NDArray[np.bool_]
@@ -32,12 +35,14 @@ class Images:
     groups: npt.NDArray[np.str_]
     strata: npt.NDArray[np.str_]
     sha256: npt.NDArray[np.str_]
+    subtypes: npt.NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.malignant)
 
     def select(self, mask: npt.NDArray[np.bool_]) -> Images:
-        return Images(*(getattr(self, name)[mask] for name in self.__slots__))
+        columns = (getattr(self, name) for name in self.__slots__)
+        return Images(*(None if column is None else column[mask] for column in columns))  # type: ignore[arg-type]
 
 
 def read_all(specifications: Sequence[str], magnifications: Sequence[str] = (), labels: Sequence[str] = ()) -> list[Item]:
@@ -78,6 +83,7 @@ def decode(items: Sequence[Item], size: int) -> Images:
         np.array([item.group for item in items]),
         np.array([f"{item.source}/{item.magnification}" if item.magnification else item.source for item in items]),
         np.array([item.sha256 for item in items]),
+        np.array([item.subtype for item in items]),
     )
 
 
@@ -102,34 +108,63 @@ def class_weights(images: Images) -> npt.NDArray[np.float32]:
     return weights
 
 
-def sampling_weights(images: Images) -> npt.NDArray[np.float64]:
+def sampling_weights(images: Images, labels: npt.NDArray[np.str_] | None = None) -> npt.NDArray[np.float64]:
     """How often an image is drawn, float64 N: square-root sampling over sources and, within one, over patients.
 
     One patient has 106 images and many have one; one source has twenty times the images of another. The square root
     lies between "every image alike" and "every patient alike" (Mahajan et al., ECCV 2018, section 2.2, for labels).
+
+    Args:
+        images: N.
+        labels: subtypes, N; if given, every class of a source is drawn alike, every subtype of a class, and every patient
+            of a subtype, so that the loss needs no weights: few patients with many images must not be the class.
     """
 
     def counts(keys: npt.NDArray[np.str_]) -> npt.NDArray[np.float64]:
         _, inverse, count = np.unique(keys, return_inverse=True, return_counts=True)
         return np.asarray(count[inverse], np.float64)
 
-    return 1 / np.sqrt(counts(images.sources) * counts(images.groups))
+    if labels is None:
+        return 1 / np.sqrt(counts(images.sources) * counts(images.groups))
+    classes = np.char.add(images.sources, np.where(images.malignant, "/1", "/0"))
+    patients = np.char.add(np.char.add(labels, " "), images.groups)
+    weights = 1 / counts(patients)
+    for keys in (labels, classes, images.sources):
+        _, inverse = np.unique(keys, return_inverse=True)
+        weights /= np.bincount(inverse, weights)[inverse]
+    return weights * np.sqrt(counts(images.sources))
 
 
 class Batches:
     """Whole batches by their indices: uint8 N x 3 x H x W (a view of NHWC memory), target float32 N, loss weight float32 N.
 
     Nothing is decoded or augmented here: a batch is a gather, and `train.data.augment` works where the network does.
+
+    Args:
+        images: N.
+        targets: one-hot subtypes, float32 N x S, in the place of benign 0 and malignant 1.
+        draws: how often each image is drawn; `sampling_weights` if not given.
+        device: where the pixels are kept; in the CPU's memory if not given.
     """
 
-    def __init__(self, images: Images) -> None:
-        self.pixels = images.pixels_nhwc_u8
-        self.targets = torch.from_numpy(images.malignant.astype(np.float32))
-        self.weights = torch.from_numpy(class_weights(images))
+    def __init__(
+        self,
+        images: Images,
+        targets: npt.NDArray[np.float32] | None = None,
+        draws: npt.NDArray[np.float64] | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        weights = class_weights(images) if targets is None else np.ones(len(images), np.float32)
+        targets = images.malignant.astype(np.float32) if targets is None else targets
+        self.pixels = images.pixels_nhwc_u8 if device is None else torch.tensor(images.pixels_nhwc_u8, device=device)
+        self.targets, self.weights = torch.from_numpy(targets).to(device), torch.from_numpy(weights).to(device)
+        self.draws = sampling_weights(images) if draws is None else draws
 
     def __getitem__(self, indices: list[int]) -> Batch:
-        pixels = torch.from_numpy(self.pixels[indices])
-        return pixels.permute(0, 3, 1, 2), self.targets[indices], self.weights[indices]
+        if isinstance(self.pixels, np.ndarray):
+            return torch.from_numpy(self.pixels[indices]).permute(0, 3, 1, 2), self.targets[indices], self.weights[indices]
+        chosen = torch.tensor(indices, device=self.pixels.device)
+        return self.pixels[chosen].permute(0, 3, 1, 2), self.targets[chosen], self.weights[chosen]
 
 
 class WeightedBatchSampler:
@@ -146,22 +181,22 @@ class WeightedBatchSampler:
         return self.batches
 
 
-def loader(images: Images, batches: int, size: int, workers: int, device: torch.device) -> Iterator[Batch]:
-    """An epoch of `batches` batches of `size` images; pinned memory where they go to a GPU.
+def loader(images: Batches, batches: int, size: int, workers: int, device: torch.device) -> Iterator[Batch]:
+    """An epoch of `batches` batches of `size` images; pinned memory where they are to go to a GPU and are not there yet.
 
     Args:
-        images: drawn from with `sampling_weights`.
+        images: drawn from as they say.
         batches: how many.
         size: images in each.
         workers: threads that gather batches ahead of their use; 0 gathers in the caller's. NumPy gives the interpreter
             lock away while it gathers, and unlike forked processes, threads are safe beside the engines' own threads.
         device: where the batches go.
     """
-    gathered, sampler = Batches(images), WeightedBatchSampler(sampling_weights(images), batches, size)
+    sampler, pinned = WeightedBatchSampler(images.draws, batches, size), device.type == "cuda" and isinstance(images.pixels, np.ndarray)
 
     def gather(indices: list[int]) -> Batch:
-        batch = gathered[indices]
-        return tuple(value.pin_memory() for value in batch) if device.type == "cuda" else batch  # type: ignore[return-value]
+        batch = images[indices]
+        return tuple(value.pin_memory() for value in batch) if pinned else batch  # type: ignore[return-value]
 
     if not workers:
         yield from map(gather, sampler)

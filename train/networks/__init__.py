@@ -6,7 +6,7 @@ A file of this package is a network; it has one name: `ARCHITECTURE`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bcd_edge import plugins
 from train import checkpoint
+from train.subtypes import SubtypeHead
 
 CLASSES = ("benign", "malignant")
 
@@ -34,6 +35,8 @@ class Architecture:
         std: what they divided by.
         stages: prefixes of parameter names of each of `train.choices.STAGES`, from the input to the head.
         smallest: least side of the input, pixels.
+        adapt: published weights to ours, for a network that is not torchvision's.
+        feature_rms: root mean square of what the head is given, with ImageNet weights.
     """
 
     make: Callable[[], nn.Module]
@@ -44,6 +47,8 @@ class Architecture:
     std: tuple[float, float, float]
     stages: tuple[tuple[str, ...], ...]
     smallest: int
+    adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+    feature_rms: float = 1.0
 
     def stage(self, parameter: str) -> int:
         """Index into `train.choices.STAGES` of the stage that holds a parameter or module of this name."""
@@ -66,19 +71,24 @@ def get_architecture(name: str) -> Architecture:
     return architecture
 
 
-def build(init: str = "none", name: str = "resnet50") -> nn.Module:
+def build(init: str = "none", name: str = "resnet50", subtypes: Mapping[str, bool] | None = None, dropout: float = 0.0) -> nn.Module:
     """A network: float32 N x 3 x H x W in 0..1 to float32 logits N x 2, in the order of `CLASSES`.
 
     Args:
         init: `none` (random), `imagenet` (torchvision's own, downloaded on first use), or a file: a checkpoint of
-            `train fit` or `train pretrain`, or a torchvision state dict trained on ImageNet.
+            `train fit` or `train pretrain`, or a state dict trained on ImageNet (torch or safetensors).
         name: a module of this package.
+        subtypes: for a `train.subtypes.SubtypeHead` in the place of two logits.
+        dropout: of that head.
 
     Raises:
         click.ClickException: the weights cannot be downloaded, read, or do not fit the network.
     """
     architecture = get_architecture(name)
     network = architecture.make()
+    if subtypes:
+        width = int(network.get_submodule(architecture.head).in_features)  # type: ignore[arg-type]
+        setattr(network, architecture.head, SubtypeHead(width, subtypes, architecture.feature_rms, dropout))
     if init == "none":
         return network
     state = _download(architecture) if init == "imagenet" else checkpoint.load(Path(init))
@@ -88,7 +98,7 @@ def build(init: str = "none", name: str = "resnet50") -> nn.Module:
             raise click.ClickException(f"The initial weights {init}: trained as {made}, not {name}; give --network {made}.")
         state = state["model"]
     else:
-        state = _torchvision_names(_without_normalisation(state, architecture, init, name), architecture)
+        state = _published(state, architecture, init, name)
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -115,12 +125,24 @@ def features(network: nn.Module, name: str, images_nchw: Tensor) -> tuple[Tensor
 
 
 def _download(architecture: Architecture) -> dict[str, Any]:
+    if architecture.imagenet is None:
+        raise click.ClickException("--init imagenet: torchvision has no weights of this network; give the file of somebody who published them.")
     try:
         state: dict[str, Any] = architecture.imagenet.get_state_dict(progress=True, check_hash=True)
         return state
     except OSError as error:
         file = architecture.imagenet.url.rpartition("/")[2]
         raise click.ClickException(f"--init imagenet: the download failed ({error}); fetch {file} elsewhere and give --init FILE.") from None
+
+
+def _published(state: dict[str, Any], architecture: Architecture, init: str, name: str) -> dict[str, Any]:
+    """Weights as somebody published them, for pixels in 0..1 and without a head."""
+    if architecture.adapt is None:
+        return _torchvision_names(_without_normalisation(state, architecture, init, name), architecture)
+    try:
+        return architecture.adapt(state)
+    except KeyError as error:
+        raise click.ClickException(f"The initial weights {init}: not the layers of a {name} (no {error.args[0]}).") from None
 
 
 def _torchvision_names(state: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:

@@ -70,7 +70,9 @@ def settings_options(**changed: Any) -> Callable[[Command], Command]:
         option("--teacher", click.Choice(["none", *TEACHERS]), "none", "Network whose features the student also learns to predict."),
         option("--distillation", click.FloatRange(0), 1.0, "Weight of the teacher's loss."),
         option("--labels", click.Choice(["class", "subtype"]), "class", "What the head tells apart; subtype: every tumour type a collection names."),
-        option("--backbone-rate", click.FloatRange(0, min_open=True), 1.0, "Rate of everything before the head, as a share of what --layer-decay gives."),
+        option(
+            "--backbone-rate", click.FloatRange(0, min_open=True), 1.0, "Rate of everything before the head, as a share of what --layer-decay gives."
+        ),
         option("--batch-norm", click.Choice(["adapt", "frozen"]), "adapt", "Whether batch statistics follow the images or stay those of --init."),
         option("--soften", click.FloatRange(0, 1), 0.0, "Share of training images that lose sharpness, against copies of lower resolution."),
         option("--dropout", share, 0.0, "Share of features that the subtype head does not see in training."),
@@ -220,9 +222,7 @@ def reproduce_published(out: Path, device: str, workers: int, compiled: bool, **
 @click.option("--final", is_flag=True, help="Train the best trial on all folds and test it on the patients set aside.")
 @out_folder
 @machine_options
-def study(
-    out: Path, trials: Path, folds: int, only: str, final: bool, device: str, workers: int, compiled: bool, **settings: object
-) -> None:
+def study(out: Path, trials: Path, folds: int, only: str, final: bool, device: str, workers: int, compiled: bool, **settings: object) -> None:
     """Compare recipes with folds of patients, choose one, and say what the choice is worth; run it again to go on.
 
     \b

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from scipy.special import expit
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel
@@ -299,18 +300,19 @@ def finish(
     model.load_state_dict(kept["model"])
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     validation, raw = unseen or (parts["validation"], scores.logits(model, parts["validation"], device))
-    temperature = calibration.temperature(raw, validation.malignant, class_weights(validation))
-    rule = calibration.decision(validation.malignant, probabilities(raw, temperature), validation.groups)
+    temperature, unseen_p, collections = _calibrate(model, kept["meta"], validation, raw)
+    rule = calibration.decision(validation.malignant, unseen_p, validation.groups)
     p_test = probabilities(scores.logits(model, parts["test"], device), temperature)
     result = {
         **kept["meta"],
         "revision": provenance.revision(),
         "temperature": temperature,
+        "calibration": collections,
         "decision": asdict(rule),
         "test": scores.score_strata(parts["test"], p_test, rule),
         "baseline": baselines.colour(parts["train"], parts["test"]),
     }
-    checkpoint.save(out / "best.pt", {"model": kept["model"], "meta": result})
+    checkpoint.save(out / "best.pt", {"model": model.state_dict(), "meta": result})
     report.write(out, result, history, parts["test"], p_test)
     columns = list(dict.fromkeys(key for row in history for key in row))
     rows = [",".join([*(f"{row[key]:.6g}" for key in columns), str(int(result["leaky"]))]) for row in history]
@@ -325,6 +327,25 @@ def finish(
             console.print(f"[bold yellow]{source}: {sentence}[/]", highlight=False)
     if not result["leaky"]:
         console.print(f"Next: python -m export bundle --run {out} --name NAME --out BUNDLE")
+
+
+def _calibrate(
+    model: nn.Module, meta: dict[str, Any], images: Images, logits: npt.NDArray[np.float32]
+) -> tuple[float, npt.NDArray[np.float64], dict[str, dict[str, float]]]:
+    """Temperature, calibrated p of the images, and scale and bias of each collection, which a head of subtypes takes into itself."""
+    if not meta.get("subtypes"):
+        temperature = calibration.temperature(logits, images.malignant, class_weights(images))
+        return temperature, probabilities(logits, temperature), {}
+    head: subtypes.SubtypeHead = model.get_submodule(networks.get_architecture(meta["settings"]["network"]).head)  # type: ignore[assignment]
+    difference = (logits[:, 1] - logits[:, 0]).astype(np.float64)
+    collections = {}
+    for source in np.unique(images.sources):
+        own = images.sources == source
+        scale, bias = calibration.platt(difference[own], images.malignant[own], images.groups[own])
+        head.calibrate(str(source), scale, bias)
+        difference[own] = scale * difference[own] + bias
+        collections[str(source)] = {"scale": scale, "bias": bias}
+    return 1.0, expit(difference), collections
 
 
 def device_named(name: str) -> torch.device:

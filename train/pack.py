@@ -42,4 +42,6 @@ def pack(data: tuple[str, ...], init: Path | None, size: int, out: Path) -> None
     if init:
         shutil.copy(init, out)
     total = sum(file.stat().st_size for file in out.iterdir())
-    click.echo(f"Wrote {out}: " + ", ".join(f"{file.name} {file.stat().st_size / 1e6:.1f} MB" for file in sorted(out.iterdir())) + f"; {total / 1e6:.1f} MB.")
+    click.echo(
+        f"Wrote {out}: " + ", ".join(f"{file.name} {file.stat().st_size / 1e6:.1f} MB" for file in sorted(out.iterdir())) + f"; {total / 1e6:.1f} MB."
+    )

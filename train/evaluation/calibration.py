@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
-from scipy.special import log_expit
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import log_expit, rel_entr
+from scipy.stats import binom
 
 from bcd_edge.decision import DecisionRule
 
@@ -13,8 +14,9 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 WANTED_SENSITIVITY = 0.95
-REVIEW_SENSITIVITY = 0.98
-REVIEW_SPECIFICITY = 0.95
+MISSED = 0.02  # of a patient's malignant images, on average over patients, that may be called benign without review
+CONFIDENCE = 0.9  # in that bound
+REVIEW_SPECIFICITY = 0.9
 
 
 def temperature(logits: npt.NDArray[np.float32], malignant: Bools, weights: npt.NDArray[np.float32]) -> float:
@@ -26,11 +28,33 @@ def temperature(logits: npt.NDArray[np.float32], malignant: Bools, weights: npt.
     return float(np.exp(optimum.x))
 
 
+def platt(difference: Floats, malignant: Bools, groups: npt.NDArray[np.str_]) -> tuple[float, float]:
+    """Scale and bias of the difference of two logits that minimise log loss, each patient weighing the same (Platt 1999).
+
+    Args:
+        difference: malignant minus benign, float64 N, of one collection.
+        malignant: N labels.
+        groups: N patient names.
+    """
+    _, person, count = np.unique(groups, return_inverse=True, return_counts=True)
+    sign = np.where(malignant, 1, -1)
+
+    def loss(parameters: Floats) -> float:
+        return -float(np.average(log_expit(sign * (parameters[0] * difference + parameters[1])), weights=1 / count[person]))
+
+    scale, bias = minimize(loss, np.array([1.0, 0.0])).x
+    return float(scale), float(bias)
+
+
 def decision(malignant: Bools, p: Floats, groups: npt.NDArray[np.str_]) -> DecisionRule:
-    """Operating threshold and review band from validation images; sensitivity and specificity weigh patients alike.
+    """Operating threshold and review band from images of people that the network has not seen; patients weigh alike.
 
     By patient, over all sets together: one person with many images, or a set with a handful of people, must neither
     set the threshold alone nor be outvoted by image counts.
+
+    Below `review_low` an image is called benign without review. It is the largest threshold for which Learn-then-Test
+    (Angelopoulos et al., arXiv:2110.01052) rejects, with `CONFIDENCE`, that on average over exchangeable patients more than
+    `MISSED` of a patient's malignant images lie below it; 0 if none does, so that nothing is benign without review.
 
     Args:
         malignant: N labels.
@@ -43,17 +67,50 @@ def decision(malignant: Bools, p: Floats, groups: npt.NDArray[np.str_]) -> Decis
         own = malignant == side
         share[own] = 1 / np.bincount(person[own])[person[own]]
     threshold = _largest_with(p[malignant], share[malignant], WANTED_SENSITIVITY)
-    low = _largest_with(p[malignant], share[malignant], REVIEW_SENSITIVITY)
+    low = min(threshold, largest_safe(p[malignant], groups[malignant]))
     high = max(threshold, -_largest_with(-p[~malignant], share[~malignant], REVIEW_SPECIFICITY))
     return DecisionRule(
         threshold=threshold,
         review_low=low,
         review_high=float(np.nextafter(high, 1)),
         chosen=(
-            f"on the validation patients of all sets, each weighing the same: threshold for sensitivity {WANTED_SENSITIVITY}; review between "
-            f"the probability with sensitivity {REVIEW_SENSITIVITY} and the one with specificity {REVIEW_SPECIFICITY}"
+            f"on patients that the network had not seen, of all sets, each weighing the same: threshold for sensitivity {WANTED_SENSITIVITY}; review "
+            f"from the largest probability below which, with {CONFIDENCE:.0%} confidence for exchangeable patients, at most {MISSED:.0%} of malignant "
+            f"images lie (Learn-then-Test), to the probability with specificity {REVIEW_SPECIFICITY}"
         ),
     )
+
+
+def largest_safe(p: Floats, groups: npt.NDArray[np.str_]) -> float:
+    """The largest threshold below which provably few of a patient's malignant images lie, see `decision`; 0 if there is none.
+
+    Thresholds are tested from the safest up, and the first that cannot be shown safe ends it (fixed sequence testing).
+
+    Args:
+        p: probabilities of malignant images, float64 N.
+        groups: N patient names.
+    """
+    _, person, count = np.unique(groups, return_inverse=True, return_counts=True)
+    safe = 0.0
+    for threshold in np.unique(p):
+        missed = np.bincount(person, p < threshold) / count
+        if hoeffding_bentkus(float(missed.mean()), len(count), MISSED) > 1 - CONFIDENCE:
+            break
+        safe = float(threshold)
+    return safe
+
+
+def hoeffding_bentkus(mean: float, count: int, bound: float) -> float:
+    """p-value of the hypothesis that the mean of losses in 0..1 is above a bound (Bates et al., J. ACM 2021, proposition 6).
+
+    Args:
+        mean: of the losses that were seen.
+        count: how many, independent.
+        bound: 0..1.
+    """
+    below = min(mean, bound)
+    divergence = rel_entr(below, bound) + rel_entr(1 - below, 1 - bound)
+    return float(min(np.exp(-count * divergence), np.e * binom.cdf(np.ceil(count * mean), count, bound), 1.0))
 
 
 def _largest_with(scores: Floats, weights: Floats, wanted: float) -> float:

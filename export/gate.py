@@ -58,7 +58,7 @@ def parse_bounds(values: Sequence[str]) -> dict[str, float]:
 
 
 def answers(model: bytes, images: Images, provider: str = "cpu") -> npt.NDArray[np.float32]:
-    """float32 logits N x 2 of an ONNX model in the runtime's own backend.
+    """float32 N x (2 + D) of an ONNX model in the runtime's own backend: logits, and the embedding if the model gives one.
 
     Raises:
         ProviderError: the provider cannot run here.

@@ -23,18 +23,23 @@ class Pixels(nn.Module):
 
     Args:
         network: takes N x 3 x H x W in 0..1.
-        half: float16 from the scaled pixels to the logits; the scaling itself stays float32.
+        half: float16 from the scaled pixels to the features or logits; scaling and head stay float32.
+        head: name of the layer whose input is the embedding, float32 N x D, which is then a second output; none if empty.
     """
 
-    def __init__(self, network: nn.Module, *, half: bool = False) -> None:
+    def __init__(self, network: nn.Module, *, half: bool = False, head: str = "") -> None:
         super().__init__()
+        self.head: nn.Module | None = None
+        if head:
+            self.head = network.get_submodule(head)
+            setattr(network, head, nn.Identity())
         self.network = network.half() if half else network
         self.half_precision = half
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         scaled = image.permute(0, 3, 1, 2).float() / 255
-        logits: Tensor = self.network(scaled.half() if self.half_precision else scaled)
-        return logits.float()
+        output: Tensor = self.network(scaled.half() if self.half_precision else scaled).float()
+        return (self.head(output), output) if self.head else output
 
 
 class Ensemble(nn.Module):
@@ -108,16 +113,16 @@ def folded(network: nn.Module) -> nn.Module:
     return network
 
 
-def write(network: nn.Module, size: int, path: Path, *, half: bool = False) -> None:
-    """Writes a float graph: `image` uint8 N x size x size x 3, any N, to `logits` float32 N x 2."""
+def write(network: nn.Module, size: int, path: Path, *, half: bool = False, head: str = "") -> None:
+    """Writes a float graph: `image` uint8 N x size x size x 3, any N, to `logits` float32 N x 2, and `embedding` if `head` names its layer."""
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations are not the user's to mend
         program = torch.onnx.export(
-            Pixels(plain(network), half=half).eval(),
+            Pixels(plain(network), half=half, head=head).eval(),
             (example,),
             input_names=["image"],
-            output_names=["logits"],
+            output_names=["logits", "embedding"] if head else ["logits"],
             dynamic_shapes={"image": {0: torch.export.Dim("N", min=1, max=4096)}},
             opset_version=OPSET,
             external_data=False,

@@ -16,11 +16,13 @@ from torch import nn
 from bcd_edge.decision import DecisionRule, probabilities
 from train import checkpoint, networks
 from train.data import split
-from train.data.images import Images, decode, part, read_all
+from train.data.images import Images, decode, drawn, part, read_all
 from train.evaluation import calibration
 from train.evaluation.scores import logits
 
 Floats = npt.NDArray[np.float64]
+
+VALIDATION_IMAGES = 1024  # of training, where precisions are compared with each other and the run has no validation part
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class Member:
     @property
     def size(self) -> int:
         return int(self.meta["settings"]["size"])
+
+    @property
+    def head(self) -> str:
+        """Name of the layer whose input is the embedding."""
+        return networks.get_architecture(self.meta["settings"]["network"]).head
 
     @property
     def temperature(self) -> float:
@@ -65,7 +72,7 @@ def load(runs: Sequence[Path], data: Sequence[str]) -> list[Member]:
     members = []
     for run, content in zip(runs, contents, strict=True):
         settings = content["meta"]["settings"]
-        model = networks.build(name=settings["network"])
+        model = networks.build(name=settings["network"], subtypes=content["meta"].get("subtypes"))
         try:
             model.load_state_dict(content["model"])
         except RuntimeError as error:
@@ -74,6 +81,8 @@ def load(runs: Sequence[Path], data: Sequence[str]) -> list[Member]:
             ) from None
         where = data or settings["data"]
         images = divided(where, settings, str(run / "split.json"), content["meta"]["split"]["fingerprint"])
+        if not len(images["validation"]):  # a run that was calibrated by cross-fitting kept every patient for training
+            images["validation"] = drawn(images["train"], VALIDATION_IMAGES, settings["seed"])
         members.append(Member(run, content["meta"], model.eval(), images, where))
     return members
 

@@ -32,7 +32,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from export.graph import IR_VERSION
-from train.data.images import Images, sampling_weights
+from train.data.images import Images, drawn
 
 CALIBRATION_IMAGES = 256
 BATCH = 16
@@ -74,13 +74,6 @@ def calibration_set(training: Images, test: Images, seed: int) -> Images:
     return drawn(training, CALIBRATION_IMAGES, seed)
 
 
-def drawn(images: Images, most: int, seed: int) -> Images:
-    """At most so many images, without replacement, with the sampling weights of training."""
-    weights = sampling_weights(images)
-    chosen = np.random.default_rng(seed).choice(len(images), min(most, len(images)), replace=False, p=weights / weights.sum())
-    return images.select(np.isin(np.arange(len(images)), chosen))
-
-
 def prepare(fp32: Path, folder: Path, name: str = "0") -> Path:
     """The float graph with shapes inferred and constants folded, as quantising wants it; once for all attempts.
 
@@ -120,7 +113,8 @@ def write(
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QInt8 if scheme == "s8s8" else QuantType.QUInt8,
             calibrate_method=METHODS[method],
-            nodes_to_exclude=list(keep),
+            # the head costs nothing, and its logits in steps of a 255th of their range would be probabilities in steps
+            nodes_to_exclude=[*keep, *linear(prepared)],
             # every activation of what it takes at once stays in memory, whatever the method: an ensemble of two needed over 24 GB
             extra_options={"ActivationSymmetric": scheme == "s8s8", "CalibStridedMinMax": 1},
             **_remembered(prepared.with_suffix(f".{method}.json")),
@@ -206,8 +200,17 @@ def pixels_are_quantised(model: onnx.ModelProto) -> None:
 
 
 def convolutions(prepared: Path) -> list[str]:
-    """Names of the nodes whose multiplications INT8 makes cheap: convolutions and the linear layers, in graph order."""
-    return [node.name for node in onnx.load(prepared, load_external_data=False).graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    """Names of the nodes whose multiplications INT8 makes cheap, in graph order."""
+    return _named(prepared, "Conv")
+
+
+def linear(prepared: Path) -> list[str]:
+    """Names of the linear layers: the head."""
+    return _named(prepared, "Gemm", "MatMul")
+
+
+def _named(prepared: Path, *kinds: str) -> list[str]:
+    return [node.name for node in onnx.load(prepared, load_external_data=False).graph.node if node.op_type in kinds]
 
 
 def sensitive(nodes: Sequence[str], loss: Callable[[Sequence[str]], float], say: Callable[[str], None]) -> list[str]:

@@ -17,7 +17,7 @@ from bcd_edge import backends
 from bcd_edge.decision import probabilities
 from export import gate, graph, quantise
 from export.members import Member
-from train.data.images import Images
+from train.data.images import Images, drawn
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,7 +48,7 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One network of a bundle, in the runtime's eyes: what it takes and how its logits become a probability.
+    """One network of a bundle, in the runtime's eyes: what it takes, how its logits become a probability, and its head.
 
     An ensemble whose members share an input size is one part, with a temperature of 1; of other ensembles each member is one.
     """
@@ -57,6 +57,7 @@ class Part:
     size: int
     temperature: float
     images: dict[Any, Images]
+    head: str = ""
 
 
 @dataclass
@@ -86,7 +87,8 @@ def parts(members: Sequence[Member]) -> list[Part]:
     if len(members) > 1 and len({member.size for member in members}) == 1:
         ensemble = graph.Ensemble([member.network for member in members], [member.temperature for member in members])
         return [Part(ensemble.eval(), members[0].size, 1.0, dict(members[0].images))]
-    return [Part(member.network, member.size, member.temperature, dict(member.images)) for member in members]
+    head = members[0].head if len(members) == 1 else ""  # novelty is of one network's embedding
+    return [Part(member.network, member.size, member.temperature, dict(member.images), head) for member in members]
 
 
 def providers(kind: Kind) -> list[str]:
@@ -100,7 +102,7 @@ def answers(variant: Variant, made: Sequence[Part], name: str, provider: str = "
     """p(malignant) of a variant for one part of the split, N, through the runtime's own backend: the first of `providers` if none is named."""
     provider = provider or providers(variant.kind)[0]
     each = [
-        probabilities(gate.answers(file.read_bytes(), part.images[name], provider), part.temperature)
+        probabilities(gate.answers(file.read_bytes(), part.images[name], provider)[:, :2], part.temperature)
         for file, part in zip(variant.files, made, strict=True)
     ]
     return np.mean(each, axis=0)
@@ -110,7 +112,7 @@ def floats(made: Sequence[Part], folder: Path, name: str) -> Variant:
     """`fp32` or `fp16`."""
     files = [folder / _file(name, index, made) for index in range(len(made))]
     for part, file in zip(made, files, strict=True):
-        graph.write(part.network, part.size, file, half=name == "fp16")
+        graph.write(part.network, part.size, file, half=name == "fp16", head=part.head)
     return Variant(name, KINDS[name], files)
 
 
@@ -142,7 +144,7 @@ def int8(
         return _nncf(name, fp32, made, folder, seed)
     prepared = [quantise.prepare(file, folder, f"{index}") for index, file in enumerate(fp32.files)]
     samples = [quantise.calibration_set(part.images["train"], part.images["test"], seed) for part in made]
-    probe = [Part(part.network, part.size, part.temperature, {"probe": quantise.drawn(part.images["validation"], PROBE, seed)}) for part in made]
+    probe = [Part(part.network, part.size, part.temperature, {"probe": drawn(part.images["validation"], PROBE, seed)}) for part in made]
     reference = answers(fp32, probe, "probe")
 
     def attempt(how: str, keep: Sequence[str]) -> Variant:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Final, Protocol
@@ -51,7 +52,10 @@ class Backend(Protocol):
     batch: int | None
 
     def infer(self, batch_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8 RGB, N x H x W x 3, to float32 logits, N x 2. May be called by `RunOptions.streams` threads at once."""
+        """uint8 RGB, N x H x W x 3, to float32, N x 2 logits, and behind them the embedding, N x D, if the model gives one.
+
+        May be called by `RunOptions.streams` threads at once.
+        """
 
     def close(self) -> None:
         """Releases the engine; closing again does nothing, and `infer` afterwards raises a ProviderError at once."""
@@ -90,6 +94,11 @@ def require(provider: str, answer: Availability) -> None:
     """
     if not answer.available:
         raise ProviderError(f"The provider {provider} was asked for and {answer.reason}; fix: {answer.fix}")
+
+
+def joined(outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """The outputs of a model side by side, float32 N x (2 + D)."""
+    return np.array(outputs[0], np.float32) if len(outputs) == 1 else np.concatenate(outputs, axis=1, dtype=np.float32)
 
 
 def closed(provider: str) -> ProviderError:

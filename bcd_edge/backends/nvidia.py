@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.backends import Availability, closed, installed
+from bcd_edge.backends import Availability, closed, installed, joined
 from bcd_edge.backends.onnxruntime import REQUIRES, first_line
 from bcd_edge.errors import ProviderError
 from bcd_edge.options import RunOptions
@@ -107,18 +107,19 @@ class CardBackend:
 
         self.provider, self.device, self.batch = provider, card_name(index), batch
         self._session, self._lock = session, threading.Lock()
-        (given,), (answered,) = session.get_inputs(), session.get_outputs()
-        self._names = given.name, answered.name
+        (given,) = session.get_inputs()
+        self._input, self._outputs = given.name, session.get_outputs()
         self._index = index
-        self._fixed: tuple[Any, Any, Any] | None = None
+        self._fixed: tuple[Any, Any, list[Any]] | None = None
         if batch:
             make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
             image = make([batch, *given.shape[1:]], np.uint8, "cuda", index)
-            logits = make([batch, 2], np.float32, "cuda", index)
+            outputs = [make([batch, *output.shape[1:]], np.float32, "cuda", index) for output in self._outputs]
             binding = session.io_binding()
             binding.bind_ortvalue_input(given.name, image)
-            binding.bind_ortvalue_output(answered.name, logits)
-            self._fixed = binding, image, logits
+            for output, value in zip(self._outputs, outputs, strict=True):
+                binding.bind_ortvalue_output(output.name, value)
+            self._fixed = binding, image, outputs
 
     def infer(self, batch_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         try:
@@ -126,17 +127,18 @@ class CardBackend:
                 if self._session is None:
                     raise closed(self.provider)
                 if self._fixed:
-                    binding, image, logits = self._fixed
+                    binding, image, outputs = self._fixed
                     if batch_nhwc_u8.dtype != np.uint8 or list(batch_nhwc_u8.shape) != list(image.shape()):
                         raise ValueError(f"it takes uint8 of shape {image.shape()} and got {batch_nhwc_u8.dtype} of shape {batch_nhwc_u8.shape}")
                     image.update_inplace(np.ascontiguousarray(batch_nhwc_u8))
                     self._session.run_with_iobinding(binding)
-                    return np.array(logits.numpy(), np.float32)
+                    return joined([value.numpy() for value in outputs])
                 binding = self._session.io_binding()
-                binding.bind_cpu_input(self._names[0], batch_nhwc_u8)
-                binding.bind_output(self._names[1])
+                binding.bind_cpu_input(self._input, batch_nhwc_u8)
+                for output in self._outputs:
+                    binding.bind_output(output.name)
                 self._session.run_with_iobinding(binding)
-                return np.asarray(binding.copy_outputs_to_cpu()[0], np.float32)
+                return joined(binding.copy_outputs_to_cpu())
         except ProviderError:
             raise
         except Exception as error:

@@ -135,6 +135,13 @@ def sampling_weights(images: Images, labels: npt.NDArray[np.str_] | None = None)
     return weights * np.sqrt(counts(images.sources))
 
 
+def drawn(images: Images, most: int, seed: int) -> Images:
+    """At most so many images, without replacement, with the sampling weights of training."""
+    weights = sampling_weights(images)
+    chosen = np.random.default_rng(seed).choice(len(images), min(most, len(images)), replace=False, p=weights / weights.sum())
+    return images.select(np.isin(np.arange(len(images)), chosen))
+
+
 class Batches:
     """Whole batches by their indices: uint8 N x 3 x H x W (a view of NHWC memory), target float32 N, loss weight float32 N.
 

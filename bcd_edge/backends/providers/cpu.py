@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.backends import Availability, closed, installed, require
+from bcd_edge.backends import Availability, closed, installed, joined, require
 from bcd_edge.backends import onnxruntime as shared
 from bcd_edge.errors import ProviderError
 from bcd_edge.options import RunOptions
@@ -59,10 +59,10 @@ class CpuBackend:
         if session is None:
             raise closed("cpu")
         try:
-            (logits,) = session.run(None, {self._input: batch_nhwc_u8})
+            outputs = session.run(None, {self._input: batch_nhwc_u8})
         except Exception as error:
             raise ProviderError(f"Inference on the cpu failed ({shared.first_line(error)}); check free memory and the bundle.") from None
-        return np.asarray(logits, np.float32)
+        return joined(outputs)
 
     def close(self) -> None:
         self._session = None

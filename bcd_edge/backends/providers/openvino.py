@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.backends import Availability, closed, installed, require
+from bcd_edge.backends import Availability, closed, installed, joined, require
 from bcd_edge.errors import BundleError, ProviderError
 from bcd_edge.options import RunOptions
 from bcd_edge.system import caches
@@ -136,7 +136,7 @@ class OpenvinoBackend:
             requests.put(compiled.create_infer_request())
         self._requests: queue.SimpleQueue[Any] | None = requests
         self._shape = type(shape)([options.batch or shape[0], *list(shape)[1:]])
-        self._channels_first = channels_first
+        self._channels_first, self._outputs = channels_first, len(compiled.outputs)
         self.device, self.batch = device, options.batch
 
     def infer(self, batch_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -151,7 +151,8 @@ class OpenvinoBackend:
         request = requests.get()
         try:
             # share_inputs: the pixels are read where they are; the answer is copied, since the request is used again
-            return np.array(request.infer([pixels], share_inputs=True)[0], np.float32)
+            outputs = request.infer([pixels], share_inputs=True)
+            return joined([np.array(outputs[index], np.float32) for index in range(self._outputs)])
         except Exception as error:
             raise ProviderError(f"Inference with openvino failed ({_last_line(error)}); check free memory and the bundle.") from None
         finally:

@@ -16,6 +16,7 @@ import jsonschema
 
 from bcd_edge.decision import DecisionRule
 from bcd_edge.errors import BundleError
+from bcd_edge.triage.novelty import Novelty
 
 MANIFEST = "manifest.json"
 CARD = "MODEL_CARD.md"
@@ -112,6 +113,20 @@ class Bundle:
         variant = self.variant(precision, provider)
         return variant, [_verified(self.path, entry) for entry in files(variant)]
 
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in the embedding that the model gives beside the logits; 0 if it gives none."""
+        return int(self.manifest["output"].get("embedding", {}).get("size", 0))
+
+    def novelty(self) -> Novelty | None:
+        """The verified statistics of the training pictures; None in a bundle without them.
+
+        Raises:
+            BundleError: a missing file, or content that is not what the manifest says.
+        """
+        entry = self.manifest.get("novelty")
+        return Novelty.read(_verified(self.path, entry), float(entry["threshold"])) if entry else None
+
     def golden(self) -> list[tuple[dict[str, Any], bytes]]:
         """The manifest's entry and the verified bytes (PNG) of each image whose probabilities the exporter measured; often none.
 
@@ -162,9 +177,9 @@ def check(manifest: Any, where: str) -> None:
         BundleError: the first thing that is wrong.
     """
     number = manifest.get("schema") if isinstance(manifest, dict) else None
-    if number not in (1, 2):
+    if number not in (1, 2, 3):
         raise BundleError(
-            f"{where}: {MANIFEST} has schema {number!r} and this program reads 1 and 2; use the bcd-edge version that the bundle was made for."
+            f"{where}: {MANIFEST} has schema {number!r} and this program reads 1 to 3; use the bcd-edge version that the bundle was made for."
         )
     error = jsonschema.exceptions.best_match(_validator().iter_errors(manifest))
     if error:
@@ -181,6 +196,7 @@ def verify(opened: Bundle) -> tuple[list[str], list[str]]:
     the names of files that it does not name, which nothing loads.
     """
     entries = [entry for variant in opened.variants() for entry in files(variant)] + opened.manifest.get("golden", [])
+    entries += [opened.manifest["novelty"]] if "novelty" in opened.manifest else []
     problems = []
     for entry in entries:
         try:
@@ -195,6 +211,8 @@ def _contradiction(manifest: dict[str, Any]) -> str | None:
     rule = manifest["decision"]
     if not rule["review_low"] <= rule["threshold"] <= rule["review_high"]:
         return "decision: the threshold lies outside the review band"
+    if ("novelty" in manifest) != (manifest["schema"] == 3):
+        return "novelty: schema 3 has it and the others do not"
     members = len(manifest.get("members", [1]))
     if "members" in manifest and manifest["members"][0]["input"] != manifest["input"]:
         return "input: it is not that of the first member"

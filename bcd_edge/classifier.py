@@ -98,6 +98,7 @@ class Classifier:
         if backend.provider == "null":
             self.warnings += ("The provider null looks at no image: its answers mean nothing and serve to measure the rest.",)
         self._members = opened.members
+        self._novelty = opened.novelty()
         self._backends = model.backends
         self._closed = False
 
@@ -203,7 +204,7 @@ class Classifier:
                 inputs = np.stack([raster.resize(image, member.input) for image in images_nhwc_u8])
             size = backend.batch or len(inputs)
             logits = [backend.infer(_batch(inputs[start : start + size], backend.batch)) for start in range(0, len(inputs), size)]
-            total += probabilities(np.concatenate(logits)[: len(inputs)], member.temperature)
+            total += probabilities(np.concatenate(logits)[: len(inputs), :2], member.temperature)
         return total / len(self._members)
 
     def failed(self, name: str, error: InputError) -> Record:
@@ -213,18 +214,26 @@ class Classifier:
     def _infer(self, images: Sequence[_Prepared]) -> list[Record]:
         started = time.perf_counter()
         total = np.zeros(len(images))
+        novelties: Sequence[float | None] = [None] * len(images)
         for index, (backend, member) in enumerate(zip(self._backends, self._members, strict=True)):
-            logits = backend.infer(_batch([image.inputs_hwc_u8[index] for image in images], backend.batch))
-            total += probabilities(logits[: len(images)], member.temperature)
+            outputs = backend.infer(_batch([image.inputs_hwc_u8[index] for image in images], backend.batch))[: len(images)]
+            total += probabilities(outputs[:, :2], member.temperature)
+            if self._novelty and outputs.shape[1] > 2:
+                novelties = [float(distance) for distance in self._novelty.distances(outputs[:, 2:])]
         infer_ms = 1000 * (time.perf_counter() - started) / len(images)
-        return [self._record(image, float(p), infer_ms) for image, p in zip(images, total / len(self._members), strict=True)]
+        answers = zip(images, total / len(self._members), novelties, strict=True)
+        return [self._record(image, float(p), novelty, infer_ms) for image, p, novelty in answers]
 
-    def _record(self, image: _Prepared, p: float, infer_ms: float) -> Record:
+    def _record(self, image: _Prepared, p: float, novelty: float | None, infer_ms: float) -> Record:
         prediction = self.rule.predict(p)
         milliseconds = (image.decode_ms, image.resize_ms, infer_ms, image.decode_ms + image.resize_ms + infer_ms)
         timing = Timing(*(round(value, 3) for value in milliseconds))
         label, decision, reasons = prediction.label, prediction.decision, prediction.reasons
-        return Record(image.name, image.sha256, "ok", None, label, p, decision, reasons, timing, self.execution)
+        if novelty is not None and novelty > 1:
+            decision = "review"
+            reasons = (f"novelty {novelty:.2f} is above 1: unlike the pictures that the model was trained on, needs pathologist review", *reasons)
+        novelty = None if novelty is None else round(novelty, 4)
+        return Record(image.name, image.sha256, "ok", None, label, p, decision, reasons, timing, self.execution, novelty=novelty)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -264,11 +273,12 @@ def load_model(opened: Bundle, chosen: Plan) -> LoadedModel:
         backend: Backend = module.open(content, options, cache)
         opened_at = time.perf_counter()
         shape = (backend.batch or 1, member.input.height, member.input.width, 3)
-        logits = backend.infer(np.zeros(shape, np.uint8))
+        outputs = backend.infer(np.zeros(shape, np.uint8))
         compile_s, first_s = compile_s + opened_at - started, first_s + time.perf_counter() - opened_at
-        if logits.shape != (shape[0], 2):
+        width = 2 if chosen.provider == "null" else 2 + opened.embedding_size
+        if outputs.shape != (shape[0], width):
             raise BundleError(
-                f"{opened.path}: the {variant['precision']} model answers in shape {logits.shape}, not {(shape[0], 2)}; export the bundle again."
+                f"{opened.path}: the {variant['precision']} model answers in shape {outputs.shape}, not {(shape[0], width)}; export the bundle again."
             )
         running.append(backend)
     return LoadedModel(opened, chosen, variant, running, load_s, compile_s, first_s)

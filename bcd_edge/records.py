@@ -61,7 +61,8 @@ class Execution:
 class Record:
     """One image's answer; when `status` is `failed`, `error` says why and label, probability, decision and timing are None.
 
-    `sha256` is that of the file's bytes (of the pixels, for an array), or None if they could not be read.
+    `sha256` is that of the file's bytes (of the pixels, for an array), or None if they could not be read. `novelty` is how unlike
+    the training pictures it is, from 0; above 1 the decision is `review`; None where the bundle cannot tell.
     """
 
     source: str
@@ -74,6 +75,7 @@ class Record:
     reasons: tuple[str, ...]
     timing_ms: Timing | None
     execution: Execution
+    novelty: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, the keys in the documented order."""

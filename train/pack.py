@@ -35,7 +35,7 @@ def pack(data: tuple[str, ...], init: Path | None, size: int, out: Path) -> None
             for item in (item for item in items if item.source == source):
                 image = raster.decode(item.data)
                 large = image.shape[0] * image.shape[1] >= size * size
-                pixels = raster.fit(image, Input(size, size)) if large else image
+                pixels = raster.resize(image, Input(size, size)) if large else image
                 suffix, options = (".webp", WEBP) if large else (".jpg", JPEG)
                 encoded = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1]
                 archive.writestr(str(PurePosixPath(item.name).with_suffix(suffix)), encoded.tobytes())

@@ -66,8 +66,10 @@ class Novelty:
         squared = ((components[:, None, :] - self.centres[None]) ** 2).sum(axis=2).min(axis=1).astype(np.float64)
         lengths = (centred.astype(np.float64) ** 2).sum(axis=1)
         explained = (components.astype(np.float64) ** 2 * self._variances()).sum(axis=1)
-        return np.sqrt(squared + np.maximum(lengths - explained, 0) / self.residual) / self.threshold
+        distances: npt.NDArray[np.float64] = np.sqrt(squared + np.maximum(lengths - explained, 0) / self.residual) / self.threshold
+        return distances
 
     def _variances(self) -> npt.NDArray[np.float64]:
         """Of the components: the columns of `projection` are unit vectors over their standard deviations."""
-        return 1 / (self.projection.astype(np.float64) ** 2).sum(axis=0)
+        variances: npt.NDArray[np.float64] = 1 / (self.projection.astype(np.float64) ** 2).sum(axis=0)
+        return variances

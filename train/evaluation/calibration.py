@@ -29,18 +29,19 @@ def temperature(logits: npt.NDArray[np.float32], malignant: Bools, weights: npt.
 
 
 def platt(difference: Floats, malignant: Bools, groups: npt.NDArray[np.str_]) -> tuple[float, float]:
-    """Scale and bias of the difference of two logits that minimise log loss, each patient weighing the same (Platt 1999).
+    """Scale and bias of the difference of two logits that minimise log loss (Platt 1999), both classes and each of their patients alike.
+
+    So a probability does not carry the share of cancer in the collection, which is nobody's clinic.
 
     Args:
         difference: malignant minus benign, float64 N, of one collection.
         malignant: N labels.
         groups: N patient names.
     """
-    _, person, count = np.unique(groups, return_inverse=True, return_counts=True)
-    sign = np.where(malignant, 1, -1)
+    weights, sign = patient_weights(malignant, groups), np.where(malignant, 1, -1)
 
     def loss(parameters: Floats) -> float:
-        return -float(np.average(log_expit(sign * (parameters[0] * difference + parameters[1])), weights=1 / count[person]))
+        return -float(np.average(log_expit(sign * (parameters[0] * difference + parameters[1])), weights=weights))
 
     scale, bias = minimize(loss, np.array([1.0, 0.0])).x
     return float(scale), float(bias)
@@ -61,11 +62,7 @@ def decision(malignant: Bools, p: Floats, groups: npt.NDArray[np.str_]) -> Decis
         p: N calibrated probabilities, 0..1.
         groups: N patient names.
     """
-    _, person = np.unique(groups, return_inverse=True)
-    share = np.empty(len(p))
-    for side in (False, True):
-        own = malignant == side
-        share[own] = 1 / np.bincount(person[own])[person[own]]
+    share = patient_weights(malignant, groups)
     threshold = _largest_with(p[malignant], share[malignant], WANTED_SENSITIVITY)
     low = min(threshold, largest_safe(p[malignant], groups[malignant]))
     high = max(threshold, -_largest_with(-p[~malignant], share[~malignant], REVIEW_SPECIFICITY))
@@ -74,11 +71,23 @@ def decision(malignant: Bools, p: Floats, groups: npt.NDArray[np.str_]) -> Decis
         review_low=low,
         review_high=float(np.nextafter(high, 1)),
         chosen=(
-            f"on patients that the network had not seen, of all sets, each weighing the same: threshold for sensitivity {WANTED_SENSITIVITY}; review "
-            f"from the largest probability below which, with {CONFIDENCE:.0%} confidence for exchangeable patients, at most {MISSED:.0%} of malignant "
-            f"images lie (Learn-then-Test), to the probability with specificity {REVIEW_SPECIFICITY}"
+            "on patients that the network had not seen, of all sets, each weighing the same: "
+            f"threshold for sensitivity {WANTED_SENSITIVITY}; review from the largest probability below which, with {CONFIDENCE:.0%} confidence "
+            f"for exchangeable patients, at most {MISSED:.0%} of malignant images lie (Learn-then-Test), "
+            f"to the probability with specificity {REVIEW_SPECIFICITY}"
         ),
     )
+
+
+def patient_weights(malignant: Bools, groups: npt.NDArray[np.str_]) -> Floats:
+    """Weights with which both classes weigh 1, and within one each patient the same, float64 N."""
+    _, person = np.unique(groups, return_inverse=True)
+    weights = np.empty(len(malignant))
+    for side in (False, True):
+        own = malignant == side
+        weights[own] = 1 / np.bincount(person[own])[person[own]]
+        weights[own] /= weights[own].sum()
+    return weights
 
 
 def largest_safe(p: Floats, groups: npt.NDArray[np.str_]) -> float:

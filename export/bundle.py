@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from bcd_edge.decision import DecisionRule, probabilities
 from bcd_edge.errors import BundleError
 from bcd_edge.readers import raster
 from bcd_edge.synthetic import tissue
-from export import card, gate, report
+from export import card, gate, novelty, report
 from export import members as runs_of
 from export import variants as making
 from export.manifest import Statement, manifest
@@ -232,6 +232,9 @@ def _write(context: ExportContext, staging: Path, carried: Sequence[Variant], en
         golden,
         context.statement,
     )
+    if context.parts[0].head:
+        statistics, content["novelty"] = novelty.measure(carried[0], context.parts[0], context.members[0].meta["settings"]["seed"])
+        (staging / novelty.FILE).write_bytes(statistics)
     for entry in (*content["variants"], *content["compared"].values()):
         entry["gate"] = entry["gate"] | {"flips": len(entry["gate"]["flips"])}  # the report lists them
     if context.previous:
@@ -260,7 +263,7 @@ def beside(previous: Path, variant: Variant, context: ExportContext) -> dict[str
         raise click.ClickException(f"--previous {previous}: it held out other people, so no test patient is new to both; leave --previous away.")
     variant_before, (model,) = opened.model()
     images = runs_of.resized(context.members[0], opened.input.height)
-    p_previous = probabilities(gate.answers(model, images), opened.temperature)
+    p_previous = probabilities(gate.answers(model, images)[:, :2], opened.temperature)
     judged = gate.judge(variant.name, making.answers(variant, context.parts, "test"), p_previous, context.test, context.rule, gate.BOUNDS)
     chosen = ("auroc", "brier")
     return {
@@ -284,7 +287,7 @@ def _golden(staging: Path, context: ExportContext, carried: Sequence[Variant]) -
     reference = runs_of.mean(own, "test")
     for entry, p in zip(entries, reference, strict=True):
         entry |= {"p_malignant": float(p), "variants": {}}
-    fed = [Part(part.network, part.size, part.temperature, {"golden": images}) for part, images in zip(context.parts, drawn, strict=True)]
+    fed = [replace(part, images={"golden": images}) for part, images in zip(context.parts, drawn, strict=True)]
     for variant in carried:
         for entry, p in zip(entries, making.answers(variant, fed, "golden"), strict=True):
             entry["variants"][variant.files[0].name] = float(p)

@@ -59,8 +59,9 @@ def text(manifest: dict[str, Any]) -> str:
         "",
         f"Chosen {decision['chosen']}. Benign below {decision['review_low']:.4f}, "
         f"malignant from {decision['review_high']:.4f}, between them review: the picture needs a pathologist. "
-        f"Temperature {manifest['output']['temperature']:.3f}, fitted on validation patients with both classes weighed alike: "
+        f"{_calibration(manifest)}, fitted on patients that the network had not seen, with both classes weighed alike: "
         "where cancer is rarer or more frequent than benign tissue, a probability is too high or too low.",
+        *_novelty(manifest),
         "",
         "| set | sent to review | malignant images called benign |",
         "|---|---:|---:|",
@@ -101,6 +102,26 @@ def text(manifest: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _calibration(manifest: dict[str, Any]) -> str:
+    """How logits become a probability, as the beginning of a sentence."""
+    collections = manifest.get("calibration", {})
+    if not collections:
+        return f"Temperature {manifest['output']['temperature']:.3f}"
+    parts = ", ".join(f"{name} {values['scale']:.3f} and {values['bias']:+.3f}" for name, values in collections.items())
+    return f"Scale and bias of the logits' difference by collection: {parts}"
+
+
+def _novelty(manifest: dict[str, Any]) -> list[str]:
+    """When a picture is too unlike the training pictures."""
+    novelty = manifest.get("novelty")
+    if not novelty:
+        return []
+    return [
+        "",
+        f"A picture whose embedding lies farther than {novelty['threshold']:.2f} from those of the training pictures needs review: {novelty['chosen']}.",
+    ]
 
 
 def _networks(manifest: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from bcd_edge.decision import DecisionRule
 from export.members import Member
 from export.variants import Part
+from train import networks
 from train.data.sources import KINDS, adapter
 from train.provenance import revision
 
@@ -25,7 +26,8 @@ LIMITS = (
     "Not a medical device; not validated in a clinic; never the only reason to treat or not to treat anyone.",
     "Images of another kind than the training images (other laboratories, stains, scanners, magnifications, organs or preparations) "
     "are outside what was tested.",
-    "It classifies any image at all; the result for one that is not of the kind it was trained on means nothing.",
+    "It classifies any image at all; the result for one that is not of the kind it was trained on means nothing. Quality and novelty send "
+    "most such images to review, not all: other organs and stains pass most often.",
     "What the labels do not say (sex, age, ancestry, rare subtypes, in-situ carcinoma) was not studied.",
 )
 TOOLS = ("onnx", "onnxruntime", "torch")
@@ -79,32 +81,47 @@ def manifest(
     every_source = [*sources, *sorted(seen - set(sources))]
     teachers = {run["settings"].get("teacher", "none") for run in chain} - {"none"}
     content = {
-        "schema": 1 if len(parts) == 1 else 2,
+        "schema": 2 if len(parts) > 1 else 3 if parts[0].head else 1,
         "name": statement.name,
         "version": statement.version,
         "description": statement.description or f"Tissue, stain, laboratory and magnification of the images: {NOT_STATED}.",
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "classes": meta["classes"],
         "input": taken(parts[0].size),
-        "output": {"name": "logits", "temperature": parts[0].temperature if len(parts) == 1 else 1.0},
+        "output": {"name": "logits", "temperature": parts[0].temperature if len(parts) == 1 else 1.0} | _embedding(parts),
         "decision": asdict(rule),
         "variants": list(carried),
         "compared": compared,
         "golden": list(golden),
         "reference": {"framework": f"PyTorch {meta['versions']['torch']} float32", "test": reference, "baseline": meta["baseline"]},
         "training": _training(members[0].meta) | {"ensemble": [_training(member.meta) for member in members[1:]]},
-        "data": [_data(source, chain) for source in every_source] + [TEACHERS[name] for name in sorted(teachers)],
+        "data": [_data(source, chain) for source in every_source] + [TEACHERS[name] for name in sorted(teachers)] + _initial(chain),
         "licence": statement.licence or NOT_STATED,
         "intended_use": statement.intended_use
         or f"Intended use: {NOT_STATED}, so research only. It assists a pathologist who sees every image; it does not diagnose alone.",
         "limits": [_trained_on(meta), *LIMITS, *(limit for source in every_source for limit in getattr(_adapter(source), "LIMITS", ()))],
     }
+    if meta.get("calibration"):
+        content["calibration"] = meta["calibration"]
     content["training"]["export"] = {"versions": {tool: version(tool) for tool in TOOLS}, "revision": revision()}
     if len(parts) > 1:
         content["members"] = [
             {"name": member.name, "input": taken(part.size), "temperature": part.temperature} for member, part in zip(members, parts, strict=True)
         ]
     return content
+
+
+def _embedding(parts: Sequence[Part]) -> dict[str, Any]:
+    """The second output of a single network."""
+    if len(parts) > 1 or not parts[0].head:
+        return {}
+    return {"embedding": {"name": "embedding", "size": int(parts[0].network.get_submodule(parts[0].head).in_features)}}
+
+
+def _initial(chain: Sequence[dict[str, Any]]) -> list[str]:
+    """Which published weights the networks started from, and under which terms."""
+    begun = [run["settings"] for run in chain if run["settings"]["init"] != "none" and not run.get("before")]
+    return sorted({networks.get_architecture(settings["network"]).citation for settings in begun} - {""})
 
 
 def _adapter(source: str) -> ModuleType | None:

@@ -36,6 +36,7 @@ class Architecture:
         stages: prefixes of parameter names of each of `train.choices.STAGES`, from the input to the head.
         smallest: least side of the input, pixels.
         adapt: published weights to ours, for a network that is not torchvision's.
+        citation: of the published weights: where they are from, which layers they fill, and their terms.
         feature_rms: root mean square of what the head is given, with ImageNet weights.
     """
 
@@ -49,6 +50,7 @@ class Architecture:
     smallest: int
     adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
     feature_rms: float = 1.0
+    citation: str = ""
 
     def stage(self, parameter: str) -> int:
         """Index into `train.choices.STAGES` of the stage that holds a parameter or module of this name."""

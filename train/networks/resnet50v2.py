@@ -93,4 +93,6 @@ ARCHITECTURE = Architecture(
     32,
     adapt=without_normalisation,
     feature_rms=FEATURE_RMS,
+    citation="ImageNet-1k, by way of the initial weights of stem and stages 1 to 3: resnet50-v2-7 of the ONNX model zoo (MXNet GluonCV), "
+    "Apache-2.0; the head is new",
 )

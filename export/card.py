@@ -120,7 +120,8 @@ def _novelty(manifest: dict[str, Any]) -> list[str]:
         return []
     return [
         "",
-        f"A picture whose embedding lies farther than {novelty['threshold']:.2f} from those of the training pictures needs review: {novelty['chosen']}.",
+        f"A picture whose embedding lies farther than {novelty['threshold']:.2f} from those of the training pictures "
+        f"needs review: {novelty['chosen']}.",
     ]
 
 

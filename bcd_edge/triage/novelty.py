@@ -8,6 +8,7 @@ the leading principal components and of what they leave over. What the training 
 from __future__ import annotations
 
 import io
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ class Novelty:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return cls(arrays["mean"], arrays["projection"], arrays["centres"], float(arrays["residual"]), threshold)
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise BundleError(f"The bundle's novelty statistics cannot be read ({error}); export the bundle again.") from None
 
     def write(self) -> bytes:

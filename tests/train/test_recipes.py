@@ -16,7 +16,7 @@ from tests.conftest import write_collection
 from train import checkpoint, networks
 from train.__main__ import main
 from train.bench import bench
-from train.data.images import Images, loader
+from train.data.images import Batches, Images, loader
 from train.data.sources import Item, read
 from train.data.split import PARTS
 from train.evaluation import reproduce
@@ -77,7 +77,7 @@ def test_every_network_takes_a_step_of_training(name: str) -> None:
     settings = Settings(data=(), network=name, size=size, batch_size=4, head_epochs=0, warm_up=0)
     training = Training(settings, model, dict.fromkeys(PARTS, images), torch.device("cpu"), 0, False)
     training.unfreeze(0)
-    loss, _, _ = training.step(iter(loader(images, 1, 4, 0, torch.device("cpu"))))
+    loss, _, _ = training.step(iter(loader(Batches(images), 1, 4, 0, torch.device("cpu"))))
     assert np.isfinite(loss)
     assert not [parameter for parameter, value in model.named_parameters() if torch.equal(value, before[parameter])]
 

@@ -109,7 +109,7 @@ def test_workers_gather_the_same_batches() -> None:
     epochs = []
     for workers in (0, 1, 3):
         torch.manual_seed(3)
-        epochs.append(list(data.loader(some, 20, 8, workers, torch.device("cpu"))))
+        epochs.append(list(data.loader(data.Batches(some), 20, 8, workers, torch.device("cpu"))))
     assert len(epochs[0]) == 20
     assert torch.stack([pixels for pixels, _, _ in epochs[0]]).float().std() > 1
     for epoch in epochs[1:]:
@@ -117,7 +117,7 @@ def test_workers_gather_the_same_batches() -> None:
 
 
 def test_a_loader_that_is_left_early_leaves_no_thread() -> None:
-    batches = data.loader(images({("idc", "1", False): 3, ("idc", "2", True): 1}), 1000, 2, 2, torch.device("cpu"))
+    batches = data.loader(data.Batches(images({("idc", "1", False): 3, ("idc", "2", True): 1})), 1000, 2, 2, torch.device("cpu"))
     next(batches)
     assert any(thread.name.startswith("loader") for thread in threading.enumerate())
     batches.close()

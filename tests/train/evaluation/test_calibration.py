@@ -33,7 +33,9 @@ def test_the_wanted_shares_of_patients_are_reached(images: list[tuple[bool, floa
         return float(np.mean([called[(malignant == side) & (groups == group)].mean() for group in np.unique(groups[malignant == side])]))
 
     assert share(True, p >= rule.threshold) >= calibration.WANTED_SENSITIVITY - 1e-9
-    assert share(True, p >= rule.review_low) >= calibration.REVIEW_SENSITIVITY - 1e-9
+    missed = 1 - share(True, p >= rule.review_low)
+    count = len(np.unique(groups[malignant]))
+    assert rule.review_low == 0 or calibration.hoeffding_bentkus(missed, count, calibration.MISSED) <= 1 - calibration.CONFIDENCE + 1e-9
     assert share(False, p < rule.review_high) >= calibration.REVIEW_SPECIFICITY - 1e-9
 
 
@@ -50,5 +52,23 @@ def test_by_hand() -> None:
     p = np.concatenate([np.linspace(0.05, 1, 20), np.linspace(0, 0.95, 20)])
     rule = calibration.decision(malignant, p, np.arange(40).astype(str))
     assert rule.threshold == pytest.approx(0.10)  # 19 of 20 are at or above
-    assert rule.review_low == pytest.approx(0.05)  # all 20
-    assert rule.review_high == pytest.approx(0.90, abs=1e-9)  # 19 of 20 benign are below
+    assert rule.review_low == 0  # 20 patients prove nothing about 2 %
+    assert rule.review_high == pytest.approx(0.85, abs=1e-9)  # 18 of 20 benign are below
+
+
+def test_scale_and_bias_that_made_the_labels_are_found_whatever_the_share_of_cancer() -> None:
+    random = np.random.default_rng(0)
+    difference = np.concatenate([random.normal(3, 3, 20000), random.normal(-3, 3, 2000)])  # a log odds of 2/3 of it, at equal shares
+    malignant = np.arange(22000) < 20000
+    scale, bias = calibration.platt(difference, malignant, np.arange(22000).astype(str))
+    assert scale == pytest.approx(2 / 3, rel=0.05) and bias == pytest.approx(0, abs=0.1)
+
+
+def test_the_guarantee_holds_in_simulated_studies() -> None:
+    """Of patients who miss a share of images at random, the true mean is above the bound in at most a tenth of the studies."""
+    random = np.random.default_rng(0)
+    broken = 0
+    for _ in range(200):
+        p = np.sort(random.random(200))  # one image a patient: the true miss below t is t itself
+        broken += calibration.largest_safe(p, np.arange(200).astype(str)) > calibration.MISSED
+    assert broken <= 0.1 * 200 + 2 * np.sqrt(200 * 0.1 * 0.9)

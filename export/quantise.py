@@ -83,7 +83,7 @@ def prepare(fp32: Path, folder: Path, name: str = "0") -> Path:
     prepared = folder / f"prepared.{name}.onnx"
     try:
         with _quiet():
-            quant_pre_process(fp32, prepared)
+            quant_pre_process(fp32, prepared, skip_symbolic_shape=True)  # ONNX's own inference is enough, and knows every operator
     except DecodeError:  # ONNX Runtime does not notice that a disk is full, and the tool reads half a graph back
         raise OSError(errno.ENOSPC, f"no room in {tempfile.gettempdir()}, where the graph is prepared for INT8") from None
     return prepared

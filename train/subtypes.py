@@ -59,10 +59,9 @@ class SubtypeHead(nn.Module):
         nn.init.zeros_(self.linear.weight)  # starts undecided, so that the first steps do not disturb pretrained features
         nn.init.zeros_(self.linear.bias)
         self.sources = sorted({name.partition("/")[0] for name in malignant})
-        self.outputs = [
-            [[at for at, name in enumerate(malignant) if name.startswith(f"{source}/") and malignant[name] == side] for side in (False, True)]
-            for source in self.sources
-        ]
+        own = [[name.startswith(f"{source}/") and malignant[name] == side for name in malignant] for source in self.sources for side in (False, True)]
+        self.outside: Tensor  # of which collection and class a subtype is: 0 in its own, else a logit that adds nothing
+        self.register_buffer("outside", torch.where(torch.tensor(own), 0.0, -1e9), persistent=False)
         self.scale: Tensor
         self.bias: Tensor
         self.register_buffer("scale", torch.ones(len(self.sources)))
@@ -80,7 +79,7 @@ class SubtypeHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         logits = self.subtypes(features).float()
-        sides = [[logits[:, own].logsumexp(dim=1) for own in outputs] for outputs in self.outputs]
-        totals = torch.stack([torch.logaddexp(benign, malignant) for benign, malignant in sides], dim=1).log_softmax(dim=1)
-        differences = torch.stack([malignant - benign for benign, malignant in sides], dim=1) * self.scale.float() + self.bias.float()
+        sides = (logits.unsqueeze(1) + self.outside).logsumexp(dim=2).view(-1, len(self.sources), 2)
+        totals = sides.logsumexp(dim=2).log_softmax(dim=1)
+        differences = (sides[:, :, 1] - sides[:, :, 0]) * self.scale + self.bias
         return torch.stack([(totals - softplus(sign * differences)).logsumexp(dim=1) for sign in (1, -1)], dim=1)

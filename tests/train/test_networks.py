@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import cv2
 import pytest
 import torch
+from skimage.data import chelsea
 from torchvision.models import densenet121, inception_v3, resnet50
 
 from bcd_edge import plugins
 from train import checkpoint, networks
-from train.choices import STAGES
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,28 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+V2_WEIGHTS = Path(__file__).parents[3] / "shared" / "weights" / "resnet50v2_gluon_to_stage3.safetensors"
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not V2_WEIGHTS.exists(), reason="needs the initial weights beside the checkout, in ../shared/weights")
+def test_resnet50v2_gives_the_features_that_its_published_weights_give_elsewhere() -> None:
+    """The figures are those noted beside the file, from another implementation of the network."""
+    model = networks.build(str(V2_WEIGHTS), "resnet50v2").eval()
+    pixels = torch.from_numpy(cv2.resize(chelsea(), (224, 224), interpolation=cv2.INTER_AREA)).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        features = networks.features(model, "resnet50v2", pixels)[1][0]
+    assert features[:6].tolist() == pytest.approx([0.0161, 0.0314, 0.0180, 0.0235, 0.0082, 0.0133], abs=6e-5)
+    assert (int(features.argmax()), float(features.max()), float(features.norm())) == pytest.approx((844, 0.1452, 0.5852), abs=6e-5)
+
+
+def test_weights_of_another_network_are_refused_for_resnet50v2(imagenet: tuple[Path, torch.nn.Module]) -> None:
+    with pytest.raises(click.ClickException, match="not the layers of a resnet50v2"):
+        networks.build(str(imagenet[0]), "resnet50v2")
+    with pytest.raises(click.ClickException, match="torchvision has no weights of this network"):
+        networks.build("imagenet", "resnet50v2")
+
+
 @pytest.mark.parametrize("name", plugins.names("train.networks"))
 def test_every_network_answers_and_every_parameter_has_a_stage(name: str) -> None:
     torch.manual_seed(0)
@@ -97,7 +120,7 @@ def test_every_network_answers_and_every_parameter_has_a_stage(name: str) -> Non
     with torch.inference_mode():
         assert torch.allclose(head(features), logits)
     stages = {made.stage(parameter) for parameter, _ in model.named_parameters()}
-    assert stages == set(range(len(STAGES)))
+    assert stages == {index for index, prefixes in enumerate(made.stages) if prefixes}  # resnet50v2 ends before the last
     assert {parameter for parameter, _ in model.named_parameters() if made.stage(parameter) == 5} == {f"{made.head}.weight", f"{made.head}.bias"}
 
 

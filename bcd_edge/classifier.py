@@ -23,8 +23,9 @@ from bcd_edge.pipeline import PipelineConfig
 from bcd_edge.plan import Purpose
 from bcd_edge.readers import raster
 from bcd_edge.readers.raster import UInt8Image
-from bcd_edge.records import Execution, Record, Timing
+from bcd_edge.records import Execution, Quality, Record, Timing
 from bcd_edge.system import caches, machine
+from bcd_edge.triage.quality import SIDE, quality
 
 Key = TypeVar("Key")
 
@@ -35,11 +36,12 @@ EXPLAINED_BATCH: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A decoded image: one network input for each member of the bundle."""
+    """A decoded image: one network input for each member of the bundle, and its quality where that is measured."""
 
     name: str
     sha256: str
     inputs_hwc_u8: list[UInt8Image]
+    quality: Quality | None
     decode_ms: float
     resize_ms: float
 
@@ -78,13 +80,14 @@ class Classifier:
         warnings: sentences that a person must see before the first answer; usually none.
     """
 
-    def __init__(self, model: LoadedModel, rule: DecisionRule | None = None, requested: str = "auto") -> None:
+    def __init__(self, model: LoadedModel, rule: DecisionRule | None = None, requested: str = "auto", *, measures_quality: bool = True) -> None:
         """Takes over an opened model.
 
         Args:
             model: see `load_model`.
             rule: the bundle's if not given.
             requested: the provider that was asked for.
+            measures_quality: see `load`.
         """
         opened, backend, variant = model.bundle, model.backends[0], model.variant
         self.bundle = opened
@@ -100,6 +103,7 @@ class Classifier:
         self._members = opened.members
         self._novelty = opened.novelty()
         self._backends = model.backends
+        self._measures_quality = measures_quality
         self._closed = False
 
     @classmethod
@@ -110,6 +114,7 @@ class Classifier:
         *,
         threshold: float | None = None,
         purpose: Purpose = "latency",
+        measures_quality: bool = True,
     ) -> Classifier:
         """Opens a bundle on a provider.
 
@@ -119,6 +124,8 @@ class Classifier:
                 of `bcd_edge.backends.engines()` that runs.
             threshold: operating threshold, 0..1; the bundle's if not given.
             purpose: `latency` for single images, `throughput` for `classify_many`; decides what the options leave open.
+            measures_quality: whether pictures that cannot be fields of H&E, or are blurred, dark or empty, need review whatever the
+                model makes of them. Without it they get the model's answer: for research only.
 
         Raises:
             BundleError: the bundle is damaged, unknown or unsafe, or has no such variant.
@@ -127,7 +134,7 @@ class Classifier:
         """
         opened, wanted = bundle.open(path), options or RunOptions()
         rule = opened.decision.with_threshold(threshold)
-        return cls(load_model(opened, plan.choose(opened, purpose, wanted)), rule, wanted.provider or "auto")
+        return cls(load_model(opened, plan.choose(opened, purpose, wanted)), rule, wanted.provider or "auto", measures_quality=measures_quality)
 
     def classify(self, picture: Picture, *, name: str | None = None) -> Record:
         """Classifies one image.
@@ -147,7 +154,7 @@ class Classifier:
         self._require_open()
         source = name or default_name(picture)
         try:
-            return self._infer([_prepare(source, picture, self._members)])[0]
+            return self._infer([_prepare(source, picture, self._members, self._measures_quality)])[0]
         except InputError as error:
             return self.failed(source, error)
 
@@ -180,7 +187,7 @@ class Classifier:
         self, pictures: Iterable[tuple[Key, Picture | InputError]], name: Callable[[Key], str], config: PipelineConfig
     ) -> Generator[tuple[Key, Record], None, None]:
         def prepare(item: tuple[Key, Picture | InputError]) -> _Prepared:
-            return _prepare(name(item[0]), item[1], self._members)
+            return _prepare(name(item[0]), item[1], self._members, self._measures_quality)
 
         for (key, _), answer in pipeline.run_pipeline(pictures, prepare, self._infer, config):
             yield key, self.failed(name(key), answer) if isinstance(answer, InputError) else answer
@@ -232,8 +239,10 @@ class Classifier:
         if novelty is not None and novelty > 1:
             decision = "review"
             reasons = (f"novelty {novelty:.2f} is above 1: unlike the pictures that the model was trained on, needs pathologist review", *reasons)
+        if image.quality is not None and image.quality.reasons:
+            decision, reasons = "review", (*image.quality.reasons, *reasons)
         novelty = None if novelty is None else round(novelty, 4)
-        return Record(image.name, image.sha256, "ok", None, label, p, decision, reasons, timing, self.execution, novelty=novelty)
+        return Record(image.name, image.sha256, "ok", None, label, p, decision, reasons, timing, self.execution, image.quality, novelty)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -291,13 +300,20 @@ def _cache_key(options: Plan, entry: dict[str, Any]) -> list[str]:
     return [entry["sha256"][:16], machine.cpu_name(), machine.nvidia_driver(), *versions, options.device or "first", how]
 
 
-def _prepare(name: str, picture: Picture | InputError, members: Sequence[bundle.Member]) -> _Prepared:
-    """Decodes and resizes one image."""
+def _prepare(name: str, picture: Picture | InputError, members: Sequence[bundle.Member], measures_quality: bool) -> _Prepared:
+    """Decodes and resizes one image, and measures its quality."""
     image = decode(picture)
     started = time.perf_counter()
     with failing_with(image.sha256):
         inputs = [raster.resize(image.pixels_hwc_u8, member.input) for member in members]
-    return _Prepared(name, image.sha256, inputs, image.decode_ms, 1000 * (time.perf_counter() - started))
+        measured = _quality(image.pixels_hwc_u8, inputs[0]) if measures_quality else None
+    return _Prepared(name, image.sha256, inputs, measured, image.decode_ms, 1000 * (time.perf_counter() - started))
+
+
+def _quality(image_hwc_u8: UInt8Image, input_hwc_u8: UInt8Image) -> Quality:
+    """The network's input serves where it is what would be looked at, so that the picture is not shrunk twice."""
+    is_reduced = input_hwc_u8.shape[:2] == (SIDE, SIDE) and min(image_hwc_u8.shape[:2]) >= SIDE
+    return quality(image_hwc_u8, input_hwc_u8 if is_reduced else None)
 
 
 def _batch(inputs_hwc_u8: Sequence[UInt8Image] | npt.NDArray[np.uint8], size: int | None) -> npt.NDArray[np.uint8]:

@@ -133,5 +133,17 @@ def decoding(images: Path | None, seconds: float, out: Path | None) -> None:
     compare(images, out, seconds)
 
 
+@main.command("quality")
+@click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--bundle", type=click.Path(path_type=Path, exists=True), help="Whose answers say where a degradation matters.  [default: the embedded one]")
+@click.option("--flagged", type=click.Path(path_type=Path, dir_okay=False), help="Write the names of the tissue images that are flagged to this file.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def quality(data: Path, bundle: Path | None, flagged: Path | None, out: Path | None) -> None:
+    """What the quality check flags of the collections in DATA: tissue, degraded tissue, and what is no histology. Some minutes."""
+    from benchmarks.quality import compare
+
+    compare(data, bundle, out, flagged)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

@@ -53,6 +53,12 @@ def run_options(command: Command) -> Command:
     return model_options(command)
 
 
+def quality_option(command: Command) -> Command:
+    """Whether `Classifier.load` gets `measures_quality`."""
+    text = "Whether blurred, dark, empty or otherwise stained pictures need review; without it they get the model's answer, for research."
+    return click.option("--quality/--no-quality", "measures_quality", default=True, show_default=True, envvar="BCD_EDGE_QUALITY", help=text)(command)
+
+
 def take_options(parameters: dict[str, Any]) -> RunOptions:
     """Takes what `model_options` or `run_options` added out of a command's parameters."""
     names = {field.name for field in fields(RunOptions)} & parameters.keys()

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from bcd_edge import plugins
-from bcd_edge.cli._options import is_quiet, log_options, run_options
+from bcd_edge.cli._options import is_quiet, log_options, quality_option, run_options
 
 if TYPE_CHECKING:
     from bcd_edge.classifier import Classifier
     from bcd_edge.inputs import Inputs
     from bcd_edge.options import RunOptions
     from bcd_edge.outputs import Output
+    from bcd_edge.plan import Purpose
     from bcd_edge.readers.raster import UInt8Image
     from bcd_edge.records import Record
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder of the explanations.",
 )
+@quality_option
 @run_options
 @log_options
 @click.pass_context
@@ -50,6 +52,7 @@ def command(
     bundle_path: str | None,
     options: RunOptions,
     threshold: float | None,
+    measures_quality: bool,
     format_name: str,
     explain: bool,
     explain_out: Path,
@@ -83,7 +86,8 @@ def command(
     single = explain or (len(paths) == 1 and (paths[0] == "-" or Path(paths[0]).is_file()))
     inputs = Inputs(paths)
     failures = 0
-    with Classifier.load(bundle_path, options, threshold=threshold, purpose="latency" if single else "throughput") as classifier:
+    purpose: Purpose = "latency" if single else "throughput"
+    with Classifier.load(bundle_path, options, threshold=threshold, purpose=purpose, measures_quality=measures_quality) as classifier:
         for sentence in classifier.warnings:
             logging.getLogger(__name__).warning(sentence)
         logging.getLogger(__name__).info("%s, %s", classifier.plan, classifier.execution)

@@ -12,17 +12,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bcd_edge import plugins
-from bcd_edge.records import Execution, Record, Timing
+from bcd_edge.records import Execution, Quality, Record, Timing
 
 RAN = Execution("cpu", "a processor", "int8", "resnet50-breast 1", "ab" * 32, "0.1.0", "auto")
-FINE = Record("a/x.png", "cd" * 32, "ok", None, "malignant", 0.75, "review", ("one", "two"), Timing(1.0, 0.5, 6.25, 7.75), RAN)
+MEASURED = Quality(0.4, 0.9, 0.1, 0.8, 0.95, ("out of focus",))
+FINE = Record("a/x.png", "cd" * 32, "ok", None, "malignant", 0.75, "review", ("one", "two"), Timing(1.0, 0.5, 6.25, 7.75), RAN, MEASURED)
 FAILED = Record("b/y.png", None, "failed", "b/y.png is empty (0 bytes); copy it again.", None, None, None, (), None, RAN)
 
-KEYS = ["source", "sha256", "status", "error", "label", "p_malignant", "decision", "reasons", "timing_ms", "execution"]
+KEYS = ["source", "sha256", "status", "error", "label", "p_malignant", "decision", "reasons", "timing_ms", "execution", "quality"]
 COLUMNS = [
     *KEYS[:8],
     *(f"timing_ms.{key}" for key in ("decode", "resize", "infer", "total")),
     *(f"execution.{key}" for key in ("provider", "device", "precision", "bundle", "bundle_sha256", "version", "requested")),
+    *(f"quality.{key}" for key in ("focus", "exposure", "contrast", "tissue", "stain", "reasons")),
 ]
 
 
@@ -41,6 +43,8 @@ def test_jsonl_has_the_documented_keys_in_order() -> None:
     assert lines[0]["timing_ms"] == {"decode": 1.0, "resize": 0.5, "infer": 6.25, "total": 7.75}
     assert lines[1]["timing_ms"] is None
     assert lines[0]["execution"]["bundle_sha256"] == "ab" * 32
+    assert lines[0]["quality"]["reasons"] == ["out of focus"]
+    assert lines[1]["quality"] is None
 
 
 def test_csv_has_the_same_keys_with_dots() -> None:

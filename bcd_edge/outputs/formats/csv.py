@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from typing import Any, TextIO
 
-from bcd_edge.records import Execution, Record, Timing
+from bcd_edge.records import Execution, Quality, Record, Timing
 
 COLUMNS = [
     column
@@ -13,6 +13,7 @@ COLUMNS = [
     for column in {
         "timing_ms": [f"timing_ms.{name}" for name in Timing.__slots__],
         "execution": [f"execution.{name}" for name in Execution.__slots__],
+        "quality": [f"quality.{name}" for name in Quality.__slots__],
     }.get(key, [key])
 ]
 
@@ -40,9 +41,10 @@ class CsvOutput:
 def row(record: dict[str, Any]) -> dict[str, Any]:
     """A record's plain values by column."""
     cells = dict(record)
-    for nested in ("timing_ms", "execution"):
+    for nested in ("timing_ms", "execution", "quality"):
         cells |= {f"{nested}.{key}": value for key, value in (cells.pop(nested) or {}).items()}
-    cells["reasons"] = "; ".join(record["reasons"])
+    for key in ("reasons", "quality.reasons"):
+        cells[key] = "; ".join(cells.get(key, ()))
     return {key: _writable(value) if isinstance(value, str) else value for key, value in cells.items()}
 
 

@@ -135,14 +135,25 @@ def decoding(images: Path | None, seconds: float, out: Path | None) -> None:
 
 @main.command("quality")
 @click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--bundle", type=click.Path(path_type=Path, exists=True), help="Whose answers say where a degradation matters.  [default: the embedded one]")
-@click.option("--flagged", type=click.Path(path_type=Path, dir_okay=False), help="Write the names of the tissue images that are flagged to this file.")
+@click.option("--bundle", type=click.Path(path_type=Path, exists=True), help="Whose answers are watched.  [default: the embedded one]")
+@click.option("--flagged", type=click.Path(path_type=Path, dir_okay=False), help="File for the names of the tissue images that are flagged.")
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
 def quality(data: Path, bundle: Path | None, flagged: Path | None, out: Path | None) -> None:
     """What the quality check flags of the collections in DATA: tissue, degraded tissue, and what is no histology. Some minutes."""
     from benchmarks.quality import compare
 
     compare(data, bundle, out, flagged)
+
+
+@main.command("fuzz")
+@click.option("--cases", type=click.IntRange(1), default=200_000, show_default=True, help="How many mutated files.")
+@click.option("--seed", type=click.IntRange(0), default=17, show_default=True, help="Of the mutations.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def fuzz(cases: int, seed: int, out: Path | None) -> None:
+    """The decoders with mutated files of every format, in processes with a limit of memory (Linux). An hour for all."""
+    from benchmarks.fuzz import run
+
+    run(cases, seed, out)
 
 
 if __name__ == "__main__":

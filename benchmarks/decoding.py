@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image
 
 from bcd_edge.errors import InputError
+from bcd_edge.interleaved import medians
 from bcd_edge.readers import raster
 from bcd_edge.readers.codecs import png
 from bcd_edge.synthetic import tissue
 from benchmarks import layouts
-from benchmarks.interleaved import medians
 from benchmarks.layouts import Cell
 from benchmarks.tables import Row, markdown, put, shown
 

@@ -22,7 +22,11 @@ from bcd_edge.triage.quality import SIDE, quality
 from benchmarks.tables import Row, markdown, put, shown
 
 # Collections of a data folder: archive, and the share of it that may be flagged.
-TISSUE: Final = {"breakhis": ("breakhis/images.zip", "at most 1 %"), "idc": ("idc/idc_patches.zip", "at most 2 %"), "lc25000": ("lc25000/tiles.zip", "-")}
+TISSUE: Final = {
+    "breakhis": ("breakhis/images.zip", "at most 1 %"),
+    "idc": ("idc/idc_patches.zip", "at most 2 %"),
+    "lc25000": ("lc25000/tiles.zip", "-"),
+}
 FOREIGN: Final = "foreign"
 # Kinds of the foreign collection that pixels alone can tell from H&E, and those that are H&E or stained nearly like it.
 VISIBLE: Final = (

@@ -30,8 +30,8 @@ DEGRADED: dict[str, Callable[[UInt8Image], UInt8Image]] = {
     "uniform": lambda image: np.asarray(128 + (image - 128.0) * 0.1, np.uint8),
     "hardly any tissue": lambda image: np.asarray(np.where(np.arange(700)[:, None] < 680, 244, image), np.uint8),
     "colourless": lambda image: np.asarray(np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2), np.uint8),
-    "not stained with H&E": lambda image: np.ascontiguousarray(image[..., ::-1]),
-    "too dark: ": negative,
+    "not stained with H&E": lambda image: np.ascontiguousarray(image[..., (0, 2, 1)]),
+    "not stained": negative,
 }
 
 
@@ -47,7 +47,7 @@ def test_tissue_passes(seed: int, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("reason", DEGRADED)
 def test_what_cannot_be_judged_is_flagged_for_its_reason(reason: str) -> None:
-    assert any(found.startswith(reason.strip(": ")) for found in quality(DEGRADED[reason](PICTURE)).reasons)
+    assert any(found.startswith(reason) for found in quality(DEGRADED[reason](PICTURE)).reasons)
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])

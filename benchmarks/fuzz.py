@@ -54,9 +54,10 @@ def chunk(seed: int, start: int, cases: int) -> list[Outcome]:
     process.start()
     sender.close()
     outcomes: list[Outcome] = []
+    receiver.recv()  # it has imported what it needs
     while len(outcomes) < cases:
         try:
-            if not receiver.poll(60 if not outcomes else 10 * HANG_S):
+            if not receiver.poll(10 * HANG_S):
                 outcomes.append((start + len(outcomes), "hang: no answer", 10 * HANG_S))
                 break
             outcomes.append(receiver.recv())
@@ -137,6 +138,7 @@ def _work(sender: Connection, seed: int, start: int, cases: int) -> None:
     mutated(seed, start)
     in_use = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (in_use + MEMORY_BYTES, in_use + MEMORY_BYTES))
+    sender.send(None)
     for case in range(start, start + cases):
         data = mutated(seed, case)
         began = time.perf_counter()

@@ -92,7 +92,7 @@ def directories(data: bytes) -> Iterator[Directory]:
                 raise DirectoryError("a directory lies outside the file")
             yield Directory(data, order, dict(_entry(data, order, at + index * entry, big) for index in range(entries)))
             (at,) = struct.unpack_from(order + offset, data, at + entries * entry)
-    except struct.error:
+    except (struct.error, OverflowError):  # BigTIFF has places beyond any memory
         raise DirectoryError("a directory lies outside the file") from None
 
 

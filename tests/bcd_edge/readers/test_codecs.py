@@ -77,6 +77,13 @@ def test_tiles_are_put_together_before_they_are_turned(orientation: int) -> None
     assert np.array_equal(raster.decode(data), raster.decode(plain))
 
 
+@pytest.mark.parametrize("place", [2**31, 2**62, 2**63, 2**64 - 1])
+def test_places_beyond_any_memory_are_damage(place: int) -> None:
+    for data in (b"II+\0\x08\0\0\0" + struct.pack("<Q", place), b"II*\0" + struct.pack("<I", place & 0xFFFFFFFF)):
+        with pytest.raises(InputError, match="damaged"):
+            raster.decode(data + bytes(100))
+
+
 def test_white_may_be_zero() -> None:
     grey = PICTURE[..., 0]
     assert np.array_equal(raster.decode(tiff(255 - grey, photometric="miniswhite"))[..., 0], grey)

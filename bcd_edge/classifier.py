@@ -58,6 +58,7 @@ class LoadedModel:
         load_s: seconds for reading the files and checking their hashes.
         compile_s: seconds for opening the engine, compilation included.
         first_s: seconds for the first inference.
+        runs_model: see `RUNS_MODEL` in `bcd_edge.backends`.
     """
 
     bundle: Bundle
@@ -67,6 +68,7 @@ class LoadedModel:
     load_s: float = 0.0
     compile_s: float = 0.0
     first_s: float = 0.0
+    runs_model: bool = True
 
 
 class Classifier:
@@ -98,8 +100,8 @@ class Classifier:
             f"{opened.name} {variant['precision']} was refused by the accuracy gate and is carried for research only: {reason.rstrip('.')}."
             for reason in variant.get("gate", {}).get("refused", [])
         )
-        if backend.provider == "null":
-            self.warnings += ("The provider null looks at no image: its answers mean nothing and serve to measure the rest.",)
+        if not model.runs_model:
+            self.warnings += (f"The provider {backend.provider} does not run the model: its results mean nothing and are only for measurements.",)
         self._members = opened.members
         self._novelty = opened.novelty()
         self._backends = model.backends
@@ -272,7 +274,7 @@ def load_model(opened: Bundle, chosen: Plan) -> LoadedModel:
     """
     module = plugins.load(backends.PROVIDERS, chosen.provider)
     started = time.perf_counter()
-    variant, contents = opened.model(chosen.precision, None if chosen.provider == "null" else chosen.provider)
+    variant, contents = opened.model(chosen.precision, chosen.provider if module.RUNS_MODEL else None)
     load_s, compile_s, first_s = time.perf_counter() - started, 0.0, 0.0
     options = replace(chosen, precision=variant["precision"])
     running: list[Backend] = []
@@ -290,7 +292,7 @@ def load_model(opened: Bundle, chosen: Plan) -> LoadedModel:
                 f"{opened.path}: the {variant['precision']} model answers in shape {outputs.shape}, not {(shape[0], width)}; export the bundle again."
             )
         running.append(backend)
-    return LoadedModel(opened, chosen, variant, running, load_s, compile_s, first_s)
+    return LoadedModel(opened, chosen, variant, running, load_s, compile_s, first_s, module.RUNS_MODEL)
 
 
 def _cache_key(options: Plan, entry: dict[str, Any]) -> list[str]:

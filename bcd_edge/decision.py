@@ -1,4 +1,4 @@
-"""The decision rule: logits to a calibrated probability to benign, malignant or review; for runtime, training and export."""
+"""The decision rule: logits to calibrated probability to benign, malignant or review; used by runtime, training and export."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class DecisionRule:
     """Operating threshold and review band.
 
     Attributes:
-        threshold: the label is malignant from this probability on, 0..1.
-        review_low: the decision is benign below it.
-        review_high: the decision is malignant from it on, and review in between.
-        chosen: how the three were chosen.
+        threshold: the label is malignant at or above this probability, 0..1.
+        review_low: the decision is benign below this probability, 0..1.
+        review_high: the decision is malignant at or above this probability, 0..1, and review between the two.
+        chosen: how the three values were chosen.
     """
 
     threshold: float
@@ -36,10 +36,10 @@ class DecisionRule:
     chosen: str = ""
 
     def with_threshold(self, threshold: float | None) -> DecisionRule:
-        """The rule with another operating threshold, if one is given.
+        """The same rule with another operating threshold, if one is given.
 
-        The review band never shrinks, it stretches to hold the threshold: raising the threshold must not turn an image
-        that needs review into a benign one.
+        The review band never shrinks; it is extended to include the threshold: raising the threshold must not turn an
+        image that needs review into a benign one.
 
         Raises:
             UsageError: the threshold is not within 0..1.
@@ -47,7 +47,7 @@ class DecisionRule:
         if threshold is None:
             return self
         if not 0 <= threshold <= 1:
-            raise UsageError(f"The threshold {threshold} is no probability; give a number from 0 to 1.")
+            raise UsageError(f"The threshold {threshold} is not a probability; give a number from 0 to 1.")
         return replace(self, threshold=threshold, review_low=min(self.review_low, threshold), review_high=max(self.review_high, threshold))
 
     def malignant(self, p_malignant: Floats) -> npt.NDArray[np.bool_]:
@@ -55,7 +55,7 @@ class DecisionRule:
         return p_malignant >= self.threshold
 
     def decide(self, p_malignant: Floats) -> npt.NDArray[np.intp]:
-        """Indices into `DECISIONS`, N. What is not a number is review: it must not pass for benign."""
+        """Indices into `DECISIONS`, N. NaN is review, because it must not pass as benign."""
         return np.select([p_malignant < self.review_low, p_malignant >= self.review_high], [0, 2], 1)
 
     def predict(self, p_malignant: float) -> Prediction:
@@ -79,11 +79,11 @@ def probabilities(logits: npt.NDArray[np.float32], temperature: float) -> Floats
         temperature: divides the difference of the logits (Guo et al., ICML 2017).
 
     Raises:
-        ProviderError: the engine gave something other than two numbers per image.
+        ProviderError: the engine returned something other than two finite numbers per image.
     """
     if logits.ndim != 2 or logits.shape[1] != 2 or not np.isfinite(logits).all():
         raise ProviderError(f"The engine returned {logits.ravel()[:8].tolist()} where two numbers per image were expected; try another --provider.")
     x = (logits[:, 1].astype(np.float64) - logits[:, 0]) / temperature
-    # the C library's: NumPy's own differs between processors in the last bit, and a record must not
+    # exp of the C library: NumPy's differs between processors in the last bit, which would change records
     e = np.fromiter(map(math.exp, -np.abs(x)), np.float64, len(x))
     return np.where(x >= 0, 1, e) / (1 + e)

@@ -1,28 +1,28 @@
-"""Everything bcd-edge raises on purpose, and the exit code each ends a command with.
+"""Exceptions of bcd-edge, and the exit code of a command that fails with each.
 
     BcdEdgeError
-    ├── InputError      1   one image cannot be read or decoded; a batch goes on without it
+    ├── InputError      1   one image cannot be read or decoded; a batch continues without it
     ├── UsageError      2   an argument or option that cannot be honoured
-    ├── BundleError     3   a bundle that is damaged, unknown or unsafe; nothing is classified with it
-    ├── ProviderError   4   an inference engine that is missing or did not start
+    ├── BundleError     3   a bundle that is damaged, unknown or unsafe, and therefore not used
+    ├── ProviderError   4   an inference engine that is not installed or does not start
     └── OutputError     5   results could not be written
 
-A message is one sentence or two: what was asked, what is wrong, what to do.
+A message is one or two sentences: what was requested, what is wrong, what to do.
 """
 
 from __future__ import annotations
 
 
 class BcdEdgeError(Exception):
-    """The root of the tree; `exit_code` is what a command that fails with it returns."""
+    """Base class; `exit_code` is the exit code of a command that fails with the error."""
 
     exit_code = 1
 
 
 class InputError(BcdEdgeError, ValueError):
-    """An image that cannot become pixels under the written policy of `bcd_edge.readers.raster`.
+    """An image that cannot be read or decoded by the policy in `bcd_edge.readers.raster`.
 
-    `sha256` is that of the file's bytes, if they could be read.
+    `sha256` is the hash of the file's bytes, if they could be read.
     """
 
     sha256: str | None = None
@@ -35,7 +35,7 @@ class UsageError(BcdEdgeError, ValueError):
 
 
 class BundleError(BcdEdgeError, ValueError):
-    """A bundle that must not be used: damaged, unknown schema, or a path leaving its folder."""
+    """A bundle that must not be used: damaged, of an unknown schema, or with a path outside its folder."""
 
     exit_code = 3
 

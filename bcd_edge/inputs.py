@@ -1,4 +1,4 @@
-"""What a person names on the command line, to images: files, folders, globs and `-`."""
+"""Images named on the command line: files, folders, globs and `-`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from bcd_edge.system.folders import is_ignored
 
 @dataclass
 class Inputs:
-    """Iterates over `(name, source)`; a source is a path, the bytes from stdin, or the error that stands in for them.
+    """Iterates over `(name, source)`; a source is a path, the bytes from standard input, or an error in place of them.
 
-    A file named directly is always taken. From a folder, files whose suffix is that of an image are taken, sorted,
-    folders below it too; others are counted in `skipped`, hidden ones among them, so that nothing is left out unsaid.
-    `found` is how many are known of until now: a folder is listed, by names alone, before its first image is given.
+    A file that is named directly is always used. In a folder and the folders below it, files with the suffix of an image
+    are used, in sorted order.
+
+    Attributes:
+        paths: what was named.
+        skipped: number of other files in folders and globs until now, hidden ones included.
+        listed: number of images known until now: a folder is listed before its first image is read.
     """
 
     paths: Iterable[str]
     skipped: int = 0
-    found: int = 0
+    listed: int = 0
     _entered: set[tuple[int, int]] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[tuple[str, Path | bytes | InputError]]:
@@ -33,7 +37,7 @@ class Inputs:
             if path != "-" and os.path.isdir(path):
                 yield from self._named_folder(path)
             elif path == "-" or os.path.lexists(path) or not glob.has_magic(path):
-                self.found += 1
+                self.listed += 1
                 yield path, _stdin() if path == "-" else Path(path)
             else:
                 yield from self._glob(path)
@@ -42,7 +46,7 @@ class Inputs:
         matches = sorted(glob.glob(pattern, recursive=True))
         files = [match for match in matches if not os.path.isdir(match) and (is_ignored(pattern) or not is_ignored(match))]
         self.skipped += len(matches) - len(files)
-        self.found += len(files)
+        self.listed += len(files)
         if not matches:
             yield pattern, InputError(f"No file matches {pattern}; check the pattern and the folder.")
         for file in files:
@@ -56,7 +60,7 @@ class Inputs:
             yield first
             yield from items
         else:
-            yield path, InputError(f"The folder {path} holds no image ({', '.join(SUFFIXES)}); name the folder that does.")
+            yield path, InputError(f"The folder {path} contains no image ({', '.join(SUFFIXES)}); give a folder that does.")
 
     def _folder(self, path: str) -> Iterator[tuple[str, Path | InputError]]:
         try:
@@ -67,10 +71,10 @@ class Inputs:
             yield path, InputError(f"The folder {path} could not be read ({error.strerror}); give this user permission to read it.")
             return
         if (status.st_dev, status.st_ino) in self._entered:
-            yield path, InputError(f"{path} is a link to a folder that is read already; remove the link.")
+            yield path, InputError(f"{path} is a link to a folder that was read already; remove the link.")
             return
         self._entered.add((status.st_dev, status.st_ino))
-        self.found += sum(_is_image(name) and not is_folder for name, is_folder in entries)
+        self.listed += sum(_is_image(name) and not is_folder for name, is_folder in entries)
         for name, is_folder in entries:
             inside = f"{path.rstrip(os.sep)}{os.sep}{name}"
             if is_folder and not is_ignored(name):
@@ -82,17 +86,17 @@ class Inputs:
 
 
 def _is_image(name: str) -> bool:
-    """By its name alone; hidden files are none."""
+    """Whether a file is an image by its name; hidden files are not."""
     return not is_ignored(name) and name.lower().endswith(SUFFIXES)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or into a folder that may not be entered: reading it says so
+    except OSError:  # a link to itself, or into a folder without permission: reading it reports the error
         return False
 
 
 def _stdin() -> bytes | InputError:
     data = sys.stdin.buffer.read()
-    return data or InputError("Nothing came in on standard input; pipe the bytes of one image into it.")
+    return data or InputError("Standard input is empty; pipe the bytes of one image into it.")

@@ -1,4 +1,4 @@
-"""How to run a bundle: one object, passed whole from the command line through plan and classifier to the engine."""
+"""How to run a bundle: one object, passed as a whole from the command line through plan and classifier to the engine."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What was asked for. `None` means not given, and nothing else does; `bcd_edge.plan` chooses what is not given.
+    """Requested options. `None` always means not given; `bcd_edge.plan` chooses a value for what is not given.
 
     Attributes:
         provider: a name from `bcd_edge.plugins.names("bcd_edge.backends.providers")`.
-        device: the provider's name of one of its devices, such as `GPU` of OpenVINO or `1` for the second CUDA card.
-        precision: of the bundle's variant: `fp32`, `fp16` or `int8`.
-        batch: images per inference; an engine opened without it takes any number.
+        device: the provider's name for one of its devices, such as `GPU` for OpenVINO or `1` for the second CUDA card.
+        precision: precision of the bundle's variant: `fp32`, `fp16` or `int8`.
+        batch: images per inference; an engine opened without it accepts any number.
         threads: CPU threads per inference.
-        streams: inferences at the same time.
-        cache: whether compiled models are kept in the user's cache folder; they are if not given.
-        provider_options: name and value of options that only this provider has, see `OPTIONS` of its module.
+        streams: concurrent inferences.
+        cache: whether compiled models are kept in the user's cache folder; yes if not given.
+        provider_options: names and values of options that are specific to the provider, see `OPTIONS` in its module.
     """
 
     provider: str | None = None
@@ -32,7 +32,7 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Plan(RunOptions):
-    """Options that can be run: provider, batch and streams are known. What is `None` is left to the engine."""
+    """Options ready to run: provider, batch and streams are set. The engine chooses what is `None`."""
 
     provider: str
     batch: int = 1

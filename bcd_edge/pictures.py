@@ -1,4 +1,4 @@
-"""Pictures as a classifier takes them: a path, bytes, or pixels, and what was learned of them on the way."""
+"""Pictures as `Classifier` takes them: a path, bytes or pixels, with hash and decoding time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bcd_edge.readers.raster import UInt8Image
 
 @dataclass(frozen=True, slots=True)
 class HashedBytes:
-    """The bytes of an image file whose SHA-256 is known already."""
+    """The bytes of an image file with their known SHA-256."""
 
     data: bytes
     sha256: str
@@ -26,7 +26,7 @@ class HashedBytes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """Pixels, uint8 RGB, H x W x 3; the SHA-256 of the file that they were decoded from, and how long that took. See `decode`."""
+    """Pixels, uint8 RGB, H x W x 3, with the SHA-256 of their file and the milliseconds of decoding. See `decode`."""
 
     pixels_hwc_u8: UInt8Image
     sha256: str
@@ -37,7 +37,7 @@ Picture = str | Path | bytes | HashedBytes | DecodedImage | UInt8Image
 
 
 def default_name(picture: Picture) -> str:
-    """What to call a picture that was given no name."""
+    """The name of a picture in its record if none was given."""
     return str(picture) if isinstance(picture, str | Path) else "<bytes>" if isinstance(picture, bytes | HashedBytes) else "<array>"
 
 
@@ -45,7 +45,7 @@ def decode(picture: Picture | InputError) -> DecodedImage:
     """Reads, hashes and decodes one image.
 
     Raises:
-        InputError: it cannot be read or decoded, or stands for one that could not.
+        InputError: it cannot be read or decoded, or `picture` is such an error already.
     """
     started = time.perf_counter()
     if isinstance(picture, InputError):
@@ -62,11 +62,11 @@ def decode(picture: Picture | InputError) -> DecodedImage:
 
 @contextmanager
 def failing_with(sha256: str) -> Iterator[None]:
-    """Adds the hash of its bytes to the error of an image."""
+    """Adds the hash of the image's bytes to an `InputError`."""
     try:
         yield
     except MemoryError:
-        error = InputError("The image needs more memory than is available; cut it into fields of view and classify those.")
+        error = InputError("The image needs more memory than is available; split it into fields of view and classify those.")
         error.sha256 = sha256
         raise error from None
     except InputError as error:
@@ -84,5 +84,5 @@ def _hashed(picture: str | Path | bytes | HashedBytes) -> tuple[bytes, str]:
 
 def _pixels(array: UInt8Image) -> UInt8Image:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise InputError(f"Pixels of shape {array.shape} and type {array.dtype} were given; give uint8 RGB, H x W x 3.")
+        raise InputError(f"Pixels of shape {array.shape} and type {array.dtype} cannot be classified; give uint8 RGB, H x W x 3.")
     return array

@@ -1,6 +1,6 @@
-"""Items to answers, in order, with preparing (decoding) and inferring overlapped by threads; memory is bounded.
+"""A pipeline from items to answers: decoding and inference overlap in threads, order is kept, memory is bounded.
 
-Threads are enough: OpenCV, hashing and the engines let go of Python's lock while they work.
+Threads suffice, because OpenCV, hashing and the engines release the global interpreter lock while they work.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ Prepared = TypeVar("Prepared")
 Answer = TypeVar("Answer")
 
 
-# A network share that has gone away answers no sooner.
+# A network share that was disconnected does not respond sooner.
 TIMEOUT_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineConfig:
-    """How work is spread.
+    """How work is distributed.
 
     Attributes:
-        decoders: threads that prepare.
-        streams: threads that infer, each a batch at a time.
-        batch: items that one inference takes at most.
-        timeout_s: seconds that one item may take to prepare; then it fails and the rest goes on.
-        batch_timeout_s: a batch that is not full goes when nothing has arrived for so long: an image that decodes slowly
-            must not hold up others.
-        shutdown_timeout_s: how long the end waits for threads that are inside an engine or a decoder; they are daemons,
-            so that nothing waits longer.
+        decoders: number of threads that prepare items.
+        streams: number of threads that run inference, each on a batch at a time.
+        batch: maximum number of items per inference.
+        timeout_s: seconds that preparing one item may take; after that the item fails and the rest continues.
+        batch_timeout_s: seconds without a new item after which an incomplete batch runs, so that an image that decodes
+            slowly does not delay others.
+        shutdown_timeout_s: seconds that closing waits for threads that are inside an engine or a decoder; they are daemon
+            threads, so nothing waits longer.
     """
 
     decoders: int = 2
@@ -48,12 +48,12 @@ class PipelineConfig:
 
     @property
     def window(self) -> int:
-        """Items under way at most: enough for every stream to have a batch while its next one is prepared."""
+        """Maximum number of items in progress: enough for every stream to run a batch while its next one is prepared."""
         return 2 * (self.decoders + self.streams * self.batch)
 
 
 class _Slot(Generic[Item, Prepared, Answer]):
-    """One item on its way. `started` is when it began to be prepared; `answer` is what is yielded, once `done`."""
+    """One item in progress. `started` is when its preparation began; `answer` is yielded once it is `done`."""
 
     __slots__ = ("answer", "done", "item", "prepared", "started")
 
@@ -66,7 +66,7 @@ class _Slot(Generic[Item, Prepared, Answer]):
 
 
 class _Pipeline(Generic[Item, Prepared, Answer]):
-    """The state that the threads share; `changed` guards all of it."""
+    """The state that the threads share, guarded by `changed`."""
 
     def __init__(self, prepare: Callable[[Item], Prepared], infer: Callable[[Sequence[Prepared]], Sequence[Answer]], config: PipelineConfig) -> None:
         self.prepare, self.infer, self.config = prepare, infer, config
@@ -107,7 +107,7 @@ class _Pipeline(Generic[Item, Prepared, Answer]):
                 self.fail(error)
                 return
             with self.changed:
-                if slot.done:  # given up meanwhile, and another thread has taken this one's place
+                if slot.done:  # timed out, and another thread has replaced this one
                     return
                 self.preparing -= 1
                 slot.started = None
@@ -118,7 +118,7 @@ class _Pipeline(Generic[Item, Prepared, Answer]):
                 self.ready.put(slot)
 
     def give_up(self, slot: _Slot[Item, Prepared, Answer]) -> None:
-        """Fails an item whose preparation hangs; its thread is left behind and replaced. The caller holds `changed`."""
+        """Fails an item whose preparation hangs, and replaces its thread. The caller holds `changed`."""
         slot.answer, slot.done = InputError(f"Reading and decoding took longer than {self.config.timeout_s:g} s; copy the file again."), True
         self.preparing -= 1
         self.start(self.decode)
@@ -136,7 +136,7 @@ class _Pipeline(Generic[Item, Prepared, Answer]):
                 self.changed.notify_all()
 
     def gather(self) -> list[_Slot[Item, Prepared, Answer]]:
-        """The next batch: full, or what there is when no more is being prepared or nothing has arrived for a moment."""
+        """The next batch: full, or incomplete if nothing else is being prepared or `batch_timeout_s` has passed."""
         slots: list[_Slot[Item, Prepared, Answer]] = []
         with self.gathering:
             while len(slots) < self.config.batch and not self.stopped:
@@ -170,42 +170,42 @@ def run_pipeline(
     infer: Callable[[Sequence[Prepared]], Sequence[Answer]],
     config: PipelineConfig,
 ) -> Generator[tuple[Item, Answer | InputError], None, None]:
-    """Yields `(item, answer)` in the order of the items, which are read as they are needed, at most `config.window` ahead.
+    """Yields `(item, answer)` in the order of the items, which are read as needed, at most `config.window` ahead.
 
     Args:
-        items: any number.
+        items: any number of items.
         prepare: called in several threads; an `InputError` that it raises becomes the item's answer.
-        infer: called in several threads with 1 to `config.batch` prepared items; answers in their order.
-        config: how work is spread.
+        infer: called in several threads with 1 to `config.batch` prepared items; returns answers in their order.
+        config: how work is distributed.
 
     Raises:
-        Exception: whatever else `prepare` or `infer` raised, after the answers of all items before the first that has none.
+        Exception: any other exception of `prepare` or `infer`, after the answers of all items before the first without one.
     """
     pipeline = _Pipeline(prepare, infer, config)
     source = iter(items)
-    under_way: deque[_Slot[Item, Prepared, Answer]] = deque()
+    in_progress: deque[_Slot[Item, Prepared, Answer]] = deque()
     more = True
     try:
-        while more or under_way:
-            if more and len(under_way) < config.window and not (under_way and under_way[0].done):
+        while more or in_progress:
+            if more and len(in_progress) < config.window and not (in_progress and in_progress[0].done):
                 try:
-                    under_way.append(pipeline.add(next(source)))
+                    in_progress.append(pipeline.add(next(source)))
                 except StopIteration:
                     more = False
                 continue
             with pipeline.changed:
-                head = under_way[0]
+                head = in_progress[0]
                 while not head.done and pipeline.failure is None:
                     left = None if head.started is None else head.started + config.timeout_s - time.monotonic()
                     if left is not None and left <= 0:
                         pipeline.give_up(head)
                     else:
-                        # woken at least this often, because `started` is set without a word
+                        # with a time-out, because nothing is notified when `started` is set
                         pipeline.changed.wait(min(1.0, left or 1.0))
                 if not head.done:
                     assert pipeline.failure is not None
                     raise pipeline.failure
-            under_way.popleft()
+            in_progress.popleft()
             assert head.answer is not None
             yield head.item, head.answer
     finally:

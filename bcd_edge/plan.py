@@ -1,4 +1,4 @@
-"""Execution plan: what was asked for, completed by what `bcd-edge tune` measured here, else by a written order."""
+"""Execution plan: the requested options, completed by the results of `bcd-edge tune` on this machine, else by defaults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bcd_edge.system.atomic import atomic_write
 
 Purpose = Literal["latency", "throughput"]
 
-# Without a tune: what was best for ResNet-50 at 150 pixels where we measured (docs/performance.md).
+# Defaults without a tuning result: the best for ResNet-50 at 150 pixels on the machines in docs/performance.md.
 CPU_BATCH: Final = 4
 GPU_BATCH: Final = 16
 GPU_STREAMS: Final = 2
@@ -25,7 +25,7 @@ GPU_STREAMS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class TuningResult:
-    """What was measured for a plan: median milliseconds per call, and images per second with all its streams at work."""
+    """The measurement of a plan: median milliseconds per call, and images per second with all its streams busy."""
 
     plan: Plan
     call_ms: float
@@ -33,16 +33,16 @@ class TuningResult:
 
 
 def choose(opened: Bundle, purpose: Purpose, options: RunOptions) -> Plan:
-    """Completes what was asked for: by what `bcd-edge tune` measured here, else by a written order.
+    """Completes the requested options: by the results of `bcd-edge tune` on this machine, else by defaults.
 
     Args:
-        opened: the bundle that will run.
+        opened: the bundle to run.
         purpose: `latency` for one image at a time, `throughput` for many.
-        options: what was asked for.
+        options: the requested options.
 
     Raises:
-        ProviderError: no provider was asked for, and none runs here and has a variant in the bundle.
-        UsageError: there is no such provider, or it has no such option.
+        ProviderError: no provider was requested, and none that the bundle has a variant for runs here.
+        UsageError: there is no such provider.
     """
     if options.provider is not None:
         plugins.load(backends.PROVIDERS, options.provider)
@@ -56,9 +56,9 @@ def choose(opened: Bundle, purpose: Purpose, options: RunOptions) -> Plan:
 
 
 def _fits(tuned: Plan, options: RunOptions) -> bool:
-    """Whether a plan is what was asked for, in everything that was asked for."""
-    wanted = {field.name: getattr(options, field.name) for field in fields(RunOptions) if field.name != "cache"}
-    return all(value is None or value == getattr(tuned, name) for name, value in wanted.items())
+    """Whether a plan has every requested option."""
+    requested = {field.name: getattr(options, field.name) for field in fields(RunOptions) if field.name != "cache"}
+    return all(value is None or value == getattr(tuned, name) for name, value in requested.items())
 
 
 def _default(purpose: Purpose, options: RunOptions, provider: str) -> Plan:
@@ -75,7 +75,7 @@ def first_available(opened: Bundle, precision: str | None = None) -> str:
     """The first of `backends.engines()` that runs here and that the bundle has a variant for.
 
     Raises:
-        ProviderError: none does; why, for each.
+        ProviderError: there is none; with the reason for each.
     """
     reasons = []
     for name in backends.engines():
@@ -90,7 +90,7 @@ def first_available(opened: Bundle, precision: str | None = None) -> str:
 
 
 def remember(opened: Bundle, rows: Sequence[TuningResult]) -> Path:
-    """Keeps measurements for this machine and bundle; later ones replace those of the same plan.
+    """Stores measurements for this machine and bundle; new ones replace those of the same plan.
 
     Raises:
         OSError: the cache folder cannot be written.
@@ -103,7 +103,7 @@ def remember(opened: Bundle, rows: Sequence[TuningResult]) -> Path:
 
 
 def recall(opened: Bundle) -> list[TuningResult]:
-    """What was measured for this machine, these library versions and this bundle; empty if nothing was, or it is damaged."""
+    """The measurements for this machine, these library versions and this bundle; empty if there are none or the file is damaged."""
     try:
         kept = json.loads(_path(opened).read_text(encoding="utf-8"))
         if kept["machine"] != _machine():
@@ -122,5 +122,5 @@ def _path(opened: Bundle) -> Path:
 
 
 def _machine() -> dict[str, Any]:
-    """What measurements hold for: the processor, the cores it may use here, NVIDIA's driver, and the engines' versions."""
+    """What a measurement depends on: processor, usable cores, NVIDIA driver and engine versions."""
     return {"cpu": machine.cpu_name(), "cores": machine.cores(), "driver": machine.nvidia_driver(), "engines": backends.versions()}

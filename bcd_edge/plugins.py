@@ -1,4 +1,4 @@
-"""A file is a plug-in and its name is the name: what a folder of modules offers, imported only when it is used."""
+"""Plug-ins: each module in a package such as `bcd_edge.backends.providers` is one, named by its file and imported on use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bcd_edge.errors import UsageError
 
 
 def names(package: str) -> list[str]:
-    """The plug-ins of a package such as `bcd_edge.backends.providers`, sorted, without importing one or the package itself."""
+    """The sorted names of a package's plug-ins, without importing them or the package."""
     top, *below = package.split(".")
     specification = importlib.util.find_spec(top)
     assert specification is not None, package
@@ -24,9 +24,9 @@ def load(package: str, name: str) -> ModuleType:
     """Imports one plug-in.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no plug-in of that name.
     """
     if name not in names(package):
         kind = package.rpartition(".")[2]
-        raise UsageError(f"{name!r} is not among the {kind}; choose one of {', '.join(names(package))}.")
+        raise UsageError(f"{name!r} is not one of the {kind}; choose from {', '.join(names(package))}.")
     return importlib.import_module(f"{package}.{name}")

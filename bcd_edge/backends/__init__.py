@@ -1,8 +1,9 @@
-"""Inference engines, one file of `providers` each. A provider's module has these names:
+"""Inference engines. Each file of `providers` is a provider; its module defines
 
 REQUIRES = ("onnxruntime>=1.20",)
-RANK = 40                             # without a tuning result the lowest that is available runs; None: only if asked for
-OPTIONS = {"delay": "Time per call."} # what `--provider-option NAME=VALUE` may set
+RANK = 40                              # without a tuning result the available provider of lowest rank runs; None: only on request
+OPTIONS = {"delay": "Time per call."}  # what `--provider-option NAME=VALUE` may set
+RUNS_MODEL = True                      # False: a stand-in that accepts any variant and whose results mean nothing
 def is_available() -> Availability: ...
 def runs_on_cpu(device: str | None) -> bool: ...
 def open(model: bytes, options: RunOptions, cache: Path | None = None) -> Backend: ...
@@ -42,9 +43,9 @@ class Backend(Protocol):
     """One opened model.
 
     Attributes:
-        provider: what really runs.
-        device: on which, as the engine reports it.
-        batch: images that every call must bring; any number if None.
+        provider: the provider that runs.
+        device: the device it runs on, as the engine reports it.
+        batch: number of images that every call must have; any number if None.
     """
 
     provider: str
@@ -62,16 +63,16 @@ class Backend(Protocol):
 
 
 def engines() -> list[str]:
-    """Every provider that has a `RANK`, the preferred first."""
+    """Every provider that has a `RANK`, in order of preference."""
     ranks = {name: plugins.load(PROVIDERS, name).RANK for name in plugins.names(PROVIDERS)}
     return sorted((name for name, rank in ranks.items() if rank is not None), key=lambda name: (ranks[name], name))
 
 
 def provider_options(provider: str, options: RunOptions) -> dict[str, str]:
-    """The options that only this provider has, by name.
+    """The options that are specific to this provider, by name.
 
     Raises:
-        UsageError: it has no such option.
+        UsageError: the provider has no such option.
     """
     known: dict[str, str] = plugins.load(PROVIDERS, provider).OPTIONS
     unknown = [name for name, _ in options.provider_options if name not in known]
@@ -87,13 +88,13 @@ def availability(name: str) -> Availability:
 
 
 def require(provider: str, answer: Availability) -> None:
-    """Goes on only where a provider can run.
+    """Checks that a provider can run here.
 
     Raises:
-        ProviderError: it cannot; why, and the fix.
+        ProviderError: it cannot; with the reason and the fix.
     """
     if not answer.available:
-        raise ProviderError(f"The provider {provider} was asked for and {answer.reason}; fix: {answer.fix}")
+        raise ProviderError(f"The provider {provider} cannot run here: {answer.reason}; fix: {answer.fix}")
 
 
 def joined(outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
@@ -103,7 +104,7 @@ def joined(outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32
 
 def closed(provider: str) -> ProviderError:
     """What `infer` of a closed backend raises."""
-    return ProviderError(f"Inference with {provider} was asked for after it was closed; load the classifier again.")
+    return ProviderError(f"The {provider} engine is closed, so it cannot run inference; load the classifier again.")
 
 
 def installed(requirement: str, fix: str) -> Availability:
@@ -111,21 +112,21 @@ def installed(requirement: str, fix: str) -> Availability:
     name, _, oldest = requirement.partition(">=")
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # a broken installation raises whatever its libraries lack
+    except Exception as error:  # a broken installation can raise anything
         return Availability(False, f"{name} does not import ({error})", fix)
-    found = str(getattr(module, "__version__", "0"))
-    if _release(found) < _release(oldest):
-        return Availability(False, f"{name} {found} is older than {oldest}", fix)
+    version = str(getattr(module, "__version__", "0"))
+    if _release(version) < _release(oldest):
+        return Availability(False, f"{name} {version} is older than {oldest}", fix)
     return Availability(True)
 
 
 def versions() -> dict[str, str]:
-    """The installed engines' distributions and their versions, without importing one."""
-    found = {}
+    """Versions of the installed engines by distribution name, without importing them."""
+    installed_versions = {}
     for name in ("onnxruntime", "onnxruntime-gpu", "openvino"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            installed_versions[name] = metadata.version(name)
+    return installed_versions
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""A backend for tests of what calls one: any function is its model.
+"""A backend for tests of code that calls one; its model is any function.
 
 classifier = Classifier(LoadedModel(opened, Plan("fake"), opened.variant(), [FakeBackend(darkness)]))
 """
@@ -25,7 +25,7 @@ class FakeBackend:
     """See `bcd_edge.backends.Backend`.
 
     Attributes:
-        shapes: of every batch that it was given, in order.
+        shapes: the shape of every batch, in call order.
         is_closed: whether `close` was called.
     """
 

@@ -1,4 +1,4 @@
-"""What the providers of NVIDIA cards share: whether they can start, and buffers that stay on the card."""
+"""NVIDIA cards, for the providers that run on them: whether they can start, and buffers that stay on the card."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ JETSON_FIX = "install the onnxruntime-gpu that was built for this JetPack, with 
 
 
 def availability(execution_provider: str) -> Availability:
-    """Whether an NVIDIA execution provider can start: a driver with a card, an onnxruntime that has it, and every library that it needs.
+    """Whether an NVIDIA execution provider can start: needs a driver with a card, an onnxruntime built with it, and its libraries.
 
-    The libraries are loaded as ONNX Runtime will load them, so that the name of a missing one can be said; it would
-    only write it to stderr and run on the CPU.
+    The libraries are loaded as ONNX Runtime loads them, to report the name of a missing one; ONNX Runtime would only
+    write it to stderr and run on the CPU.
     """
     cards, reason = cuda_devices()
     if not cards:
@@ -42,27 +42,27 @@ def availability(execution_provider: str) -> Availability:
     if execution_provider not in onnxruntime.get_available_providers():
         return Availability(False, f"onnxruntime {onnxruntime.__version__} is built without {execution_provider}", fix)
     short = "tensorrt" if "Tensorrt" in execution_provider else "cuda"
-    with contextlib.redirect_stdout(io.StringIO()):  # standard output is for results, and what is missing is said below
-        if hasattr(onnxruntime, "preload_dlls"):  # finds the CUDA and cuDNN packages of PyPI; since 1.21
+    with contextlib.redirect_stdout(io.StringIO()):  # standard output is for results; a missing library is reported below
+        if hasattr(onnxruntime, "preload_dlls"):  # finds the CUDA and cuDNN packages from PyPI; since 1.21
             onnxruntime.preload_dlls()
-        if short == "tensorrt":  # its package loads its libraries when it is imported, where it was installed by pip
+        if short == "tensorrt":  # importing the package that pip installed loads its libraries
             with contextlib.suppress(Exception):
                 importlib.import_module("tensorrt")
     built_for = str(getattr(onnxruntime, "cuda_version", "") or "").partition(".")[0] or "12"
     library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{short}.so"
     try:
-        if library.exists():  # elsewhere, as on Windows, the session says what is wrong
+        if library.exists():  # elsewhere, such as on Windows, the session reports the error
             ctypes.CDLL(str(library))
     except OSError as error:
         missing = str(error).partition(":")[0]
         packages = f"tensorrt-cu{built_for}" if "nvinfer" in missing else f"'onnxruntime-gpu[cuda,cudnn]=={onnxruntime.__version__}'"
-        reason = f"onnxruntime {onnxruntime.__version__} needs CUDA {built_for} and {missing} is not there"
+        reason = f"onnxruntime {onnxruntime.__version__} needs CUDA {built_for}, but {missing} is missing"
         return Availability(False, reason, fix if on_jetson else f"pip install {packages}")
     return Availability(True)
 
 
 def cuda_devices() -> tuple[int, str]:
-    """How many cards the driver offers, and why none if it is 0; asks the driver itself (CUDA driver API)."""
+    """Number of cards by the CUDA driver API, and the reason if it is 0."""
     for name in ("libcuda.so.1", "nvcuda.dll"):
         try:
             driver = ctypes.CDLL(name)
@@ -75,21 +75,21 @@ def cuda_devices() -> tuple[int, str]:
 
 
 def card(options: RunOptions, provider: str) -> int:
-    """The index of the card that `RunOptions.device` names; the first if it names none.
+    """The index of the card in `RunOptions.device`; the first card if it is not given.
 
     Raises:
-        ProviderError: it is no number of a card that is there.
+        ProviderError: there is no such card.
     """
     cards, _ = cuda_devices()
     if options.device in (None, "GPU"):
         return 0
     if not options.device.isdigit() or int(options.device) >= cards:
-        raise ProviderError(f"The provider {provider} was asked for on the device {options.device}; give a number from 0 to {cards - 1}.")
+        raise ProviderError(f"The provider {provider} has no device {options.device} here; give a number from 0 to {cards - 1}.")
     return int(options.device)
 
 
 def card_name(index: int) -> str:
-    """As the driver calls it."""
+    """The card's name by the CUDA driver API."""
     driver = ctypes.CDLL("nvcuda.dll" if hasattr(ctypes, "windll") else "libcuda.so.1")
     name, device = ctypes.create_string_buffer(100), ctypes.c_int(0)
     if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), index) or driver.cuDeviceGetName(name, len(name), device):
@@ -98,8 +98,8 @@ def card_name(index: int) -> str:
 
 
 class CardBackend:
-    """See `bcd_edge.backends.Backend`. With a fixed batch, images are copied into one buffer on the card and answers
-    into another, which a CUDA graph can replay; one call at a time uses them.
+    """See `bcd_edge.backends.Backend`. With a fixed batch, input and output buffers stay on the card, so that a CUDA graph
+    can be replayed; one call at a time uses them.
     """
 
     def __init__(self, session: Any, provider: str, index: int, batch: int | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from bcd_edge import __version__, backends, classifier, plan
+from bcd_edge import __version__, backends, classifier, plan, plugins
 from bcd_edge.benchmark import accuracy, environment, load_generator, results
 from bcd_edge.benchmark.baselines import Baseline
 from bcd_edge.benchmark.nvml import Card
@@ -79,7 +79,7 @@ def _variants(opened: Bundle, spec: SweepSpec) -> Iterator[tuple[str, str]]:
             names, default = [chosen.provider], chosen.precision
         for provider in names:
             backends.require(provider, backends.availability(provider))  # imports the engine here, not while compiling is timed
-            own = None if provider == "null" else provider
+            own = provider if plugins.load(backends.PROVIDERS, provider).RUNS_MODEL else None
             existing = list(dict.fromkeys(variant["precision"] for variant in opened.variants(own)))
             for precision in existing if "all" in spec.precisions else spec.precisions or [default or existing[0]]:
                 yield provider, opened.variant(precision, own)["precision"]

@@ -151,5 +151,5 @@ def _progress(records: Iterator[Record], inputs: Inputs) -> Iterator[Record]:
         bar = progress.add_task("", total=None, rate="")
         for record in records:
             speed = progress.tasks[0].speed
-            progress.update(bar, advance=1, total=inputs.found, rate=f"{speed:.0f} images/s" if speed else "")
+            progress.update(bar, advance=1, total=inputs.listed, rate=f"{speed:.0f} images/s" if speed else "")
             yield record

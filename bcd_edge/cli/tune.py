@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @model_options
-@click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Of measuring for each combination.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Measuring time per combination.")
 @log_options
 def command(bundle_path: str | None, options: RunOptions, seconds: float) -> None:
-    """Measure which provider, variant, batch and split of threads is fastest here, and remember it.
+    """Measure which provider, variant, batch size, threads and streams are fastest here, and store the result.
 
-    Measures the model alone: reading, decoding and resizing are not included. From then on --provider auto takes the
-    fastest for one image, or for many. Remembered for this bundle, this processor and these versions of the engines, in
-    the user's cache folder; tune again to replace it.
+    Measures the model alone: reading, decoding and resizing are not included. Afterwards --provider auto uses the
+    fastest combination for one image, or for many. The result is stored in the user's cache folder for this bundle,
+    this processor and these versions of the engines; run tune again to replace it.
 
     \b
     Example:
@@ -41,21 +41,23 @@ def command(bundle_path: str | None, options: RunOptions, seconds: float) -> Non
     from bcd_edge.errors import BundleError, ProviderError
 
     opened = bundle.open(bundle_path)
-    tried = tuning.candidates(opened, options)
+    candidates = tuning.candidates(opened, options)
     rows: list[TuningResult] = []
     stderr = Console(file=sys.stderr)
     _remember(opened, [])  # a cache that cannot be written is an error before minutes of measuring
-    for one in track(tried, "measuring", console=stderr, transient=True, disable=not stderr.is_terminal):
+    minutes = tuning.estimated_s(len(candidates), seconds) / 60
+    click.echo(f"{len(candidates)} combinations, at least {minutes:.1f} min, and the time to load or compile each model", err=True)
+    for candidate in track(candidates, "measuring", console=stderr, transient=True, disable=not stderr.is_terminal):
         try:
-            rows.append(tuning.measure(opened, one, seconds))
+            rows.append(tuning.measure(opened, candidate, seconds))
         except (BundleError, ProviderError) as error:
-            click.echo(f"{one.provider} {one.precision} batch {one.batch}: {error}", err=True)
+            click.echo(f"{candidate.provider} {candidate.precision} batch {candidate.batch}: {error}", err=True)
     if not rows:
-        raise ProviderError("Nothing that was tried runs here, see above.")
+        raise ProviderError("No combination runs here; the reasons are above.")
     finals = tuning.finals(opened, rows, seconds)
     path = _remember(opened, finals)
     _show(rows, finals)
-    click.echo(f"\nKept in {path}; --provider auto goes by it. Next: bcd-edge predict IMAGE")
+    click.echo(f"\nStored in {path}; --provider auto uses it. Next: bcd-edge predict IMAGE")
 
 
 def _remember(opened: Bundle, results: list[TuningResult]) -> Path:
@@ -66,7 +68,7 @@ def _remember(opened: Bundle, results: list[TuningResult]) -> Path:
     try:
         return plan.remember(opened, results)
     except OSError as error:
-        message = f"The result cannot be kept in {caches.root()} ({error.strerror}); set BCD_EDGE_CACHE to another folder."
+        message = f"The result cannot be stored in {caches.root()} ({error.strerror}); set BCD_EDGE_CACHE to another folder."
         raise OutputError(message) from None
 
 
@@ -77,13 +79,13 @@ def _show(rows: list[TuningResult], finals: list[TuningResult]) -> None:
     again = {row.plan: row for row in finals}
     quickest = min((row for row in finals if row.plan.batch == 1 and row.plan.streams == 1), key=lambda row: row.call_ms, default=None)
     busiest = max(finals, key=lambda row: row.images_per_s)
-    table = Table("provider", "variant", "batch", "threads", "streams", "ms a call", "images/s", "", box=None, header_style="bold", pad_edge=False)
+    table = Table("provider", "variant", "batch", "threads", "streams", "ms per call", "images/s", "", box=None, header_style="bold", pad_edge=False)
     for column in table.columns[2:7]:
         column.justify = "right"
     for row in sorted((again.get(row.plan, row) for row in rows), key=lambda row: -row.images_per_s):
-        best = " and ".join(word for word, one in (("one", quickest), ("many", busiest)) if one is row)
-        one = row.plan
-        threads = str(one.threads) if one.threads else "all"
-        cells = (one.provider, str(one.precision), str(one.batch), threads, str(one.streams), f"{row.call_ms:.1f}", f"{row.images_per_s:.0f}")
+        best = " and ".join(word for word, winner in (("one", quickest), ("many", busiest)) if winner is row)
+        plan = row.plan
+        threads = str(plan.threads) if plan.threads else "all"
+        cells = (plan.provider, str(plan.precision), str(plan.batch), threads, str(plan.streams), f"{row.call_ms:.1f}", f"{row.images_per_s:.0f}")
         table.add_row(*cells, f"best for {best}" if best else "", style="bold" if best else "")
     Console(highlight=False).print(table)

@@ -1,9 +1,10 @@
-"""Why: explainers, one file of `explainers` each. An explainer's module has one name:
+"""Explanations of a prediction. Each file of `explainers` is an explainer; its module defines
 
+ALIASES = ("old-name",)  # optional: other names that `--explainer` accepts and `--help` does not list
 def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation: ...
 
-All of them hide superpixels of the network input and look at how the probability changes. A hidden superpixel gets its
-own mean colour, as the `lime` package does it.
+Every explainer hides superpixels of the network input and measures how the probability changes. A hidden superpixel is
+filled with its own mean colour, as in the `lime` package.
 """
 
 from __future__ import annotations
@@ -22,13 +23,12 @@ from bcd_edge.explain.segments import Segments, segment
 from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.records import Label
 
-# uint8 RGB, N x H x W x 3, of the network's input size, to p_malignant, float64 N.
+# Network inputs, uint8 RGB N x H x W x 3, to p_malignant, float64 N.
 PredictFn = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float64]]
 
 
-# The package whose modules are explainers, see `bcd_edge.plugins`, and former names of theirs.
+# The package whose modules are the explainers, see `bcd_edge.plugins`.
 EXPLAINERS: Final = f"{__name__}.explainers"
-ALIASES: Final = {"edge": "hadamard"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,15 @@ class Settings:
     """How to explain.
 
     Attributes:
-        label: the class whose probability is explained; by probability the likelier one if None.
-        samples: perturbed images, exactly; 0 lets the explainer stop once it has converged.
-        max_samples: at most so many, if `samples` is 0.
-        time_budget_s: and at most for so long; 0 for no limit.
-        confidence: that the order and sign of the `top` superpixels are what they seem, 0..1.
-        top: superpixels whose order and sign must have converged.
+        label: the class whose probability is explained; the more probable one if None.
+        samples: exact number of perturbed images; 0 lets the explainer stop when it has converged.
+        max_samples: maximum number of perturbed images if `samples` is 0.
+        time_budget_s: maximum time per image in seconds; 0 for no limit.
+        confidence: level at which order and sign of the `top` superpixels must be certain, 0..1.
+        top: number of superpixels whose order and sign must have converged.
         segmentation: `slic` or `quickshift`.
-        segments: superpixels wanted from `slic`.
-        seed: of masks and segmentation: the same seed gives the same explanation.
+        segments: number of superpixels requested from `slic`.
+        seed: for masks and segmentation; the same seed gives the same explanation.
     """
 
     label: Label | None = None
@@ -60,22 +60,23 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """How each superpixel speaks for a label.
+    """How much each superpixel contributes to a label.
 
     Attributes:
-        explainer: its name.
+        explainer: name of the explainer.
         label: the class that is explained.
         probability: of that class for the whole image, 0..1.
         segments: int, H x W of the network input: the superpixel of each pixel, 0..S-1.
         weights: float64 S, positive for the label; what the probability gains by showing the superpixel.
         standard_errors: float64 S; NaN where an explainer has none.
-        samples: perturbed images that the model was asked about.
-        converged: whether order and sign of the top superpixels are beyond doubt, or nothing random was drawn.
+        samples: number of images that the model evaluated.
+        converged: whether order and sign of the top superpixels are certain, or nothing was sampled at random.
         reason: why it stopped.
-        r2: of the local linear fit, weighted, or NaN.
-        shrinkage: factor that the ridge penalty leaves of a weight at this number of samples, 0..1; to compare weights of
-            different numbers divide by it.
-        model_s: seconds inside the model; `total_s` with everything else but decoding.
+        r2: weighted R2 of the local linear fit, or NaN.
+        shrinkage: factor by which the ridge penalty shrinks a weight at this number of samples, 0..1; divide by it to
+            compare weights from different numbers of samples.
+        model_s: seconds spent in the model.
+        total_s: seconds in total, without decoding.
     """
 
     explainer: str
@@ -94,11 +95,11 @@ class Explanation:
 
     @property
     def order(self) -> npt.NDArray[np.intp]:
-        """Superpixels, the weightiest first."""
+        """Indices of the superpixels by decreasing absolute weight."""
         return by_weight(self.weights)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; superpixels the weightiest first, with their share of the image's area."""
+        """Plain values for JSON; superpixels by decreasing absolute weight, with their share of the image's area."""
         areas = np.bincount(self.segments.ravel(), minlength=len(self.weights)) / self.segments.size
         plain = {name: getattr(self, name) for name in ("explainer", "label", "probability", "samples", "converged", "reason")}
         numbers = {name: _number(getattr(self, name)) for name in ("r2", "shrinkage", "model_s", "total_s")}
@@ -116,7 +117,7 @@ class Explanation:
 
 @dataclass
 class CountingPredict:
-    """`PredictFn` that counts images and seconds, and answers for one label."""
+    """A `PredictFn` that counts images and seconds, and returns the probability of one label."""
 
     predict: PredictFn
     label: Label = "malignant"
@@ -141,13 +142,13 @@ def explain(predict: PredictFn, image_hwc_u8: UInt8Image, explainer: str = "hada
 
     Args:
         predict: the model, see `PredictFn`.
-        image_hwc_u8: of the network's input size.
+        image_hwc_u8: the network input, uint8 RGB, H x W x 3.
         explainer: a name from `bcd_edge.plugins.names("bcd_edge.explain.explainers")`.
-        settings: how.
+        settings: how to explain; the defaults if not given.
 
     Raises:
         UsageError: there is no such explainer or segmentation.
-        ProviderError: the engine failed, or the package that the explainer needs is missing.
+        ProviderError: the engine failed, or a package that the explainer needs is not installed.
     """
     chosen = settings or Settings()
     segments = segment(image_hwc_u8, chosen.segmentation, chosen.segments, chosen.seed)
@@ -156,24 +157,29 @@ def explain(predict: PredictFn, image_hwc_u8: UInt8Image, explainer: str = "hada
 
 
 def load(explainer: str) -> ModuleType:
-    """The module of an explainer.
+    """The module of an explainer, by its name or one of its `ALIASES`.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no explainer of that name.
     """
-    return plugins.load(EXPLAINERS, ALIASES.get(explainer, explainer))
+    names = plugins.names(EXPLAINERS)
+    if explainer not in names:
+        for module in (plugins.load(EXPLAINERS, name) for name in names):
+            if explainer in getattr(module, "ALIASES", ()):
+                return module
+    return plugins.load(EXPLAINERS, explainer)
 
 
 def by_weight(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """Superpixels in the order of the size of their weights, the largest first."""
+    """Indices of superpixels by decreasing absolute weight."""
     return np.argsort(-np.abs(weights), kind="stable")
 
 
-def explained_label(p_malignant: float, wanted: Label | None) -> Label:
-    """The label to explain."""
-    return wanted or ("malignant" if p_malignant >= 0.5 else "benign")
+def explained_label(p_malignant: float, label: Label | None) -> Label:
+    """The label to explain: `label` if given, else the more probable one."""
+    return label or ("malignant" if p_malignant >= 0.5 else "benign")
 
 
 def _number(value: float) -> float | None:
-    """NaN is no JSON."""
+    """Rounded for JSON, which has no NaN."""
     return None if np.isnan(value) else round(float(value), 6)

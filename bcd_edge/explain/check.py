@@ -1,4 +1,4 @@
-"""Can an explanation be believed: does it come out the same again, and does the model follow what it says?"""
+"""Quality of an explanation: stability over seeds, and faithfulness to the model."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ Floats = npt.NDArray[np.float64]
 class Check:
     """Stability over seeds, and faithfulness of the first explanation.
 
+    Deletion and insertion: Petsiuk et al., BMVC 2018.
+
     Attributes:
-        jaccard: mean over pairs of seeds of the overlap of their top superpixels, 0..1.
+        jaccard: mean over pairs of seeds of the Jaccard index of their top superpixels, 0..1.
         rank_correlation: mean Spearman correlation of the weights over pairs of seeds, -1..1.
-        deletion: area under the label's probability as superpixels are hidden, the weightiest first; low is faithful.
-        insertion: the same as they are shown, on the baseline image; high is faithful (Petsiuk et al., BMVC 2018).
-        random_deletion: the mean of random orders, to compare with; `random_insertion` alike.
-        samples: mean number of samples of an explanation.
+        deletion: area under the label's probability as superpixels are hidden by decreasing weight, 0..1; low is faithful.
+        insertion: the same as they are shown on the baseline image; high is faithful.
+        random_deletion: mean deletion of random orders, for comparison.
+        random_insertion: mean insertion of random orders.
+        samples: mean number of samples per explanation.
     """
 
     jaccard: float
@@ -38,42 +41,51 @@ class Check:
 
 
 def check(predict: PredictFn, image_hwc_u8: UInt8Image, explainer: str, settings: Settings, seeds: int, orders: int = 10) -> Check:
-    """Explains with `seeds` seeds, from that of the settings on, and follows the first one's order and `orders` random ones."""
-    found = [explain(predict, image_hwc_u8, explainer, replace(settings, seed=settings.seed + extra)) for extra in range(seeds)]
-    same = [found[0], *(one for one in found[1:] if np.array_equal(one.segments, found[0].segments))]
-    pairs = list(combinations(same, 2))
-    first = found[0]
+    """Explains with `seeds` consecutive seeds, and compares the order of the first explanation with `orders` random ones.
+
+    Args:
+        predict: the model, see `bcd_edge.explain.PredictFn`.
+        image_hwc_u8: the network input, uint8 RGB, H x W x 3.
+        explainer: see `bcd_edge.explain.explain`.
+        settings: how to explain; its seed is the first one.
+        seeds: number of explanations.
+        orders: number of random orders.
+    """
+    explanations = [explain(predict, image_hwc_u8, explainer, replace(settings, seed=settings.seed + extra)) for extra in range(seeds)]
+    first = explanations[0]
+    comparable = [explanation for explanation in explanations if np.array_equal(explanation.segments, first.segments)]
+    pairs = [(a.weights, b.weights) for a, b in combinations(comparable, 2)]
     deletion, insertion = curves(predict, image_hwc_u8, first, np.argsort(-first.weights, kind="stable"))
     rng = np.random.default_rng(settings.seed)
     chance = [curves(predict, image_hwc_u8, first, rng.permutation(len(first.weights))) for _ in range(orders)]
     return Check(
-        jaccard=float(np.mean([overlap(one.weights, other.weights, settings.top) for one, other in pairs])) if pairs else 1.0,
-        rank_correlation=float(np.mean([correlation(one.weights, other.weights) for one, other in pairs])) if pairs else 1.0,
+        jaccard=float(np.mean([overlap(a, b, settings.top) for a, b in pairs])) if pairs else 1.0,
+        rank_correlation=float(np.mean([correlation(a, b) for a, b in pairs])) if pairs else 1.0,
         deletion=deletion,
         insertion=insertion,
         random_deletion=float(np.mean([pair[0] for pair in chance])),
         random_insertion=float(np.mean([pair[1] for pair in chance])),
-        samples=float(np.mean([one.samples for one in found])),
+        samples=float(np.mean([explanation.samples for explanation in explanations])),
     )
 
 
-def overlap(one: Floats, other: Floats, top: int) -> float:
-    """Jaccard index of the top superpixels."""
-    first, second = (set(by_weight(weights)[:top].tolist()) for weights in (one, other))
+def overlap(a: Floats, b: Floats, top: int) -> float:
+    """Jaccard index of the top superpixels by two vectors of weights."""
+    first, second = (set(by_weight(weights)[:top].tolist()) for weights in (a, b))
     return len(first & second) / len(first | second)
 
 
-def correlation(one: Floats, other: Floats) -> float:
-    """Spearman's; 1 where there is nothing to rank."""
+def correlation(a: Floats, b: Floats) -> float:
+    """Spearman's rank correlation; 1 if there is nothing to rank."""
     from scipy.stats import rankdata
 
-    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return 1.0
-    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 
 def curves(predict: PredictFn, image_hwc_u8: UInt8Image, explanation: Explanation, order: npt.NDArray[np.intp]) -> tuple[float, float]:
-    """Areas under the deletion and the insertion curve of one order, each 0..1."""
+    """Areas under the deletion and the insertion curve of an order of superpixels, each 0..1."""
     from scipy.integrate import trapezoid
 
     count = len(order)

@@ -1,4 +1,4 @@
-"""What a person opens of an explanation: overlay, numbers, pages."""
+"""Files of an explanation: overlay, numbers and pages."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.records import Record
 from bcd_edge.system.atomic import atomic_write
 
-# A page carries its pictures; more of them would be more than a browser opens with pleasure.
-IMAGES_A_PAGE: Final = 100
-# Bytes; a name of 255, the most that file systems take, leaves no room for what is added.
-LONGEST_STEM: Final = 150
+# A page contains its pictures; browsers are slow with more of them.
+IMAGES_PER_PAGE: Final = 100
+# Bytes; file systems allow names of 255, suffix and hash included.
+MAX_STEM_BYTES: Final = 150
 
 
 def write(predict: PredictFn, size: Input, record: Record, image_hwc_u8: UInt8Image, out: Path, explainer: str, settings: Settings) -> Explained:
@@ -33,35 +33,35 @@ def write(predict: PredictFn, size: Input, record: Record, image_hwc_u8: UInt8Im
 
     Args:
         predict: the model, see `bcd_edge.explain.PredictFn`.
-        size: of the network input.
-        record: what was answered; names the image.
-        image_hwc_u8: the image, decoded.
+        size: size of the network input.
+        record: the image's record.
+        image_hwc_u8: the decoded image.
         out: an existing folder.
         explainer: see `bcd_edge.explain.explain`.
-        settings: how.
+        settings: how to explain.
 
     Raises:
-        OSError: a file could not be written; there is no half one.
+        OSError: a file could not be written; no partial file is left.
     """
-    one = explained(predict, size, record, image_hwc_u8, explainer, settings)
-    stem = f"{os.fsencode(Path(_name(record)).stem)[:LONGEST_STEM].decode(errors='ignore')}-{str(record.sha256)[:8]}"
-    atomic_write(out / f"{stem}.png", one.png)
-    atomic_write(out / f"{stem}.json", numbers(one))
-    return one
+    explanation = explained(predict, size, record, image_hwc_u8, explainer, settings)
+    stem = f"{os.fsencode(Path(_name(record)).stem)[:MAX_STEM_BYTES].decode(errors='ignore')}-{str(record.sha256)[:8]}"
+    atomic_write(out / f"{stem}.png", explanation.png)
+    atomic_write(out / f"{stem}.json", numbers(explanation))
+    return explanation
 
 
 def explained(predict: PredictFn, size: Input, record: Record, image_hwc_u8: UInt8Image, explainer: str, settings: Settings) -> Explained:
-    """Explains the label of the record, unless the settings name another, and draws its overlay; see `write`."""
-    wanted = settings if settings.label else replace(settings, label=record.label)
-    explanation = explain(predict, raster.resize(image_hwc_u8, size), explainer, wanted)
+    """Explains the record's label, or the label in the settings if there is one, and draws the overlay; see `write`."""
+    labelled = settings if settings.label else replace(settings, label=record.label)
+    explanation = explain(predict, raster.resize(image_hwc_u8, size), explainer, labelled)
     heading = [printable(_name(record)), f"decision: {record.decision}", *(printable(reason) for reason in record.reasons)]
     overlay = cv2.imencode(".png", draw(image_hwc_u8, explanation, heading)[..., ::-1])[1].tobytes()
     return Explained(record, explanation, overlay)
 
 
-def numbers(one: Explained) -> bytes:
+def numbers(explained: Explained) -> bytes:
     """A record and its explanation as JSON."""
-    return json.dumps({"record": one.record.as_dict(), "explanation": one.explanation.as_dict()}, indent=1).encode()
+    return json.dumps({"record": explained.record.as_dict(), "explanation": explained.explanation.as_dict()}, indent=1).encode()
 
 
 def _name(record: Record) -> str:
@@ -69,25 +69,25 @@ def _name(record: Record) -> str:
 
 
 def unchanged(source: str | Path | bytes, record: Record) -> bytes:
-    """The bytes that a record speaks of, read once more.
+    """The bytes of a classified image, read again.
 
     Raises:
-        InputError: they cannot be read, or are others by now.
+        InputError: they cannot be read, or have changed.
     """
     data = source if isinstance(source, bytes) else raster.read(source)
     if hashlib.sha256(data).hexdigest() != record.sha256:
-        raise InputError("The file was changed after it was classified, so it was not explained; classify it again.")
+        raise InputError("The file changed after it was classified, so it was not explained; classify it again.")
     return data
 
 
 @dataclass
 class Pages:
-    """`index.html`, then `index-2.html` and so on, of at most `IMAGES_A_PAGE` explanations each.
+    """`index.html`, then `index-2.html` and so on, with at most `IMAGES_PER_PAGE` explanations each.
 
     Attributes:
         out: an existing folder.
-        written: the pages, the first one first.
-        images: how many explanations were added.
+        written: the pages written until now, in order.
+        images: number of explanations added.
     """
 
     out: Path
@@ -95,15 +95,15 @@ class Pages:
     images: int = 0
     _waiting: list[Explained] = field(default_factory=list)
 
-    def add(self, one: Explained) -> None:
-        """Takes an explanation; a full page is written."""
+    def add(self, explained: Explained) -> None:
+        """Adds an explanation; writes the page when it is full."""
         self.images += 1
-        self._waiting.append(one)
-        if len(self._waiting) == IMAGES_A_PAGE:
+        self._waiting.append(explained)
+        if len(self._waiting) == IMAGES_PER_PAGE:
             self.close()
 
     def close(self) -> None:
-        """Writes the page that is not full."""
+        """Writes the last page."""
         if self._waiting:
             number = len(self.written) + 1
             self.written.append(self.out / ("index.html" if number == 1 else f"index-{number}.html"))

@@ -1,4 +1,4 @@
-"""An explanation drawn over its image."""
+"""The overlay: an explanation drawn on its image."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from PIL import Image, ImageDraw, ImageFont
 from bcd_edge.explain import Explanation
 from bcd_edge.readers.raster import UInt8Image
 
-# Orange and blue of Okabe & Ito ("Color Universal Design", 2008): told apart with every kind of colour blindness, and
-# far from the pink and violet of H&E.
+# Orange and blue of Okabe & Ito ("Color Universal Design", 2008): distinguishable with every kind of colour blindness, and
+# unlike the pink and violet of H&E.
 FOR: Final = (230, 159, 0)
 AGAINST: Final = (0, 114, 178)
-# What is weaker than this share of the strongest weight is not coloured: a veil over everything hides the tissue.
-FAINT: Final = 0.1
-STRONGEST: Final = 0.55
-SMALLEST_SIDE: Final = 480
+# Superpixels below this share of the largest absolute weight are not coloured, so that the tissue stays visible.
+MIN_SHARE: Final = 0.1
+MAX_ALPHA: Final = 0.55
+MIN_WIDTH: Final = 480
 
 
 def draw(image_hwc_u8: UInt8Image, explanation: Explanation, heading: Sequence[str] = ()) -> UInt8Image:
-    """The image with superpixels for the label in orange and against it in blue, the top ones outlined and numbered, and a legend below.
+    """The image with superpixels for the label in orange and against it in blue, the top ones outlined and numbered, and a legend.
 
     Args:
-        image_hwc_u8: uint8 RGB at its own resolution; a small one is enlarged so that the legend can be read.
-        explanation: of the same picture.
-        heading: lines above the legend, such as the file's name and what was decided.
+        image_hwc_u8: uint8 RGB, H x W x 3, in original resolution; a small image is enlarged so that the legend is legible.
+        explanation: the explanation of this image.
+        heading: lines above the legend, such as file name and decision.
 
     Returns:
-        uint8 RGB, as large as the image and the legend.
+        uint8 RGB, with the size of image and legend together.
     """
-    scale = max(1.0, SMALLEST_SIDE / image_hwc_u8.shape[1])
+    scale = max(1.0, MIN_WIDTH / image_hwc_u8.shape[1])
     height, width = (max(1, round(side * scale)) for side in image_hwc_u8.shape[:2])
     picture = np.asarray(cv2.resize(image_hwc_u8, (width, height), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA), np.float32)
     segments = np.asarray(cv2.resize(explanation.segments.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST), np.int32)
     strongest = float(np.abs(explanation.weights).max(initial=0.0))
     if strongest > 0:
         share = np.abs(explanation.weights) / strongest
-        alpha = np.where(share >= FAINT, STRONGEST * share, 0.0).astype(np.float32)[segments][..., np.newaxis]
+        alpha = np.where(share >= MIN_SHARE, MAX_ALPHA * share, 0.0).astype(np.float32)[segments][..., np.newaxis]
         colours = np.where(explanation.weights[:, np.newaxis] >= 0, FOR, AGAINST).astype(np.float32)[segments]
         picture = picture * (1 - alpha) + colours * alpha
         _outline(picture, segments, explanation)
@@ -51,7 +51,7 @@ def draw(image_hwc_u8: UInt8Image, explanation: Explanation, heading: Sequence[s
 
 
 def _outline(picture: npt.NDArray[np.float32], segments: npt.NDArray[np.int32], explanation: Explanation) -> None:
-    """A dark line with a light rim around each of the five weightiest superpixels; it shows on any tissue."""
+    """Outlines the five superpixels of largest absolute weight with a dark line and a light rim, visible on any tissue."""
     thin = max(1, round(min(picture.shape[:2]) / 300))
     for index in explanation.order[:5]:
         contours, _ = cv2.findContours((segments == index).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -60,7 +60,7 @@ def _outline(picture: npt.NDArray[np.float32], segments: npt.NDArray[np.int32], 
 
 
 def _numbered(picture: UInt8Image, segments: npt.NDArray[np.int32], explanation: Explanation) -> UInt8Image:
-    """With the numbers of the outlined superpixels, as page and JSON name them, each at its innermost point."""
+    """Writes the number of each outlined superpixel, as in page and JSON, at its innermost point."""
     canvas = Image.fromarray(picture)
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(max(12, min(picture.shape[:2]) // 28))
     for index in explanation.order[:5]:
@@ -73,7 +73,7 @@ def _numbered(picture: UInt8Image, segments: npt.NDArray[np.int32], explanation:
 def _legend(width: int, explanation: Explanation, heading: Sequence[str]) -> UInt8Image:
     size = max(12, min(22, width // 36))
     font = ImageFont.load_default(size)
-    outcome = "converged" if explanation.converged else "NOT CONVERGED: other samples could give another picture"
+    outcome = "converged" if explanation.converged else "NOT CONVERGED: other samples could give another result"
     lines = [
         *heading,
         f"explained: {explanation.label}, p = {explanation.probability:.3f}",
@@ -93,7 +93,7 @@ def _legend(width: int, explanation: Explanation, heading: Sequence[str]) -> UIn
 
 
 def _fitting(pen: ImageDraw.ImageDraw, line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """Cut in the middle where it is too long: the end of a file's name tells more than its middle."""
+    """Shortens a line that is too long in the middle, because the end of a file name says more."""
     if pen.textlength(line, font=font) <= width:
         return line
     keep = len(line)

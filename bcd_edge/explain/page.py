@@ -1,4 +1,4 @@
-"""A self-contained HTML page of explanations."""
+"""An HTML page of explanations, in one file."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ table { border-collapse: collapse; margin-top: .5rem; } td, th { padding: .1rem 
 .doubt { color: #a33; font-weight: 600; } footer { color: #555; border-top: 1px solid #ccc; padding-top: 1rem; }
 </style></head><body>
 <h1>Explanations</h1>
-<p>Orange superpixels speak for the label that is named, blue ones against it: what the probability would lose or gain without them.
+<p>Orange superpixels speak for the label, blue ones against it: without them its probability would fall or rise.
 They show what this model looks at, not what is in the tissue.</p>
 $articles
-<footer>$what For research. Assists a pathologist; it does not diagnose alone.</footer>
+<footer>$execution For research. Assists a pathologist; it does not diagnose alone.</footer>
 </body></html>
 """)
 
@@ -39,7 +39,7 @@ _ARTICLE = Template("""<article><img alt="$name with superpixels for and against
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """One image's record, explanation and overlay (PNG bytes)."""
+    """Record, explanation and overlay (PNG bytes) of an image."""
 
     record: Record
     explanation: Explanation
@@ -47,28 +47,28 @@ class Explained:
 
 
 def page(explained: Sequence[Explained]) -> str:
-    """HTML that needs no other file."""
-    articles = "\n".join(_article(one) for one in explained)
+    """The HTML of a page that needs no other file."""
+    articles = "\n".join(map(_article, explained))
     ran = explained[0].record.execution if explained else None
-    what = f"{ran.bundle} {ran.precision} on {ran.provider}, bundle {ran.bundle_sha256[:12]}, bcd-edge {ran.version}." if ran else ""
-    return _PAGE.substitute(articles=articles, what=escape(what))
+    execution = f"{ran.bundle} {ran.precision} on {ran.provider}, bundle {ran.bundle_sha256[:12]}, bcd-edge {ran.version}." if ran else ""
+    return _PAGE.substitute(articles=articles, execution=escape(execution))
 
 
-def _article(one: Explained) -> str:
-    plain = one.explanation.as_dict()
+def _article(image: Explained) -> str:
+    plain = image.explanation.as_dict()
     rows = "".join(
         f"<tr><td>{row['superpixel']}</td><td>{row['weight']:+.4f}</td>"
         f"<td>{'-' if row['standard_error'] is None else format(row['standard_error'], '.4f')}</td><td>{row['area']:.1%}</td></tr>"
         for row in plain["superpixels"][:8]
     )
-    doubt = "" if one.explanation.converged else "<span class=doubt>Not converged: other samples could give another picture.</span> "
+    doubt = "" if image.explanation.converged else "<span class=doubt>Not converged: other samples could give another result.</span> "
     return _ARTICLE.substitute(
-        name=escape(Path(one.record.source).name or one.record.source),
-        label=one.explanation.label,
-        png=base64.b64encode(one.png).decode(),
-        decision=one.record.decision,
-        reasons=escape("; ".join(one.record.reasons)) + ".",
-        probability=f"{one.explanation.probability:.3f}",
-        sure=f"{doubt}{one.explanation.samples} samples by {one.explanation.explainer}: {escape(one.explanation.reason)}.",
+        name=escape(Path(image.record.source).name or image.record.source),
+        label=image.explanation.label,
+        png=base64.b64encode(image.png).decode(),
+        decision=image.record.decision,
+        reasons=escape("; ".join(image.record.reasons)) + ".",
+        probability=f"{image.explanation.probability:.3f}",
+        sure=f"{doubt}{image.explanation.samples} samples by {image.explanation.explainer}: {escape(image.explanation.reason)}.",
         rows=rows,
     )

@@ -1,4 +1,4 @@
-"""The local linear fit, by the `lime` package's own code, and what of it is beyond doubt."""
+"""The surrogate model: the local linear fit by the `lime` package, its standard errors, and when it has converged."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FIX = 'pip install "bcd-edge[explain]"'
 # The package's defaults (LimeImageExplainer).
 KERNEL_WIDTH: Final = 0.25
 RIDGE: Final = 1.0
-# Two superpixels whose weights differ by less than this share of the largest weight are as good as equal: which comes
-# first is no difference that a person could see, and chance alone would decide it for ever.
+# Weights that differ by less than this share of the largest one count as equal: nobody could see the difference, and
+# their order might never converge.
 TIE: Final = 0.15
 
 
@@ -40,35 +40,35 @@ def package(name: str) -> Any:
     try:
         return importlib.import_module(f"lime.{name}")
     except ImportError as error:
-        raise ProviderError(f"Explaining needs the package lime, which does not import ({error}); fix: {FIX}") from None
+        raise ProviderError(f"Explaining needs the package lime, which cannot be imported ({error}); fix: {FIX}") from None
 
 
 def require_package() -> None:
-    """Goes on only where the `lime` package is installed; does not import it, which takes a second.
+    """Checks that the `lime` package is installed, without importing it, which takes a second.
 
     Raises:
-        ProviderError: it is not.
+        ProviderError: it is not installed.
     """
     if importlib.util.find_spec("lime") is None:
         raise ProviderError(f"Explaining needs the package lime, which is not installed; fix: {FIX}")
 
 
 def kernel(distances: Floats) -> Floats:
-    """The package's exponential kernel."""
+    """The exponential kernel of the `lime` package."""
     return np.asarray(np.sqrt(np.exp(-(distances**2) / KERNEL_WIDTH**2)))
 
 
 def distances(shown: npt.NDArray[np.bool_]) -> Floats:
-    """Cosine distance of each row from the whole image, N: 1 - sqrt(share of superpixels shown); 1 if none is."""
+    """Cosine distance of each row from the whole image, N: 1 - sqrt(share of superpixels shown)."""
     return np.asarray(1 - np.sqrt(shown.mean(axis=1)))
 
 
 def fit(shown: npt.NDArray[np.bool_], p: Floats) -> Fit:
-    """Ridge regression of the probabilities on what was shown, weighted by the kernel, in `lime_base`.
+    """Ridge regression of the probabilities on the shown superpixels, weighted by the kernel, by `lime_base`.
 
     Args:
-        shown: N x S; the first row is the whole image.
-        p: of the label, N.
+        shown: whether each superpixel is shown, bool N x S; the first row is the whole image.
+        p: probability of the label, N.
     """
     base = package("lime_base").LimeBase(kernel, random_state=0)
     _, pairs, r2, _ = base.explain_instance_with_data(shown.astype(np.float64), p[:, np.newaxis], distances(shown), 0, shown.shape[1], "none")
@@ -79,7 +79,7 @@ def fit(shown: npt.NDArray[np.bool_], p: Floats) -> Fit:
 
 
 def shrinkage(shown: npt.NDArray[np.bool_]) -> float:
-    """What the penalty leaves of a weight, were the columns orthogonal: variance / (variance + penalty)."""
+    """Factor by which the penalty shrinks a weight if the columns are orthogonal: variance / (variance + penalty)."""
     weights = kernel(distances(shown))
     centred = shown - np.average(shown, axis=0, weights=weights)
     variance = float(np.mean((weights[:, np.newaxis] * centred**2).sum(axis=0)))
@@ -87,22 +87,22 @@ def shrinkage(shown: npt.NDArray[np.bool_]) -> float:
 
 
 def jackknife(shown: npt.NDArray[np.bool_], p: Floats, blocks: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """Weights S of all rows, and B x S without one block each (Efron & Stein, Ann. Statist. 1981).
+    """Weights S of all rows, and B x S with one block left out of each (Efron & Stein, Ann. Statist. 1981).
 
-    The ridge of `fit` in closed form: what is left out is subtracted from the weighted sums of squares, where the package
-    would read every row again for every block.
+    The ridge of `fit` in closed form: a block is subtracted from the weighted sums of squares, while the package would
+    read all rows again for every block.
 
     Args:
-        shown: N x S.
-        p: N.
-        blocks: N: the block of each row, 0..B-1; the whole image, -1, stays in all.
+        shown: as for `fit`.
+        p: as for `fit`.
+        blocks: the block of each row, 0..B-1, N; -1 for the whole image, which is never left out.
     """
     rows = np.column_stack([np.ones(len(shown)), shown, p])
     weighted = rows * kernel(distances(shown))[:, np.newaxis]
     sums = np.stack([weighted[blocks == block].T @ rows[blocks == block] for block in range(-1, blocks.max() + 1)])
     whole = sums.sum(axis=0)
-    found = _ridge(np.concatenate([whole[np.newaxis], whole - sums[1:]]))
-    return found[0], found[1:]
+    weights = _ridge(np.concatenate([whole[np.newaxis], whole - sums[1:]]))
+    return weights[0], weights[1:]
 
 
 def _ridge(sums: Floats) -> Floats:
@@ -119,10 +119,16 @@ def standard_error(replicates: Floats) -> Floats:
 
 
 def converged(weights: Floats, replicates: Floats, top: int, confidence: float) -> bool:
-    """Whether sign and order of the `top` weightiest superpixels have converged.
+    """Whether signs and order of the `top` superpixels by absolute weight have converged.
 
-    A sign has converged when the weight is further from 0 than its interval reaches, or the weight is within `TIE` of 0 for
-    certain; the order of two neighbours when the difference of their sizes is, or is within `TIE` for certain.
+    A sign has converged when the confidence interval of the weight excludes 0, or is within `TIE` of 0; the order of two
+    neighbours when the same is true of the difference of their absolute weights.
+
+    Args:
+        weights: S.
+        replicates: jackknife replicates of the weights, B x S.
+        top: number of superpixels.
+        confidence: confidence level of the one-sided intervals, 0..1.
     """
     from scipy.stats import t
 

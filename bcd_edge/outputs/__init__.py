@@ -1,4 +1,4 @@
-"""Output formats, one file of `formats` each. A format's module has one name:
+"""Output formats. Each file of `formats` is a format; its module defines
 
 def open(stream: TextIO) -> Output: ...
 """
@@ -11,15 +11,15 @@ from bcd_edge.records import Record
 
 
 class Output(Protocol):
-    """Takes records one by one; `close` ends the document, also after an interruption."""
+    """Writes records one by one; `close` completes the document, also after an interruption."""
 
     def write(self, record: Record) -> None:
         """Adds one record."""
 
     def close(self) -> None:
-        """Writes what belongs at the end; the stream stays open."""
+        """Writes the end of the document; the stream stays open."""
 
 
 def printable(text: str) -> str:
-    """Without control characters or broken Unicode: a file's name must not steer the terminal."""
+    """Escapes control characters and invalid Unicode, so that a file name cannot control the terminal."""
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)

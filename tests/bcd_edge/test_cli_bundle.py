@@ -113,7 +113,7 @@ def test_the_embedded_bundle_answers_here_as_it_did_where_it_was_made() -> None:
 def test_selftest_without_golden_images_is_2(changed: Changed) -> None:
     done = run("selftest", changed())
     assert done.exit_code == 2
-    assert "holds no golden images" in done.output
+    assert "contains no golden images" in done.output
 
 
 def moved(by: float) -> Callable[[dict[str, Any]], None]:

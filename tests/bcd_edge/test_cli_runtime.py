@@ -76,7 +76,7 @@ def test_ctrl_c_ends_within_seconds_and_what_was_written_is_whole(folder: Path, 
 def test_null_runs_and_warns(folder: Path) -> None:
     done = run("predict", folder / "001.png", "--provider", "null", "--format", "jsonl")
     assert json.loads(done.stdout)["execution"]["provider"] == "null"
-    assert b"warning: The provider null looks at no image" in done.stderr
+    assert b"warning: The provider null does not run the model" in done.stderr
 
 
 def test_quiet_verbose_and_json_logs(folder: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_folder_loop_is_said_and_left(folder: Path) -> None:
     (folder / "sub" / "loop").symlink_to(folder)
     inputs = Inputs([str(folder)])
     assert len(list(inputs)) == 6
-    assert "read already" in errors(Inputs([str(folder)]))[0]
+    assert "was read already" in errors(Inputs([str(folder)]))[0]
 
 
 def test_a_link_to_itself_is_a_file_that_cannot_be_read(folder: Path) -> None:
@@ -66,7 +66,7 @@ def test_the_same_folder_twice_is_read_twice(folder: Path) -> None:
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
-    assert "holds no image" in errors(Inputs([str(tmp_path)]))[0]
+    assert "contains no image" in errors(Inputs([str(tmp_path)]))[0]
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="drops root's right to read everything, so it needs root")

@@ -17,12 +17,13 @@ from bcd_edge.system import machine
 REQUIRES = (shared.REQUIRES,)
 RANK = 40
 OPTIONS: Final[dict[str, str]] = {}
+RUNS_MODEL = True
 FIX = 'pip install "bcd-edge[cpu]"'
 PROVIDER = "CPUExecutionProvider"
 
 
 def is_available() -> Availability:
-    """Whether onnxruntime (or onnxruntime-gpu, which holds the CPU provider too) imports and is new enough."""
+    """Whether onnxruntime (or onnxruntime-gpu, which contains the CPU provider too) can be imported and is recent enough."""
     return installed(REQUIRES[0], FIX)
 
 
@@ -34,12 +35,12 @@ def open(model: bytes, options: RunOptions, cache: Path | None = None) -> CpuBac
     """Opens an ONNX model.
 
     Raises:
-        ProviderError: onnxruntime is missing, too old, runs on something else than was asked for, or another device was.
-        BundleError: the model is no graph that ONNX Runtime can load.
+        ProviderError: onnxruntime is missing or too old, or a device other than CPU was requested.
+        BundleError: ONNX Runtime cannot load the model.
     """
     require("cpu", is_available())
     if options.device and options.device.upper() != "CPU":
-        raise ProviderError(f"The provider cpu was asked for on the device {options.device}; it has only CPU.")
+        raise ProviderError(f"The provider cpu has no device {options.device}; leave out --device, or give CPU.")
     return CpuBackend(shared.session(model, options, "cpu", [(PROVIDER, {})]))
 
 

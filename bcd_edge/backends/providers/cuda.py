@@ -12,11 +12,12 @@ from bcd_edge.options import RunOptions
 REQUIRES = (shared.REQUIRES,)
 RANK = 20
 OPTIONS: Final[dict[str, str]] = {}
+RUNS_MODEL = True
 PROVIDER = "CUDAExecutionProvider"
 
 
 def is_available() -> Availability:
-    """Whether onnxruntime-gpu is installed, there is a card, and CUDA and cuDNN load."""
+    """Whether onnxruntime-gpu is installed, there is a card, and CUDA and cuDNN can be loaded."""
     return nvidia.availability(PROVIDER)
 
 
@@ -28,14 +29,14 @@ def open(model: bytes, options: RunOptions, cache: Path | None = None) -> nvidia
     """Opens an ONNX model; every node must run on the card.
 
     Raises:
-        ProviderError: it cannot start here, or would leave nodes to the CPU.
-        BundleError: the model is no graph that ONNX Runtime can load.
+        ProviderError: the engine cannot start here, or would run nodes on the CPU.
+        BundleError: ONNX Runtime cannot load the model.
     """
     require("cuda", is_available())
     index = nvidia.card(options, "cuda")
     settings = {
         "device_id": str(index),
-        "use_tf32": "0",  # what the bundle calls fp32 was measured as float32
+        "use_tf32": "0",  # fp32 in the bundle was measured as float32
         "enable_cuda_graph": str(int(options.batch is not None)),
     }
     session = shared.session(model, options, "cuda", [(PROVIDER, settings)], refuse_cpu=True)

@@ -1,6 +1,6 @@
-"""No engine: answers at once, the same for every image, to measure everything around the model.
+"""No engine: returns the same result for every image at once, to measure everything around the model.
 
-`--provider-option delay=5ms` has each call take so long: what a slower engine would change can be tried without one.
+`--provider-option delay=5ms` makes each call take that long, to simulate an engine of that speed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from bcd_edge.system.durations import seconds
 REQUIRES = ("numpy>=1.24",)
 RANK = None
 OPTIONS: Final = {"delay": "time per call, such as 5ms"}
+RUNS_MODEL = False
 
 
 def is_available() -> Availability:
@@ -30,7 +31,7 @@ def runs_on_cpu(device: str | None) -> bool:
 
 
 def open(model: bytes, options: RunOptions, cache: Path | None = None) -> NullBackend:
-    """Takes any bytes for a model.
+    """Accepts any bytes as a model.
 
     Raises:
         UsageError: the delay is not a duration, or there is no such option.
@@ -39,14 +40,14 @@ def open(model: bytes, options: RunOptions, cache: Path | None = None) -> NullBa
 
 
 class NullBackend:
-    """See `bcd_edge.backends.Backend`. Logits of zero are p = 0.5 at any temperature."""
+    """See `bcd_edge.backends.Backend`. Logits of zero give p = 0.5 at any temperature."""
 
     provider = "null"
     batch = None
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self._delay_s, self._closed = delay_s, False
-        self.device = "nothing: no image is looked at" + (f", {1000 * delay_s:g} ms per call" if delay_s else "")
+        self.device = "none: no image is read" + (f", {1000 * delay_s:g} ms per call" if delay_s else "")
 
     def infer(self, batch_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         if self._closed:

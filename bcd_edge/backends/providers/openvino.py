@@ -1,4 +1,4 @@
-"""OpenVINO through its own interface and not as an execution provider of ONNX Runtime: CPU, GPU and NPU of Intel, CPU of Arm."""
+"""OpenVINO by its own API, not as an execution provider of ONNX Runtime: Intel CPUs, GPUs and NPUs, and Arm CPUs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from bcd_edge.system import caches
 REQUIRES = ("openvino>=2025.4",)
 RANK = 30
 OPTIONS: Final[dict[str, str]] = {}
+RUNS_MODEL = True
 FIX = 'pip install "bcd-edge[openvino]"'
 DEVICE: Final = "CPU"
 
 
 def is_available() -> Availability:
-    """Whether openvino imports and is new enough."""
+    """Whether openvino can be imported and is recent enough."""
     return installed(REQUIRES[0], FIX)
 
 
@@ -35,27 +36,29 @@ def open(model: bytes, options: RunOptions, cache: Path | None = None) -> Openvi
     """Opens an ONNX model.
 
     Raises:
-        ProviderError: openvino is missing, too old, does not start, has no such device, or runs on another one.
-        BundleError: the model is no graph that OpenVINO can load, or its weights lie outside of it.
+        ProviderError: openvino is missing or too old, does not start, has no such device, or runs on another one.
+        BundleError: OpenVINO cannot load the model, or its weights are outside the file.
     """
     require("openvino", is_available())
     import openvino
 
-    # Weights outside the verified file would be unverified weights. OpenVINO reads them from the current folder, or from
-    # any absolute path, and has no setting against it; ONNX names their file under this key and no other (TensorProto).
+    # Weights outside the verified file would not be verified. OpenVINO reads them from the current folder or any absolute
+    # path, and has no setting that forbids it; ONNX names their file under this key only (TensorProto).
     if b"location" in model:
-        raise BundleError("The model refers to weights outside its file, which nobody verified; export the bundle again, weights inside.")
-    wanted = options.device.upper() if options.device else DEVICE
+        raise BundleError(
+            "The model refers to weights outside its file, which are not verified; export the bundle again with the weights inside the model."
+        )
+    requested = options.device.upper() if options.device else DEVICE
     try:
         core = openvino.Core()
         devices = list(core.available_devices)
-        device = str(core.get_property(wanted, "FULL_DEVICE_NAME")).strip() if wanted in devices else ""
+        device = str(core.get_property(requested, "FULL_DEVICE_NAME")).strip() if requested in devices else ""
     except Exception as error:  # OpenVINO raises bare RuntimeErrors
-        raise ProviderError(f"The provider openvino was asked for and does not start ({_last_line(error)}); reinstall: {FIX}") from None
+        raise ProviderError(f"The provider openvino was requested, but does not start ({_last_line(error)}); reinstall: {FIX}") from None
     if not device:
         raise ProviderError(
-            f"The provider openvino was asked for on the device {wanted} and finds {', '.join(devices) or 'none'} here; "
-            "install that device's driver, or name one that is there with --device."
+            f"The provider openvino has no device {requested} here, only {', '.join(devices) or 'none'}; "
+            "install the driver of that device, or give another one with --device."
         )
     try:
         graph = core.read_model(model)
@@ -63,22 +66,22 @@ def open(model: bytes, options: RunOptions, cache: Path | None = None) -> Openvi
         first = _channels_first(graph)
         if options.batch:
             graph.reshape([options.batch, *list(graph.input(0).partial_shape)[1:]])
-        compiled = _compile(core, graph, wanted, settings(wanted, options), cache)
+        compiled = _compile(core, graph, requested, settings(requested, options), cache)
     except Exception as error:
         raise BundleError(
             f"The model does not load in OpenVINO {openvino.__version__.partition('-')[0]} ({_last_line(error)}); export the bundle again."
         ) from None
     ran = [name.partition(".")[0] for name in compiled.get_property("EXECUTION_DEVICES")]
-    if set(ran) != {wanted.partition(".")[0]}:
-        raise ProviderError(f"The provider openvino was asked for on {wanted} and {', '.join(ran)} ran; reinstall: {FIX}")
+    if set(ran) != {requested.partition(".")[0]}:
+        raise ProviderError(f"The provider openvino was requested on {requested}, but {', '.join(ran)} ran; reinstall: {FIX}")
     return OpenvinoBackend(compiled, device, options, shape, first)
 
 
 def _channels_first(graph: Any) -> bool:
-    """Takes the transposition of the pixels out of a graph, for the caller to do; whether there was one.
+    """Removes the transposition of the pixels from a graph, so that the caller does it; returns whether there was one.
 
-    OpenVINO transposes before the first convolution, which it then computes channels-last all the same: 9 % of the time
-    at batch 1 and 16 % at 16 (docs/export.md). What the host needs for it is in these figures.
+    OpenVINO transposes before the first convolution, which it computes channels-last all the same: this costs 9 % of the
+    time at batch 1 and 16 % at 16, net of the transposition on the host (docs/export.md).
     """
     from openvino import PartialShape, opset13
 
@@ -100,33 +103,33 @@ def _channels_first(graph: Any) -> bool:
 
 
 def settings(device: str, options: RunOptions) -> dict[str, Any]:
-    """What `open` sets on a device."""
+    """The properties with which `open` compiles a model for a device."""
     streams = options.streams or 1
-    own: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT"}
-    # On a processor with AMX or AVX-512 BF16 the engine would compute a float32 model in bfloat16; what the bundle calls
-    # fp32 was measured as float32. Quantised layers stay in int8 either way.
+    properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT"}
+    # On a processor with AMX or AVX-512 BF16 the engine would compute a float32 model in bfloat16, but fp32 in the bundle
+    # was measured as float32. Quantised layers stay in int8 either way.
     if device.startswith("CPU") or options.precision == "fp32":
-        own["INFERENCE_PRECISION_HINT"] = "f32"
+        properties["INFERENCE_PRECISION_HINT"] = "f32"
     if streams > 1 and device.startswith(("CPU", "GPU")):
-        own["NUM_STREAMS"] = str(streams)
+        properties["NUM_STREAMS"] = str(streams)
     if options.threads and device.startswith("CPU"):
-        own["INFERENCE_NUM_THREADS"] = options.threads * streams
-    return own
+        properties["INFERENCE_NUM_THREADS"] = options.threads * streams
+    return properties
 
 
-def _compile(core: Any, graph: Any, device: str, own: dict[str, Any], entry: Path | None) -> Any:
-    """Compiles, from the cache where it has the model; an entry that OpenVINO cannot use is thrown away."""
+def _compile(core: Any, graph: Any, device: str, properties: dict[str, Any], entry: Path | None) -> Any:
+    """Compiles, or loads from the cache; deletes a cache entry that OpenVINO cannot use."""
     with caches.entry(entry) as cache:
         if cache:
             try:
-                return core.compile_model(graph, device, own | {"CACHE_DIR": str(cache)})
+                return core.compile_model(graph, device, properties | {"CACHE_DIR": str(cache)})
             except Exception:
                 shutil.rmtree(cache, ignore_errors=True)
-    return core.compile_model(graph, device, own)
+    return core.compile_model(graph, device, properties)
 
 
 class OpenvinoBackend:
-    """See `bcd_edge.backends.Backend`. As many requests as streams; a call takes one and gives it back."""
+    """See `bcd_edge.backends.Backend`. Has as many infer requests as streams; each call borrows one."""
 
     provider = "openvino"
 
@@ -163,5 +166,5 @@ class OpenvinoBackend:
 
 
 def _last_line(error: Exception) -> str:
-    """The lines before it name places in OpenVINO's own source."""
+    """The last line of an OpenVINO error; those before it name locations in OpenVINO's source."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200].rstrip(".")

@@ -1,4 +1,4 @@
-"""TensorRT through ONNX Runtime; what it cannot take runs on the same card through CUDA."""
+"""TensorRT through ONNX Runtime; operators that it does not support run on the same card through CUDA."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from bcd_edge.system import caches
 REQUIRES = (shared.REQUIRES,)
 RANK = 10
 OPTIONS: Final[dict[str, str]] = {}
+RUNS_MODEL = True
 PROVIDER = "TensorrtExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 
 
 def is_available() -> Availability:
-    """Whether onnxruntime-gpu is installed, there is a card, and TensorRT, CUDA and cuDNN load."""
+    """Whether onnxruntime-gpu is installed, there is a card, and TensorRT, CUDA and cuDNN can be loaded."""
     answer = nvidia.availability(PROVIDER)
     return answer if not answer.available else nvidia.availability(CUDA)
 
@@ -28,11 +29,11 @@ def runs_on_cpu(device: str | None) -> bool:
 
 
 def open(model: bytes, options: RunOptions, cache: Path | None = None) -> nvidia.CardBackend:
-    """Opens an ONNX model: builds an engine, which takes minutes, or finds it in `cache`.
+    """Opens an ONNX model: builds an engine, which takes minutes, or loads it from `cache`.
 
     Raises:
-        ProviderError: it cannot start here, or would leave nodes to the CPU.
-        BundleError: the model is no graph that ONNX Runtime can load.
+        ProviderError: the engine cannot start here, or would run nodes on the CPU.
+        BundleError: ONNX Runtime cannot load the model.
     """
     require("tensorrt", is_available())
     index = nvidia.card(options, "tensorrt")

@@ -1,9 +1,9 @@
-"""LIME with our sampler: the same perturbations, kernel and ridge fit as the `lime` package, and fewer, better chosen masks.
+"""LIME with a better sampler: perturbation, kernel and ridge fit of the `lime` package, with fewer, better chosen masks.
 
-Masks are rows of a randomised Hadamard matrix, each with its complement. Columns are balanced and orthogonal, and in the
-difference of a pair everything cancels in which an even number of superpixels interact (Plackett & Burman, Biometrika
-1946; the fold-over of Box & Wilson, J. R. Stat. Soc. B 1951). They come in blocks: after each, the fit's jackknife
-over blocks, and an end when the top superpixels have converged or the budget is spent.
+Masks are rows of a randomised Hadamard matrix, each with its complement. The columns are balanced and orthogonal, and in
+the difference of a pair all interactions of an even number of superpixels cancel (Plackett & Burman, Biometrika 1946;
+the fold-over of Box & Wilson, J. R. Stat. Soc. B 1951). Masks are evaluated in blocks. After each block a jackknife over
+the blocks estimates the standard errors; sampling stops when the top superpixels have converged or the budget is spent.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from bcd_edge.explain.segments import Segments, baseline, perturbed
 from bcd_edge.explain.surrogate import converged, fit, jackknife, shrinkage, standard_error
 from bcd_edge.readers.raster import UInt8Image
 
-# Rows and as many complements: 32 images a block are a full batch, and four blocks make a jackknife.
+# The former name.
+ALIASES: Final = ("edge",)
+# Pairs of a row and its complement in a block: 32 images fill a batch.
 PAIRS: Final = 16
-# Fewer blocks give no variance worth the name.
-LEAST_BLOCKS: Final = 4
+# A jackknife over fewer blocks does not give a usable variance.
+MIN_BLOCKS: Final = 4
 
 
 def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation:
-    """See `bcd_edge.explain.explain`. `settings.samples` and the budgets are kept to within a block, and the whole image."""
+    """See `bcd_edge.explain.explain`. `settings.samples` counts the whole image too; budgets are checked once per block."""
     counting = CountingPredict(predict)
     whole = counting(image_hwc_u8[np.newaxis])[0]
     counting.label = explained_label(float(whole), settings.label)
@@ -37,7 +39,7 @@ def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, se
     hidden = baseline(image_hwc_u8, segments)
     limit = settings.samples or settings.max_samples
     weights, errors, r2, sure = np.zeros(count), np.full(count, np.nan), float("nan"), False
-    reason = "one superpixel: there is nothing to compare" if count == 1 else f"the budget of {limit} samples is spent"
+    reason = "there is only one superpixel, so nothing to compare" if count == 1 else f"the budget of {limit} samples is spent"
     for number, masks in enumerate(_blocks(count, settings.seed)):
         room = limit - counting.images
         if count == 1 or room <= 0:
@@ -49,22 +51,22 @@ def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, se
         p.append(counting(perturbed(image_hwc_u8, hidden, segments, chosen)))
         shown.append(chosen)
         blocks.append(np.full(len(chosen), number))
-        if number + 1 >= LEAST_BLOCKS and not settings.samples:
+        if number + 1 >= MIN_BLOCKS and not settings.samples:
             every, answers, parts = np.concatenate(shown), np.concatenate(p), np.concatenate(blocks)
             if converged(*jackknife(every, answers, parts), settings.top, settings.confidence):
                 sure, reason = True, f"order and sign of the top {min(settings.top, count)} superpixels have converged"
                 break
     every, answers, parts = np.concatenate(shown), np.concatenate(p), np.concatenate(blocks)
     if len(every) > 1:
-        found = fit(every, answers)
-        weights, r2 = found.weights, found.r2
+        regression = fit(every, answers)
+        weights, r2 = regression.weights, regression.r2
     if parts.max() >= 1:
         _, replicates = jackknife(every, answers, parts)
         errors = standard_error(replicates)
-        if parts.max() + 1 >= LEAST_BLOCKS:
+        if parts.max() + 1 >= MIN_BLOCKS:
             sure = converged(weights, replicates, settings.top, settings.confidence)
     if settings.samples and count > 1:
-        reason = f"{counting.images} samples were asked for"
+        reason = f"{counting.images} samples were requested"
     return Explanation(
         explainer="hadamard",
         label=counting.label,

@@ -1,4 +1,4 @@
-"""The `lime` package as it is, its own masks included, fed by our model in batches."""
+"""The `lime` package unchanged, with its own masks; the model evaluates them in batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH: Final = 32
 
 
 def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation:
-    """See `bcd_edge.explain.explain`: `settings.samples` coin-flipped masks, the package's 1,000 if 0; nothing stops it early."""
+    """See `bcd_edge.explain.explain`. Evaluates `settings.samples` random masks, or the package's default of 1,000 if 0."""
     counting = CountingPredict(predict)
     module = package("lime_image")
     masks: list[npt.NDArray[Any]] = []
@@ -33,7 +33,7 @@ def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, se
         return np.stack([1 - p, p], axis=1)
 
     explainer = module.LimeImageExplainer(random_state=settings.seed)
-    # its progress bar cannot be switched off: its own code, with another `tqdm` among the names that it sees
+    # the progress bar cannot be disabled: the same code runs with another `tqdm` among its globals
     sampler = type(explainer).data_labels
     explainer.data_labels = MethodType(FunctionType(sampler.__code__, vars(module) | {"tqdm": rows}, argdefs=sampler.__defaults__), explainer)
     package_explanation = explainer.explain_instance(
@@ -59,7 +59,7 @@ def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, se
         standard_errors=np.full(len(weights), np.nan),
         samples=counting.images,
         converged=len(weights) == 1,
-        reason="the package draws a fixed number of masks and does not say how sure it is",
+        reason="the package draws a fixed number of masks and estimates no uncertainty",
         r2=float(package_explanation.score) if np.isfinite(package_explanation.score) else float("nan"),
         shrinkage=shrinkage(masks[0]),
         model_s=counting.seconds,

@@ -1,4 +1,4 @@
-"""A plain second opinion: what the probability loses when one superpixel alone is hidden (Zeiler & Fergus, ECCV 2014)."""
+"""Occlusion: how much the probability falls when a single superpixel is hidden (Zeiler & Fergus, ECCV 2014)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bcd_edge.readers.raster import UInt8Image
 
 
 def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, settings: Settings) -> Explanation:
-    """See `bcd_edge.explain.explain`. Nothing is random: as many samples as superpixels, whatever the settings say."""
+    """See `bcd_edge.explain.explain`. Deterministic: one sample per superpixel and the whole image, whatever the settings."""
     counting = CountingPredict(predict)
     count = int(segments.max()) + 1
     shown = np.concatenate([np.ones((1, count), bool), ~np.eye(count, dtype=bool)])

@@ -1,4 +1,4 @@
-"""Comma-separated values: one header, one row an image, dots for nested keys, reasons joined by `; `."""
+"""Comma-separated values: a header, one row per image, dots for nested keys, reasons joined by `; `."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _writable(text: str) -> str:
-    """Escapes what a row cannot hold: broken Unicode, a lone carriage return, and NUL (before Python 3.11)."""
+    """Escapes what a row cannot contain: invalid Unicode, a single carriage return, and NUL (before Python 3.11)."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r").replace("\0", "\\x00")
 
 

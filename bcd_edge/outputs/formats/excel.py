@@ -1,4 +1,4 @@
-"""CSV as Excel opens it: UTF-8 with a byte order mark, and no text that Excel would run as a formula; otherwise as `csv`."""
+"""CSV for Excel: UTF-8 with a byte order mark, and no text that Excel would evaluate as a formula; otherwise as `csv`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bcd_edge.outputs.formats.csv import CsvOutput
 from bcd_edge.records import Record
 
 BYTE_ORDER_MARK: Final = "\ufeff"
-# OWASP, "CSV Injection": what makes a spreadsheet take a cell for a formula.
+# First characters that make a spreadsheet evaluate a cell as a formula (OWASP, "CSV Injection").
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -24,7 +24,7 @@ class ExcelOutput(CsvOutput):
 
 
 def safe(value: Any) -> Any:
-    """Text that begins like a formula gets an apostrophe in front, which marks it as text; everything else stays as it is."""
+    """Puts an apostrophe, which marks text, before text that begins like a formula; returns other values unchanged."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 

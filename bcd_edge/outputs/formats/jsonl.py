@@ -1,4 +1,4 @@
-"""One JSON object a line, keys as in `bcd_edge.records.Record`."""
+"""One JSON object per line, with the keys of `bcd_edge.records.Record`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class JsonlOutput:
         self._stream = stream
 
     def write(self, record: Record) -> None:
-        # ASCII only: a file name need not be valid Unicode, and a line must not fail to be written for its name
+        # ASCII only, because a file name need not be valid Unicode
         self._stream.write(json.dumps(record.as_dict()) + "\n")
         self._stream.flush()
 

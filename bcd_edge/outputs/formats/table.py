@@ -1,4 +1,4 @@
-"""A table for a person, with what ran and what it is good for below it."""
+"""A table for reading, followed by what ran and how to read it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STYLES = {"benign": "green", "malignant": "bold red", "review": "bold yellow", "
 
 
 class TableOutput:
-    """See `bcd_edge.outputs.Output`. Rows are kept until `close`, because widths need them all."""
+    """See `bcd_edge.outputs.Output`. Rows are kept until `close`, because the column widths depend on all of them."""
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
@@ -46,24 +46,25 @@ class TableOutput:
         self._summary()
 
     def _summary(self) -> None:
-        say = self._console.print
         for record in self._records:
             if record.status == "failed":
-                say(f"[magenta]failed[/] {escape(printable(record.source))}: {escape(printable(str(record.error)))}")
+                self._console.print(f"[magenta]failed[/] {escape(printable(record.source))}: {escape(printable(str(record.error)))}")
         counts: Counter[str] = Counter(record.decision or "failed" for record in self._records)
-        say(f"\n{len(self._records)} images: " + ", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name]))
+        self._console.print(f"\n{len(self._records)} images: " + ", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name]))
         if counts["review"]:
-            say("review: the model is not certain enough; needs pathologist review.")
+            self._console.print("review: the model is not certain enough; needs pathologist review.")
+        if any(record.timing_ms for record in self._records):
+            self._console.print("ms: work per image, without waiting; images overlap, so a folder takes less than the sum.")
         ran = self._records[0].execution
-        say(
+        self._console.print(
             escape(f"{ran.bundle} {ran.precision} on {ran.provider} ({ran.device}), bundle {ran.bundle_sha256[:12]}, bcd-edge {ran.version}"),
             style="dim",
         )
-        say("For research. Assists a pathologist; it does not diagnose alone.", style="dim")
+        self._console.print("For research. Assists a pathologist; it does not diagnose alone.", style="dim")
 
 
 def _names(sources: list[str]) -> list[str]:
-    """Paths below the folder that all images share; as they were given where they share none."""
+    """Paths relative to the folder that all images share; unchanged if they share none."""
     try:
         common = os.path.commonpath([PurePath(source).parent for source in sources])
     except ValueError:  # absolute and relative ones

@@ -144,7 +144,7 @@ def test_null_answers_at_once_and_says_that_it_means_nothing(picture: np.ndarray
     with Classifier.load(options=RunOptions(provider="null")) as nothing:
         record = nothing.classify(picture)
         assert (record.p_malignant, record.decision) == (0.5, "review")
-        assert "looks at no image" in nothing.warnings[0]
+        assert "does not run the model" in nothing.warnings[0]
 
 
 @pytest.mark.parametrize("name", ["cuda", "tensorrt"])
@@ -171,7 +171,7 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(nvidia.ctypes, "CDLL", missing)
     answer = nvidia.availability("CUDAExecutionProvider")
     assert not answer.available
-    assert "needs CUDA 13 and libcublasLt.so.13 is not there" in answer.reason
+    assert "needs CUDA 13, but libcublasLt.so.13 is missing" in answer.reason
     assert answer.fix.startswith("pip install")
 
 

@@ -119,7 +119,7 @@ def test_cuda_is_asked_for_alone_in_full_float32(card: type[Session], batch: int
 @pytest.mark.parametrize(("name", "answers"), [("tensorrt", [CUDA, CPU]), ("tensorrt", [CPU]), ("tensorrt", []), ("cuda", [CPU]), ("cuda", [])])
 def test_a_session_with_other_providers_is_an_error(card: type[Session], name: str, answers: list[str]) -> None:
     card.answers = answers
-    with pytest.raises(ProviderError, match=f"The provider {name} was asked for and {', '.join(answers)} ran"):
+    with pytest.raises(ProviderError, match=f"The provider {name} was requested, but {', '.join(answers)} ran"):
         plugins.load("bcd_edge.backends.providers", name).open(b"model", RunOptions())
 
 

@@ -124,7 +124,7 @@ def test_it_stops_when_it_is_sure_and_says_so_when_it_is_not(image: np.ndarray, 
     plain = model(image, segments, lambda shown: 0.3 + shown[:, :5] @ np.array([0.3, -0.2, 0.15, 0.1, 0.05]))
     sure = hadamard.explain(plain, image, segments, Settings())
     assert sure.converged
-    assert 1 + 2 * hadamard.PAIRS * hadamard.LEAST_BLOCKS <= sure.samples < 1 + 2 * hadamard.PAIRS * 12
+    assert 1 + 2 * hadamard.PAIRS * hadamard.MIN_BLOCKS <= sure.samples < 1 + 2 * hadamard.PAIRS * 12
     assert sure.order[:5].tolist() == [0, 1, 2, 3, 4]
     rng = np.random.default_rng(0)
     noisy = model(image, segments, lambda shown: rng.random(len(shown)))

@@ -20,7 +20,7 @@ def explanation() -> Explanation:
 
 
 def test_a_full_page_is_written_and_another_begun(tmp_path: Path, png: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "IMAGES_A_PAGE", 2)
+    monkeypatch.setattr(files, "IMAGES_PER_PAGE", 2)
     with Classifier.load(options=RunOptions(provider="null")) as classifier:
         record = classifier.classify(png, name="x")
     pages = files.Pages(tmp_path)

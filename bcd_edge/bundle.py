@@ -1,4 +1,4 @@
-"""The bundle: a folder or .zip with `manifest.json` and the model files it names, the only thing training hands over."""
+"""The bundle: a folder or .zip with `manifest.json` and its model files, the only thing that crosses from training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EMBEDDED = "resnet50-breast"
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What the network takes: uint8 RGB, N x `height` x `width` x 3."""
+    """The network input: uint8 RGB, N x `height` x `width` x 3."""
 
     height: int
     width: int
@@ -33,7 +33,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One network of a bundle: what it takes, and the temperature that calibrates what it answers."""
+    """One network of a bundle, with its input and the temperature that calibrates its output."""
 
     name: str
     input: Input
@@ -54,21 +54,21 @@ class Bundle:
 
     @property
     def input(self) -> Input:
-        """In an ensemble of several files, that of the first member."""
+        """The input of the first member, if the bundle is an ensemble of several files."""
         return Input(self.manifest["input"]["height"], self.manifest["input"]["width"])
 
     @property
     def temperature(self) -> float:
-        """1 in an ensemble of several files, whose members have their own."""
+        """1 for an ensemble of several files, whose members have their own."""
         return float(self.manifest["output"]["temperature"])
 
     @property
     def members(self) -> list[Member]:
         """The networks whose probabilities are averaged; a single one, unless the bundle is an ensemble of several files."""
-        several = self.manifest.get("members", [])
-        return [Member(one["name"], Input(one["input"]["height"], one["input"]["width"]), float(one["temperature"])) for one in several] or [
-            Member(self.manifest["name"], self.input, self.temperature)
-        ]
+        return [
+            Member(entry["name"], Input(entry["input"]["height"], entry["input"]["width"]), float(entry["temperature"]))
+            for entry in self.manifest.get("members", [])
+        ] or [Member(self.manifest["name"], self.input, self.temperature)]
 
     @property
     def decision(self) -> DecisionRule:
@@ -80,35 +80,35 @@ class Bundle:
         return [variant["precision"] for variant in self.manifest["variants"]]
 
     def variants(self, provider: str | None = None) -> list[dict[str, Any]]:
-        """The manifest's variants, in its order; with a provider, those that are meant for it."""
-        found: list[dict[str, Any]] = self.manifest["variants"]
-        return [variant for variant in found if provider is None or provider in variant.get("providers", [provider])]
+        """The manifest's variants, in its order; with a provider, those that it can run."""
+        entries: list[dict[str, Any]] = self.manifest["variants"]
+        return [variant for variant in entries if provider is None or provider in variant.get("providers", [provider])]
 
     def variant(self, precision: str | None = None, provider: str | None = None) -> dict[str, Any]:
-        """The variant to run: at one precision, one that names the provider comes before one that is for every provider.
+        """The variant to run; one that names the provider takes precedence over one for every provider.
 
         Args:
-            precision: `fp32`, `fp16` or `int8`; that of the first variant meant for the provider if not given.
-            provider: who is to run it; anybody if not given.
+            precision: `fp32`, `fp16` or `int8`; that of the first variant for the provider if not given.
+            provider: the provider that will run it; any if not given.
 
         Raises:
-            BundleError: there is none.
+            BundleError: there is no such variant.
         """
         fitting = self.variants(provider)
-        wanted = precision or (fitting[0]["precision"] if fitting else "")
-        fitting = [variant for variant in fitting if variant["precision"] == wanted]
+        chosen = precision or (fitting[0]["precision"] if fitting else "")
+        fitting = [variant for variant in fitting if variant["precision"] == chosen]
         if not fitting:
-            asked = f"{wanted} variant".strip() + (f" for the provider {provider}" if provider else "")
-            raise BundleError(f"{self.path} has no {asked}; it has {', '.join(map(_described, self.variants()))}.")
+            requested = f"{chosen} variant".strip() + (f" for the provider {provider}" if provider else "")
+            raise BundleError(f"{self.path} has no {requested}; it has {', '.join(map(_described, self.variants()))}.")
         return max(fitting, key=lambda variant: provider in variant.get("providers", ()))
 
     def model(self, precision: str | None = None, provider: str | None = None) -> tuple[dict[str, Any], list[bytes]]:
         """The variant to run, see `variant`, and the verified content of its model files, one for each of `members`.
 
-        The bytes that were hashed are the bytes that a backend loads, so nothing can change in between.
+        The hashed bytes are the bytes that a backend loads, so nothing can change in between.
 
         Raises:
-            BundleError: no such variant, a missing file, or content that is not what the manifest says.
+            BundleError: there is no such variant, a file is missing, or its content does not match the manifest.
         """
         variant = self.variant(precision, provider)
         return variant, [_verified(self.path, entry) for entry in files(variant)]
@@ -128,22 +128,22 @@ class Bundle:
         return Novelty.read(_verified(self.path, entry), float(entry["threshold"])) if entry else None
 
     def golden(self) -> list[tuple[dict[str, Any], bytes]]:
-        """The manifest's entry and the verified bytes (PNG) of each image whose probabilities the exporter measured; often none.
+        """The manifest entries and verified bytes (PNG) of the golden images, with the exporter's probabilities; may be empty.
 
         Raises:
-            BundleError: a missing file, or content that is not what the manifest says.
+            BundleError: a file is missing, or its content does not match the manifest.
         """
         return [(entry, _verified(self.path, entry)) for entry in self.manifest.get("golden", [])]
 
 
 def files(variant: dict[str, Any]) -> list[dict[str, Any]]:
-    """The manifest's entries (file, sha256, bytes, ...) of a variant's model files, in the order of the members."""
-    found: list[dict[str, Any]] = variant.get("members", [variant])
-    return found
+    """The manifest entries (file, sha256, bytes, ...) of a variant's model files, in the order of the members."""
+    entries: list[dict[str, Any]] = variant.get("members", [variant])
+    return entries
 
 
 def embedded() -> Path:
-    """The folder of the bundle that comes with the package."""
+    """The folder of the bundle in the package."""
     return Path(str(resources.files("bcd_edge"))) / "models" / EMBEDDED
 
 
@@ -154,27 +154,31 @@ def open(path: str | Path | None = None) -> Bundle:
         path: a folder, or a .zip of its files; the embedded bundle if not given.
 
     Raises:
-        BundleError: naming the file and the fix.
+        BundleError: it cannot be used; with the file and the fix.
     """
-    where = Path(path) if path is not None else embedded()
-    if not where.exists():
-        raise BundleError(f"The bundle {where} does not exist; give a folder or .zip that `python -m export bundle` wrote.")
-    if where.suffix == ".onnx":
-        raise BundleError(f"{where} is a model without its manifest; give the bundle's folder, which holds both: {where.parent}")
-    raw = _read(where, MANIFEST)
+    source = Path(path) if path is not None else embedded()
+    if not source.exists():
+        raise BundleError(f"The bundle {source} does not exist; give a folder or .zip that `python -m export bundle` wrote.")
+    if source.suffix == ".onnx":
+        raise BundleError(f"{source} is a model without its manifest; give the bundle's folder, which contains both: {source.parent}")
+    raw = _read(source, MANIFEST)
     try:
         manifest = json.loads(raw, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where}: {MANIFEST} is not JSON ({error}); copy the bundle again.") from None
-    check(manifest, str(where))
-    return Bundle(where, manifest, hashlib.sha256(raw).hexdigest())
+        raise BundleError(f"{source}: {MANIFEST} is not JSON ({error}); copy the bundle again.") from None
+    check(manifest, str(source))
+    return Bundle(source, manifest, hashlib.sha256(raw).hexdigest())
 
 
 def check(manifest: Any, where: str) -> None:
-    """Checks a manifest against `manifest.schema.json`, on the writing and on the reading side.
+    """Checks a manifest against `manifest.schema.json`; used for reading and for writing.
+
+    Args:
+        manifest: the parsed manifest.
+        where: the bundle's path, for messages.
 
     Raises:
-        BundleError: the first thing that is wrong.
+        BundleError: with the first error.
     """
     number = manifest.get("schema") if isinstance(manifest, dict) else None
     if number not in (1, 2, 3):
@@ -184,16 +188,16 @@ def check(manifest: Any, where: str) -> None:
     error = jsonschema.exceptions.best_match(_validator().iter_errors(manifest))
     if error:
         place = "/".join(str(step) for step in error.absolute_path) or "the top"
-        what = f"schema {number} has no such key" if error.validator == "not" else error.message[:200]
-        raise BundleError(f"{where}: {MANIFEST} is refused at {place}: {what}; export the bundle again.")
+        reason = f"schema {number} has no such key" if error.validator == "not" else error.message[:200]
+        raise BundleError(f"{where}: {MANIFEST} is refused at {place}: {reason}; export the bundle again.")
     contradiction = _contradiction(manifest)
     if contradiction:
         raise BundleError(f"{where}: {MANIFEST} is refused at {contradiction}; export the bundle again.")
 
 
 def verify(opened: Bundle) -> tuple[list[str], list[str]]:
-    """Reads every file that the manifest names; returns a sentence for each one that is missing or not what it says, and
-    the names of files that it does not name, which nothing loads.
+    """Reads every file in the manifest; returns a sentence for each that is missing or does not match, and the names of
+    other files, which are never loaded.
     """
     entries = [entry for variant in opened.variants() for entry in files(variant)] + opened.manifest.get("golden", [])
     entries += [opened.manifest["novelty"]] if "novelty" in opened.manifest else []
@@ -207,7 +211,7 @@ def verify(opened: Bundle) -> tuple[list[str], list[str]]:
 
 
 def _contradiction(manifest: dict[str, Any]) -> str | None:
-    """Where and how a manifest that fits the schema contradicts itself."""
+    """Place and description of the first contradiction in a manifest that conforms to the schema; None if there is none."""
     rule = manifest["decision"]
     if not rule["review_low"] <= rule["threshold"] <= rule["review_high"]:
         return "decision: the threshold lies outside the review band"
@@ -215,7 +219,7 @@ def _contradiction(manifest: dict[str, Any]) -> str | None:
         return "novelty: schema 3 has it and the others do not"
     members = len(manifest.get("members", [1]))
     if "members" in manifest and manifest["members"][0]["input"] != manifest["input"]:
-        return "input: it is not that of the first member"
+        return "input: it differs from the first member's"
     for place, variant in enumerate(manifest["variants"]):
         if len(files(variant)) != members:
             return f"variants/{place}/members: {len(files(variant))} files for {members} members"
@@ -236,12 +240,12 @@ def _validator() -> jsonschema.protocols.Validator:
 
 
 def _refuse(constant: str) -> None:
-    """NaN and Infinity are no JSON, though Python reads them; no comparison with a NaN threshold would hold."""
-    raise ValueError(f"{constant} is no number")
+    """Refuses NaN and Infinity, which Python reads though they are not JSON: comparisons with a NaN threshold are always false."""
+    raise ValueError(f"{constant} is not a number")
 
 
 def _verified(bundle: Path, entry: dict[str, Any]) -> bytes:
-    """The content of a file that the manifest names, after its hash was checked."""
+    """The content of a file in the manifest, after checking its hash."""
     content = _read(bundle, entry["file"])
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise BundleError(
@@ -252,7 +256,7 @@ def _verified(bundle: Path, entry: dict[str, Any]) -> bytes:
 
 
 def _names(bundle: Path) -> list[str]:
-    """Every file of a bundle, relative to it."""
+    """The relative paths of all files in a bundle."""
     if bundle.is_dir():
         return [file.relative_to(bundle).as_posix() for file in bundle.rglob("*") if not file.is_dir()]
     with zipfile.ZipFile(bundle) as archive:
@@ -260,7 +264,7 @@ def _names(bundle: Path) -> list[str]:
 
 
 def _one_level_down(bundle: Path, name: str) -> Iterator[Path]:
-    """Folders directly below a bundle that hold a file of this name: what was packed or named one level too high."""
+    """Folders directly below a bundle that contain the file, because it was packed or given one level too high."""
     if bundle.is_dir():
         yield from (path.parent for path in bundle.glob(f"*/{name}"))
     else:
@@ -268,7 +272,7 @@ def _one_level_down(bundle: Path, name: str) -> Iterator[Path]:
 
 
 def _read(bundle: Path, name: str) -> bytes:
-    """One file of a bundle; the name was checked to be a plain one, but a link could still lead elsewhere."""
+    """The content of a file in a bundle. The schema permits only plain names, but a link could still lead elsewhere."""
     try:
         if bundle.is_dir():
             file = bundle / name

@@ -30,7 +30,7 @@ from bcd_edge.triage.quality import SIDE, quality
 Key = TypeVar("Key")
 
 
-# Images per call for an explanation, where the engine takes any number.
+# Images per call of an explainer if the engine takes any number.
 EXPLAINED_BATCH: Final = 16
 
 
@@ -51,13 +51,13 @@ class LoadedModel:
     """A variant of a bundle, opened on a provider.
 
     Attributes:
-        bundle: where it comes from.
+        bundle: the bundle.
         plan: how it runs.
-        variant: its entry in the manifest.
-        backends: one for each member of the bundle.
-        load_s: seconds for reading the files and checking their hashes.
-        compile_s: seconds for opening the engine, compilation included.
-        first_s: seconds for the first inference.
+        variant: the variant's entry in the manifest.
+        backends: a backend for each member of the bundle.
+        load_s: seconds of reading the files and checking their hashes.
+        compile_s: seconds of opening the engine, including compilation.
+        first_s: seconds of the first inference.
         runs_model: see `RUNS_MODEL` in `bcd_edge.backends`.
     """
 
@@ -72,14 +72,14 @@ class LoadedModel:
 
 
 class Classifier:
-    """A bundle opened on a provider. Use `Classifier.load`; as a context manager it closes the engine at the end.
+    """A bundle opened on a provider, by `Classifier.load`. As a context manager it closes the engine at the end.
 
     Attributes:
-        bundle: what was opened.
+        bundle: the bundle.
         plan: how it runs.
-        rule: operating threshold and review band in use, probabilities.
+        rule: operating threshold and review band in use.
         execution: what exactly runs.
-        warnings: sentences that a person must see before the first answer; usually none.
+        warnings: sentences to show before the first result; usually none.
     """
 
     def __init__(self, model: LoadedModel, rule: DecisionRule | None = None, requested: str = "auto", *, measures_quality: bool = True) -> None:
@@ -88,7 +88,7 @@ class Classifier:
         Args:
             model: see `load_model`.
             rule: the bundle's if not given.
-            requested: the provider that was asked for.
+            requested: the requested provider.
             measures_quality: see `load`.
         """
         opened, backend, variant = model.bundle, model.backends[0], model.variant
@@ -97,7 +97,7 @@ class Classifier:
         self.rule = rule or opened.decision
         self.execution = Execution(backend.provider, backend.device, variant["precision"], opened.name, opened.sha256, __version__, requested)
         self.warnings = tuple(
-            f"{opened.name} {variant['precision']} was refused by the accuracy gate and is carried for research only: {reason.rstrip('.')}."
+            f"{opened.name} {variant['precision']} was refused by the accuracy gate and is for research only: {reason.rstrip('.')}."
             for reason in variant.get("gate", {}).get("refused", [])
         )
         if not model.runs_model:
@@ -122,8 +122,8 @@ class Classifier:
 
         Args:
             path: folder or .zip of a bundle; the embedded one if not given.
-            options: how to run. Without a provider it is the one that `bcd-edge tune` found fastest here, else the first
-                of `bcd_edge.backends.engines()` that runs.
+            options: how to run. The default provider is the one that `bcd-edge tune` found fastest here, else the first of
+                `bcd_edge.backends.engines()` that runs.
             threshold: operating threshold, 0..1; the bundle's if not given.
             purpose: `latency` for single images, `throughput` for `classify_many`; decides what the options leave open.
             measures_quality: whether pictures that cannot be fields of H&E, or are blurred, dark or empty, need review whatever the
@@ -131,8 +131,8 @@ class Classifier:
 
         Raises:
             BundleError: the bundle is damaged, unknown or unsafe, or has no such variant.
-            ProviderError: the provider cannot run here, or runs on something else than was asked for.
-            UsageError: no such provider, or a threshold outside 0..1.
+            ProviderError: the provider cannot run here, or runs on another device than requested.
+            UsageError: there is no such provider, or the threshold is outside 0..1.
         """
         opened, wanted = bundle.open(path), options or RunOptions()
         rule = opened.decision.with_threshold(threshold)
@@ -144,13 +144,13 @@ class Classifier:
         Args:
             picture: a path, the bytes of an image file (also `HashedBytes`), or pixels as uint8 RGB, H x W x 3 (also
                 `DecodedImage`).
-            name: what to call the image in the record; the path if not given.
+            name: the image's name in the record; the path if not given.
 
         Returns:
-            A record; `status` is `failed`, with a sentence in `error`, for an image that cannot be read or decoded.
+            A record; its `status` is `failed` and `error` says why if the image cannot be read or decoded.
 
         Raises:
-            ProviderError: the engine failed, which no other image would survive either.
+            ProviderError: the engine failed; other images would fail, too.
             UsageError: the classifier is closed.
         """
         self._require_open()
@@ -168,14 +168,15 @@ class Classifier:
         decoders: int | None = None,
         timeout_s: float = pipeline.TIMEOUT_S,
     ) -> Generator[tuple[Key, Record], None, None]:
-        """Classifies images as they come: decoded in threads ahead of the engine; yields `(key, record)` in their order.
+        """Classifies a stream of images, decoded in threads ahead of the engine; yields `(key, record)` in their order.
 
         Args:
-            pictures: `(key, picture)`: any key, and a picture as `classify` takes it; an `InputError` becomes a failed
-                record. Read as needed, so an endless iterator is fine and memory does not grow.
-            name: what to call the picture of a key in its record.
-            decoders: threads that read, decode and resize; one for each core if not given.
-            timeout_s: seconds that reading and decoding one image may take; then its record is failed and the rest goes on.
+            pictures: pairs of any key and a picture as for `classify`; an `InputError` becomes a failed record. Read as
+                needed, so an endless iterator works and memory does not grow.
+            name: the name in the record of the picture with this key.
+            decoders: number of threads that read, decode and resize; one per core if not given.
+            timeout_s: seconds that reading and decoding one image may take; after that its record is failed and the rest
+                continues.
 
         Raises:
             ProviderError: the engine failed; records before it were yielded.
@@ -195,7 +196,7 @@ class Classifier:
             yield key, self.failed(name(key), answer) if isinstance(answer, InputError) else answer
 
     def probabilities(self, images_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        """Calibrated p_malignant, float64 N, of network inputs, uint8 RGB N x H x W x 3 of `bundle.input`; what explainers ask.
+        """Calibrated p_malignant, float64 N, of network inputs, uint8 RGB N x H x W x 3 of size `bundle.input`; for explainers.
 
         Raises:
             ProviderError: the engine failed.
@@ -205,7 +206,7 @@ class Classifier:
         return np.concatenate([np.zeros(0), *(self._mean(images_nhwc_u8[start : start + EXPLAINED_BATCH]) for start in starts)])
 
     def _mean(self, images_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        """Mean p_malignant over the members, N, each asked in batches of the size that it takes."""
+        """Mean p_malignant over the members, float64 N, in batches of the size that each backend takes."""
         total = np.zeros(len(images_nhwc_u8))
         for backend, member in zip(self._backends, self._members, strict=True):
             inputs = images_nhwc_u8
@@ -248,7 +249,7 @@ class Classifier:
 
     def _require_open(self) -> None:
         if self._closed:
-            raise UsageError("The classifier is closed, so it classifies nothing more; load another one with Classifier.load.")
+            raise UsageError("The classifier is closed, so it cannot classify; load another one with Classifier.load.")
 
     def close(self) -> None:
         """Releases the engine; closing again does nothing."""
@@ -266,7 +267,7 @@ class Classifier:
 
 
 def load_model(opened: Bundle, chosen: Plan) -> LoadedModel:
-    """Opens the variant that a plan runs on its provider, a backend for each member, and runs each once.
+    """Opens the variant of a plan on its provider, with a backend for each member, and runs each once.
 
     Raises:
         BundleError: no such variant, damaged files, or a model whose output has another shape.
@@ -296,10 +297,10 @@ def load_model(opened: Bundle, chosen: Plan) -> LoadedModel:
 
 
 def _cache_key(options: Plan, entry: dict[str, Any]) -> list[str]:
-    """Everything that a compiled model depends on."""
+    """Everything that the compiled model depends on."""
     versions = [f"{name} {version}" for name, version in backends.versions().items()]
-    how = f"{options.precision} batch {options.batch} streams {options.streams} threads {options.threads} {options.provider_options}"
-    return [entry["sha256"][:16], machine.cpu_name(), machine.nvidia_driver(), *versions, options.device or "first", how]
+    compilation = f"{options.precision} batch {options.batch} streams {options.streams} threads {options.threads} {options.provider_options}"
+    return [entry["sha256"][:16], machine.cpu_name(), machine.nvidia_driver(), *versions, options.device or "first", compilation]
 
 
 def _prepare(name: str, picture: Picture | InputError, members: Sequence[bundle.Member], measures_quality: bool) -> _Prepared:
@@ -319,7 +320,7 @@ def _quality(image_hwc_u8: UInt8Image, input_hwc_u8: UInt8Image) -> Quality:
 
 
 def _batch(inputs_hwc_u8: Sequence[UInt8Image] | npt.NDArray[np.uint8], size: int | None) -> npt.NDArray[np.uint8]:
-    """N x H x W x 3; filled up with black to `size` for an engine that takes nothing else."""
+    """N x H x W x 3; padded with black images to `size` for an engine that takes no other batch size."""
     batch = np.zeros((max(size or 0, len(inputs_hwc_u8)), *inputs_hwc_u8[0].shape), np.uint8)
     for index, pixels in enumerate(inputs_hwc_u8):
         batch[index] = pixels

@@ -28,5 +28,5 @@ def load(package: str, name: str) -> ModuleType:
     """
     if name not in names(package):
         kind = package.rpartition(".")[2]
-        raise UsageError(f"{name!r} is not one of the {kind}; choose from {', '.join(names(package))}.")
+        raise UsageError(f"{name!r} is not one of the {kind}; choose one of {', '.join(names(package))}.")
     return importlib.import_module(f"{package}.{name}")

@@ -1,4 +1,4 @@
-"""The values that flow: one `Record` per image, with the same keys in Python, JSONL and (dots for nesting) CSV.
+"""Records: one per image, with the same keys in Python, JSONL and CSV (dots for nesting).
 
 Keys are added, never renamed.
 """
@@ -14,13 +14,13 @@ Verdict = Literal["benign", "malignant", "review"]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of one image.
+    """The model's result for one image.
 
     Attributes:
-        label: the class on whose side of the operating threshold the image lies.
+        label: `malignant` if the probability is at or above the operating threshold, else `benign`.
         p_malignant: calibrated probability, 0..1.
         decision: the label, or `review` where a pathologist must decide.
-        reasons: sentences saying why the decision is what it is.
+        reasons: sentences that explain the decision.
     """
 
     label: Label
@@ -33,7 +33,7 @@ class Prediction:
 class Timing:
     """Milliseconds; `decode` includes reading the file.
 
-    In a stream `infer` is the batch's time divided by its images, and `total` leaves out what an image waited.
+    In a stream, `infer` is the time of the batch divided by its images, and `total` does not include waiting.
     """
 
     decode: float
@@ -45,7 +45,7 @@ class Timing:
 @dataclass(frozen=True, slots=True)
 class Execution:
     """What exactly ran: provider and device as the engine reports them, precision of the model file, the bundle
-    with the SHA-256 of its manifest, the version of bcd-edge, and the provider that was asked for, `auto` or a name.
+    with the SHA-256 of its manifest, the version of bcd-edge, and the requested provider, `auto` or a name.
     """
 
     provider: str
@@ -101,7 +101,7 @@ class Record:
     novelty: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Nested plain values, the keys in the documented order."""
+        """Nested plain values, with the keys in documented order."""
         # not `dataclasses.asdict`: it copies what is inside one by one, in ten times as long (19 beside 1.9 microseconds)
         timing = self.timing_ms and _plain(self.timing_ms)
         quality = self.quality and _plain(self.quality)

@@ -16,23 +16,25 @@ from bcd_edge.errors import BcdEdgeError, OutputError
 
 
 class ErrorGroup(click.Group):
-    """A group whose commands end every expected error with a sentence and its exit code."""
+    """A group whose commands report every expected error as a sentence, with its exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a name the terminal cannot show is escaped, not a reason to stop
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show is escaped instead of an error
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except BcdEdgeError as error:
             raise _exit(error) from None
         except KeyboardInterrupt:
-            click.echo("\nInterrupted. What was written until now is whole.", err=True)
+            click.echo("\nInterrupted. What was written until now is complete.", err=True)
             raise click.exceptions.Exit(130) from None
         except OSError as error:
-            if error.errno == errno.EPIPE:  # `| head` has seen enough: no complaint, as other commands do
+            if error.errno == errno.EPIPE:  # `| head` has closed the pipe: end silently, as other commands do
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise click.exceptions.Exit(0) from None
-            raise _exit(OutputError(f"Writing the results failed ({error.strerror or error}); make room and run the command again.")) from None
+            raise _exit(
+                OutputError(f"Writing the results failed ({error.strerror or error}); check disk space and permissions, and run the command again.")
+            ) from None
 
 
 class Commands(ErrorGroup):
@@ -50,7 +52,7 @@ class Commands(ErrorGroup):
 
 def _exit(error: BcdEdgeError) -> click.ClickException:
     shown = click.ClickException(str(error))
-    vars(shown)["exit_code"] = error.exit_code  # click declares it for the class, and reads it from the instance
+    vars(shown)["exit_code"] = error.exit_code  # declared on the class, but read from the instance
     return shown
 
 
@@ -60,7 +62,7 @@ def _exit(error: BcdEdgeError) -> click.ClickException:
     "--config",
     envvar="BCD_EDGE_CONFIG",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="TOML file with defaults for options.  [default: config.toml in the user's configuration folder, if there]",
+    help="TOML file with defaults for options.  [default: config.toml in the user's configuration folder]",
 )
 @click.pass_context
 def main(ctx: click.Context, config: Path | None) -> None:
@@ -68,8 +70,8 @@ def main(ctx: click.Context, config: Path | None) -> None:
 
     Assists a pathologist; it does not diagnose alone.
 
-    An option's value comes from the command line, else from a variable (BCD_EDGE_PROVIDER for every command,
-    BCD_EDGE_PREDICT_FORMAT for one), else from the configuration file, else from the program.
+    The value of an option comes from the command line, else from an environment variable (BCD_EDGE_PROVIDER for every
+    command, BCD_EDGE_PREDICT_FORMAT for one), else from the configuration file, else it is the default.
     """
     from bcd_edge.cli import _config
 

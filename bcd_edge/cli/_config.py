@@ -1,4 +1,4 @@
-"""Defaults from a TOML file: keys are the options of a command, in a table of its name, or above all tables for every command."""
+"""Defaults from a TOML file: keys are options, in a table for one command, or at the top for every command."""
 
 from __future__ import annotations
 
@@ -12,59 +12,60 @@ from bcd_edge.errors import UsageError
 
 
 def file() -> Path:
-    """Where a user's configuration lies if `--config` and `BCD_EDGE_CONFIG` name none."""
+    """The path of the configuration file if neither `--config` nor `BCD_EDGE_CONFIG` is given."""
     import platformdirs
 
     return platformdirs.user_config_path("bcd-edge") / "config.toml"
 
 
 def defaults(path: Path | None, group: click.Group, ctx: click.Context, called: str | None) -> dict[str, Any]:
-    """What the file says for the command that is called, in the form of click's `default_map`.
+    """The defaults for the command that is called, in the form of click's `default_map`.
 
     Raises:
-        UsageError: the file that was named is missing, is no TOML, or holds a key that is no option.
+        UsageError: the given file is missing or not TOML, or has a key that is not an option.
     """
-    where = path or file()
-    if path is None and not where.is_file():
+    source = path or file()
+    if path is None and not source.is_file():
         return {}
-    content = _read(where)
+    content = _read(source)
     shared = {key: value for key, value in content.items() if not isinstance(value, dict)}
     tables = {key: value for key, value in content.items() if isinstance(value, dict)}
     commands = group.list_commands(ctx)
     for name in tables:
         if name not in commands:
-            raise UsageError(f"{where}: there is no command {name}; tables are named after commands: {', '.join(commands)}.")
+            raise UsageError(f"{source}: there is no command {name}; a table must have the name of a command: {', '.join(commands)}.")
     command = group.get_command(ctx, called) if called else None
     if command is None or called is None:
         return {}
     known = _options(command)
     common = {known[key]: value for key, value in shared.items() if key in known}
-    unknown = [key for key in shared if not any(key in _options(one) for name in commands if (one := group.get_command(ctx, name)))]
+    every = {key for name in commands if (existing := group.get_command(ctx, name)) for key in _options(existing)}
+    unknown = [key for key in shared if key not in every]
     if unknown:
-        raise UsageError(f"{where}: {unknown[0]} is an option of no command; see: bcd-edge --help")
-    return {called: common | _table(where, command, called, tables.get(called, {}))}
+        raise UsageError(f"{source}: no command has an option {unknown[0]}; see: bcd-edge --help")
+    return {called: common | _table(source, command, called, tables.get(called, {}))}
 
 
-def _table(where: Path, command: click.Command, name: str, table: dict[str, Any]) -> dict[str, Any]:
-    known, found = _options(command), {}
+def _table(source: Path, command: click.Command, name: str, table: dict[str, Any]) -> dict[str, Any]:
+    known, values = _options(command), {}
     for key, value in table.items():
         below = command.commands.get(key) if isinstance(command, click.Group) else None
         if below is not None and isinstance(value, dict):
-            found[key] = _table(where, below, f"{name} {key}", value)
+            values[key] = _table(source, below, f"{name} {key}", value)
         elif key in known and not isinstance(value, dict):
-            found[known[key]] = value
+            values[known[key]] = value
         else:
-            raise UsageError(f"{where}: {key} is no option of {name}; see: bcd-edge {name} --help")
-    return found
+            raise UsageError(f"{source}: {name} has no option {key}; see: bcd-edge {name} --help")
+    return values
 
 
 def _options(command: click.Command) -> dict[str, str]:
-    """Every option's long name without dashes, to the name of its parameter."""
-    found: dict[str, str] = {}
+    """Long names of the options, without dashes, to the names of their parameters."""
+    names: dict[str, str] = {}
     for parameter in command.params:
         if isinstance(parameter, click.Option) and parameter.name:
-            found |= {option[2:]: parameter.name for option in parameter.opts if option.startswith("--")}
-    return found
+            names |= {option[2:]: parameter.name for option in parameter.opts if option.startswith("--")}
+    return names
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def _read(path: Path) -> dict[str, Any]:
         import tomli as tomllib
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:  # no TOML is a ValueError
+    except (OSError, ValueError) as error:  # invalid TOML is a ValueError
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"The configuration {path} could not be read ({reason}); correct it, or name another with --config.") from None
+        raise UsageError(f"The configuration {path} could not be read ({reason}); correct it, or give another one with --config.") from None
     return content

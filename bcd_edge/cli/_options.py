@@ -1,4 +1,4 @@
-"""Options that several commands have, and the logging that they set up."""
+"""Options that several commands share, and the logging that they set up."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ Command = Callable[..., Any]
 
 PROVIDERS: Final = click.Choice(["auto", *plugins.names("bcd_edge.backends.providers")])
 PRECISIONS: Final = click.Choice(["fp32", "fp16", "int8"])
-PROVIDER_OPTION: Final = "Option that only this provider has, such as delay=5ms of null; repeat it for more."
+PROVIDER_OPTION: Final = "Option of the provider, such as delay=5ms for null. Repeatable."
 LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
 def _option(name: str, *more: str, kind: Any = None, default: Any = None, show: bool = False, text: str) -> Callable[[Command], Command]:
-    """An option that a variable may set too: `--bundle` by BCD_EDGE_BUNDLE."""
+    """An option that an environment variable can set, too: `--bundle` by BCD_EDGE_BUNDLE."""
     variable = "BCD_EDGE_" + name[2:].replace("-", "_").upper()
     return click.option(name, *more, envvar=variable, type=kind, default=default, show_default=show, help=text)
 
 
 def model_options(command: Command) -> Command:
-    """Which bundle runs on what: the command gets `bundle_path` and `options`."""
+    """Adds options for bundle and provider: the command gets `bundle_path` and `options`."""
     for add in (
         click.option("--provider-option", "provider_options", multiple=True, metavar="NAME=VALUE", callback=pairs, help=PROVIDER_OPTION),
-        _option("--device", text="Device of the provider: GPU, NPU, a card's number.  [default: its first]"),
-        _option("--precision", kind=PRECISIONS, text="Variant of the bundle.  [default: what tune found, else its first]"),
-        _option("--provider", kind=PROVIDERS, default="auto", show=True, text="Inference engine; auto is what tune found fastest here."),
+        _option("--device", text="Device of the provider: GPU, NPU, or the number of a card.  [default: the first]"),
+        _option("--precision", kind=PRECISIONS, text="Variant of the bundle.  [default: the fastest by tune, else the first]"),
+        _option(
+            "--provider", kind=PROVIDERS, default="auto", show=True, text="Inference engine; auto: the fastest by tune, else the first available."
+        ),
         _option("--bundle", "bundle_path", kind=click.Path(), text="Folder or .zip of a bundle.  [default: the embedded one]"),
     ):
         command = add(command)
@@ -43,11 +45,11 @@ def model_options(command: Command) -> Command:
 
 
 def run_options(command: Command) -> Command:
-    """`model_options`, and how work is spread."""
+    """`model_options`, and options for streams, batch size and threads."""
     for add in (
-        _option("--streams", kind=click.IntRange(1), text="Inferences at the same time.  [default: chosen]"),
-        _option("--batch", kind=click.IntRange(1, 1024), text="Images per inference.  [default: chosen]"),
-        _option("--threads", kind=click.IntRange(1), text="CPU threads per inference.  [default: chosen]"),
+        _option("--streams", kind=click.IntRange(1), text="Concurrent inferences.  [default: by tune, else by the provider]"),
+        _option("--batch", kind=click.IntRange(1, 1024), text="Images per inference.  [default: by tune, else by the provider]"),
+        _option("--threads", kind=click.IntRange(1), text="CPU threads per inference.  [default: by tune, else by the engine]"),
     ):
         command = add(command)
     return model_options(command)
@@ -60,7 +62,7 @@ def quality_option(command: Command) -> Command:
 
 
 def take_options(parameters: dict[str, Any]) -> RunOptions:
-    """Takes what `model_options` or `run_options` added out of a command's parameters."""
+    """Removes the parameters of `model_options` or `run_options` from a command's parameters, and returns them."""
     names = {field.name for field in fields(RunOptions)} & parameters.keys()
     given = {name: parameters.pop(name) for name in names}
     return RunOptions(**{name: value for name, value in given.items() if value not in ("", "auto")})
@@ -75,7 +77,7 @@ def _with_options(command: Command) -> Command:
 
 
 def pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Reads `NAME=VALUE`, any number of times."""
+    """A click callback for a repeatable option with values `NAME=VALUE`."""
     wrong = [value for value in values if not value.partition("=")[0] or "=" not in value]
     if wrong:
         raise click.BadParameter(f"{wrong[0]!r} is not NAME=VALUE; write for example delay=5ms.")
@@ -83,18 +85,20 @@ def pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 
 
 def log_options(command: Command) -> Command:
-    """What is said on standard error; removes its own arguments after they were heeded."""
+    """Adds options for logging to standard error, which are not passed to the command."""
 
-    def heed(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    def apply(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
         chosen = ctx.meta.setdefault(__name__, {})
         chosen[parameter.name] = value
         _set_up(chosen.get("quiet", False), chosen.get("verbose", 0), chosen.get("json_logs", False))
         return value
 
     for add in (
-        click.option("--json-logs", is_flag=True, expose_value=False, callback=heed, envvar="BCD_EDGE_JSON_LOGS", help="Log lines as JSON objects."),
-        click.option("-v", "--verbose", count=True, expose_value=False, callback=heed, help="Say more on standard error; -vv most."),
-        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=heed, help="Only errors on standard error, no progress."),
+        click.option(
+            "--json-logs", is_flag=True, expose_value=False, callback=apply, envvar="BCD_EDGE_JSON_LOGS", help="Write log lines as JSON objects."
+        ),
+        click.option("-v", "--verbose", count=True, expose_value=False, callback=apply, help="Write more to standard error; -vv for most."),
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=apply, help="Write only errors to standard error, no progress."),
     ):
         command = add(command)
     return command

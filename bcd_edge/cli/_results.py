@@ -20,12 +20,12 @@ def results_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("results", type=click.Path(path_type=Path, file_okay=False))(function)
 
 
-pseudonyms = click.option("--pseudonymise", is_flag=True, help="Show hashes for the names of files and patients.")
+pseudonyms = click.option("--pseudonymise", is_flag=True, help="Show hashes instead of the names of files and patients.")
 
 
 @click.command(short_help="Show watcher status.")
 @results_argument
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def status(results: Path, as_json: bool) -> None:
     """Show whether a watcher is running on RESULTS, what it does, and how many images are in which state.
 
@@ -56,13 +56,13 @@ def status(results: Path, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@click.command(short_help="Show answers, by patient, and files without one.")
+@click.command(short_help="Show results by patient, and files without one.")
 @results_argument
-@click.option("--day", metavar="YYYY-MM-DD", help="Images of this local day.  [default: the latest 20]")
+@click.option("--day", metavar="YYYY-MM-DD", help="Show the images of this local day.  [default: the latest 20]")
 @pseudonyms
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON: days, patients, images, and files without an answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON: days, patients, images, and files without a result.")
 def report(results: Path, day: str | None, pseudonymise: bool, as_json: bool) -> None:
-    """Show what was answered, patient by patient, and which files have no answer."""
+    """Show the results by patient, and files without a result."""
     import json
 
     from rich.console import Console
@@ -135,7 +135,7 @@ def _cell(head: str, value: Any) -> str:
 @results_argument
 @click.argument("globs", nargs=-1, metavar="[GLOB]...")
 def retry(results: Path, globs: tuple[str, ...]) -> None:
-    """Have files that are in quarantine tried again, all of them or those that match; also while a watcher is running."""
+    """Retry files that are in quarantine: all of them, or those that match a GLOB. Works while a watcher is running, too."""
     from contextlib import closing
 
     from bcd_edge.results.journal import connect
@@ -143,14 +143,16 @@ def retry(results: Path, globs: tuple[str, ...]) -> None:
 
     with closing(connect(_journal(results))) as db:
         count = again(db, globs)
-    click.echo(f"{count} to be tried again" + (" as soon as a watcher is running." if count else "."))
+    click.echo(f"{count} to be retried" + (" as soon as a watcher is running." if count else "."))
 
 
-@click.command(short_help="Find patients of answered images again.")
+@click.command(short_help="Determine the patients of classified images again.")
 @results_argument
 @click.option("--patients", required=True, metavar="PATTERN", help="As for bcd-edge watch.")
 def recount(results: Path, patients: str) -> None:
-    """Find patient and slide of every answered image again, and correct journal, records and CSVs; also while a watcher is running.
+    """Determine patient and slide of every classified image again, and update journal, records and CSVs.
+
+    Works while a watcher is running, too.
 
     \b
     Examples:
@@ -171,11 +173,11 @@ def recount(results: Path, patients: str) -> None:
 
 @click.command(short_help="Check all results, and repair them.")
 @results_argument
-@click.option("--repair", is_flag=True, help="Write records and CSVs that are missing or changed anew, from the journal.")
+@click.option("--repair", is_flag=True, help="Write missing and changed records and CSVs again, from the journal.")
 def verify(results: Path, repair: bool) -> None:
-    """Check that every answer has its files, and that they are what was written.
+    """Check that every result has its files, and that they are unchanged.
 
-    Exit code: 0 all is well, 1 something is missing or was changed.
+    Exit code: 0 everything is in order, 1 something is missing or was changed.
     """
     from bcd_edge.outputs import printable
     from bcd_edge.results.summary import count
@@ -210,13 +212,13 @@ def _journal(results: Path) -> Path:
     from bcd_edge.results.journal import NAME
 
     if not (results / NAME).is_file():
-        raise UsageError(f"{results} is not a folder of results, because it has no {NAME}; give the folder that was --out of bcd-edge watch.")
+        raise UsageError(f"{results} is not a folder of results, because it has no {NAME}; give the folder that was --out for bcd-edge watch.")
     return results / NAME
 
 
 @contextmanager
 def _reading(results: Path) -> Iterator[sqlite3.Connection]:
-    """The journal for reading: beside a watcher, without the right to write, on read-only media."""
+    """Opens the journal for reading: works beside a watcher, without write permission, and on read-only media."""
     from bcd_edge.results.journal import reading
 
     with reading(_journal(results)) as db:
@@ -225,7 +227,7 @@ def _reading(results: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def _writing(results: Path) -> Iterator[Results]:
-    """The results for changing, beside a watcher; new files have mode and owner of the folder, also when root does it."""
+    """Opens the results for writing, beside a watcher; new files get mode and owner of the folder, also for root."""
     import os
 
     from bcd_edge.results.folder import Results

@@ -1,4 +1,4 @@
-"""Types of option values: durations and sizes as people write them."""
+"""Parameter types of options: durations and sizes."""
 
 from __future__ import annotations
 

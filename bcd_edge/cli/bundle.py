@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Look at a bundle, check its files, or prove that this machine answers as the exporter's did.
+    """Show a bundle, check its files, or test that this machine computes what the exporter computed.
 
-    PATH is a folder or a .zip; without it the bundle that comes with the program is meant.
+    PATH is a folder or a .zip; the default is the embedded bundle.
 
-    Exit code: 0 all fine, 1 an answer is off, 2 usage, 3 bundle refused, 4 no provider, 5 output not written.
+    Exit code: 0 success, 1 a result is off, 2 usage, 3 bundle refused, 4 provider unavailable, 5 output not written.
     """
 
 
-@command.command(short_help="What the model is, how good it was, its limits.")
+@command.command(short_help="Show the model, its accuracy and its limits.")
 @click.argument("path", required=False, type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest.")
 def info(path: str | None, as_json: bool) -> None:
-    """What the model is, how good it was on its test patients, and what it must not be used for."""
+    """Show what the model is, its accuracy on the test patients, its intended use and its limits."""
     import json
 
     from rich.console import Console
@@ -52,12 +52,12 @@ def info(path: str | None, as_json: bool) -> None:
     click.echo(shown.get(), nl=False)
 
 
-@command.command(short_help="Check the manifest and every file's hash.")
+@command.command(short_help="Check the manifest and the hash of every file.")
 @click.argument("path", required=False, type=click.Path())
 def verify(path: str | None) -> None:
-    """Check the manifest and the hash of every file that it names.
+    """Check the manifest and the hash of every file in it.
 
-    Files that the manifest does not name are listed; nothing loads them.
+    Files that are not in the manifest are listed; they are never loaded.
     """
     from bcd_edge import bundle
     from bcd_edge.errors import BundleError
@@ -68,22 +68,22 @@ def verify(path: str | None) -> None:
     for sentence in problems:
         click.echo(printable(sentence), err=True)
     for name in strays:
-        click.echo(f"not named by the manifest, never loaded: {printable(name)}")
+        click.echo(f"not in the manifest, never loaded: {printable(name)}")
     if problems:
-        raise BundleError(f"{opened.path} must not be used: {len(problems)} of its files are missing or not what the manifest says.")
+        raise BundleError(f"{opened.path} must not be used: {len(problems)} of its files are missing or do not match the manifest.")
     models = sum(len(bundle.files(variant)) for variant in opened.variants())
     click.echo(f"fine: {printable(opened.name)}, model files {models}, golden images {len(opened.golden())}, manifest {opened.sha256[:12]}")
 
 
-@command.command(short_help="Whether this machine answers as it should.")
+@command.command(short_help="Test that this machine computes correct results.")
 @click.argument("path", required=False, type=click.Path())
-@click.option("--provider", help="Only this inference engine.  [default: every one]")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Only this precision.  [default: every one]")
+@click.option("--provider", help="Test only this inference engine.  [default: all]")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Test only this precision.  [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcomes as JSON.")
 def selftest(path: str | None, provider: str | None, precision: str | None, as_json: bool) -> None:
     """Run the bundle's golden images through every inference engine that runs here.
 
-    An answer is off when it differs from what the exporter measured for the same file by more than rounding explains:
+    A result is off if it differs from the exporter's result for the same file by more than rounding can explain:
     0.001 in fp32, 0.01 in fp16, 0.05 in int8.
     """
     import json
@@ -99,25 +99,26 @@ def selftest(path: str | None, provider: str | None, precision: str | None, as_j
         click.echo(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
     else:
         table = _table("provider", "variant", "max |dp| exported", "max |dp| PyTorch", "verdict")
-        for one in outcomes:
-            table.add_row(one.provider, printable(one.file), _small(one.from_exported), _small(one.from_reference), one.verdict)
+        for outcome in outcomes:
+            differences = _small(outcome.from_exported), _small(outcome.from_reference)
+            table.add_row(outcome.provider, printable(outcome.file), *differences, outcome.verdict)
         console = Console(markup=False, highlight=False)
         console.print(table)
-        for one in outcomes:
-            if one.reason:
-                console.print(f"{one.provider} {one.precision}".strip() + f": {printable(one.reason)}", soft_wrap=True)
+        for outcome in outcomes:
+            if outcome.reason:
+                console.print(f"{outcome.provider} {outcome.precision}".strip() + f": {printable(outcome.reason)}", soft_wrap=True)
     if any(outcome.verdict in ("off", "failed") for outcome in outcomes):
-        click.echo("This machine does not answer as the exporter's did: do not use the variants that are off or failed here.", err=True)
+        click.echo("This machine does not compute what the exporter computed: do not use the variants that are off or failed here.", err=True)
         raise click.exceptions.Exit(1)
 
 
 def _facts(opened: Bundle) -> Table:
     members, rule = opened.members, opened.decision
     sizes = ", ".join(f"{member.input.height} x {member.input.width}" for member in members)
-    several = f"; p is the mean of {len(members)} networks" if len(members) > 1 else ""
+    averaging = f"; p is the mean of {len(members)} networks" if len(members) > 1 else ""
     return _grid(
         [
-            ("input", f"RGB, the whole image stretched to {sizes} pixels{several}"),
+            ("input", f"RGB, the whole image resized to {sizes} pixels{averaging}"),
             ("decision", f"malignant from p {rule.threshold:.3f}; review from {rule.review_low:.3f} up to {rule.review_high:.3f}"),
             ("", opened.manifest["decision"]["chosen"]),
             ("licence", opened.manifest["licence"]),
@@ -147,7 +148,7 @@ def _verdict(variant: dict[str, Any]) -> str:
 
 
 def _figures(opened: Bundle) -> Table:
-    """The main metrics of the first variant, a row for each set of test images."""
+    """The main metrics of the first variant, with a row per test set."""
     from bcd_edge.outputs import printable
 
     shown = {"auroc": "AUROC", "sensitivity": "sensitivity", "specificity": "specificity"}
@@ -155,7 +156,7 @@ def _figures(opened: Bundle) -> Table:
     table = _table(f"{variant['precision']} on", *shown.values())
     for name, scores in variant.get("test", {}).items():
         table.add_row(printable(name), *(_figure(scores.get("metrics", {}).get(metric)) for metric in shown))
-    table.caption = "Patients never trained on; in brackets the 95 % interval."
+    table.caption = "On patients that were not in training; 95 % intervals in brackets."
     table.caption_justify = "left"
     return table
 

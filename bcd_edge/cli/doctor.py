@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @log_options
 def command(bundle_path: str | None, options: RunOptions, as_json: bool) -> None:
-    """Check whether bcd-edge can run here, and say what to do if not.
+    """Check whether bcd-edge can run here, and how to fix it if not.
 
     Checks the processor, memory and disk, NVIDIA cards, a Jetson's power mode and clocks, every inference engine,
     conflicting packages and the bundle; loads the model once on the provider.
 
-    Exit code: 0 it can run; 1 something must be fixed first.
+    Exit code: 0 bcd-edge can run, 1 something must be fixed first.
 
     \b
     Examples:

@@ -24,39 +24,37 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="IMAGE...")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("explanations"), show_default=True, help="Folder of the results."
-)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("explanations"), show_default=True, help="Folder to write to.")
 @click.option(
     "--explainer",
     default="hadamard",
     show_default=True,
     metavar=f"[{'|'.join(plugins.names('bcd_edge.explain.explainers'))}]",
-    help="Method of explanation.",
+    help="Method.",
 )
 @click.option("--label", type=click.Choice(["benign", "malignant"]), help="Class to explain.  [default: the record's label]")
-@click.option("--samples", type=click.IntRange(0), default=0, help="Perturbed images, exactly.  [default: until it has converged]")
-@click.option("--max-samples", type=click.IntRange(1), default=512, show_default=True, help="Perturbed images at most.")
+@click.option("--samples", type=click.IntRange(0), default=0, help="Exact number of perturbed images.  [default: until converged]")
+@click.option("--max-samples", type=click.IntRange(1), default=512, show_default=True, help="Maximum number of perturbed images.")
 @click.option(
     "--time-budget",
     "time_budget_s",
     type=DURATION,
     default="0",
     metavar="2s",
-    help="Time per image: 500ms, 2s; the first 33 samples always run; 0 for none.  [default: 0]",
+    help="Maximum time per image, such as 500ms; the first 33 samples always run; 0: no limit.  [default: 0]",
 )
 @click.option(
     "--confidence",
     type=click.FloatRange(0.5, 1, max_open=True),
     default=0.95,
     show_default=True,
-    help="That the top superpixels have converged.",
+    help="Confidence level for convergence of the top superpixels.",
 )
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Superpixels whose order and sign must have converged.")
-@click.option("--segmentation", type=click.Choice(["slic", "quickshift"]), default="slic", show_default=True, help="Superpixels.")
-@click.option("--segments", type=click.IntRange(1, 400), default=40, show_default=True, help="Superpixels wanted from slic.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same explanation.")
-@click.option("--check", "seeds", type=click.IntRange(2), help="Repeat with so many seeds, and say how stable and how faithful it is.")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Number of superpixels whose order and sign must converge.")
+@click.option("--segmentation", type=click.Choice(["slic", "quickshift"]), default="slic", show_default=True, help="Algorithm for superpixels.")
+@click.option("--segments", type=click.IntRange(1, 400), default=40, show_default=True, help="Number of superpixels for slic.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed; the same seed gives the same explanation.")
+@click.option("--check", "seeds", type=click.IntRange(2), help="Repeat with this many seeds, and report stability and faithfulness.")
 @model_options
 @log_options
 @click.pass_context
@@ -74,15 +72,15 @@ def command(
 ) -> None:
     """Show which parts of an image speak for a diagnosis, and which against it.
 
-    For each image: an overlay (PNG) and the numbers (JSON); for all of them a page, index.html. Orange superpixels speak
-    for the label, blue ones against it. It shows what the model looks at, not what is in the tissue.
+    Writes an overlay (PNG) and the numbers (JSON) of each image, and a page, index.html. Orange superpixels speak for
+    the label, blue ones against it. An explanation shows what the model looks at, not what is in the tissue.
 
-    Exit code: as predict.
+    Exit code: as for predict.
 
     \b
     Examples:
       bcd-edge explain slide.png
-      bcd-edge explain inbox/ --out why --time-budget 2s
+      bcd-edge explain inbox/ --out explanations/ --time-budget 2s
       bcd-edge explain slide.png --check 5
     """
     from bcd_edge.classifier import Classifier
@@ -98,7 +96,7 @@ def command(
 
 
 def for_explaining(options: RunOptions) -> RunOptions:
-    """With a batch for the many calls of an explanation, unless one was asked for."""
+    """The options with the batch size of an explainer, unless one was requested."""
     from dataclasses import replace
 
     from bcd_edge.classifier import EXPLAINED_BATCH
@@ -107,7 +105,7 @@ def for_explaining(options: RunOptions) -> RunOptions:
 
 
 def classified(classifier: Classifier, inputs: Inputs) -> Iterator[tuple[Record, UInt8Image | None]]:
-    """The record and the pixels of each input, read and decoded once; no pixels if that failed."""
+    """Yields the record and the pixels of each input, decoded once; no pixels if that failed."""
     from bcd_edge.errors import InputError
     from bcd_edge.pictures import decode
 
@@ -131,9 +129,9 @@ def explain_all(
     quiet: bool = False,
     aside: bool = False,
 ) -> int:
-    """Explains every classified image into `out`, as they come; returns how many inputs failed.
+    """Explains every classified image into the folder `out`; returns the number of failed inputs.
 
-    Progress goes to standard output, to standard error if `aside`.
+    Progress goes to standard output, or to standard error if `aside`.
     """
     from bcd_edge.explain.files import Pages, write
     from bcd_edge.outputs import printable
@@ -153,7 +151,7 @@ def explain_all(
                 click.echo(_line(explained), err=aside)
             if seeds:
                 _check(classifier, image, explainer, settings, seeds)
-    finally:  # an interruption leaves a page of what was explained until then
+    finally:  # after an interruption, too, so that the page has what was explained until then
         pages.close()
     if pages.images and not (quiet and aside):
         more = f" to {pages.written[-1].name}" if len(pages.written) > 1 else ""
@@ -161,13 +159,13 @@ def explain_all(
     return failures
 
 
-def _line(one: Explained) -> str:
+def _line(explained: Explained) -> str:
     from bcd_edge.outputs import printable
 
-    explanation = one.explanation
+    record, explanation = explained.record, explained.explanation
     outcome = "converged" if explanation.converged else "not converged"
     return (
-        f"{printable(Path(one.record.source).name)}: {one.record.decision}; {explanation.label} p {explanation.probability:.3f}, "
+        f"{printable(Path(record.source).name)}: {record.decision}; {explanation.label} p {explanation.probability:.3f}, "
         f"{explanation.samples} samples, {outcome}, {explanation.total_s:.2f} s"
     )
 
@@ -176,12 +174,12 @@ def _check(classifier: Classifier, image_hwc_u8: UInt8Image, explainer: str, set
     from bcd_edge.explain.check import check
     from bcd_edge.readers import raster
 
-    found = check(classifier.probabilities, raster.resize(image_hwc_u8, classifier.bundle.input), explainer, settings, seeds)
+    result = check(classifier.probabilities, raster.resize(image_hwc_u8, classifier.bundle.input), explainer, settings, seeds)
     click.echo(
-        f"  {seeds} seeds: top-{settings.top} Jaccard {found.jaccard:.2f}, rank correlation {found.rank_correlation:.2f}, "
-        f"{found.samples:.0f} samples each"
+        f"  {seeds} seeds: top-{settings.top} Jaccard {result.jaccard:.2f}, rank correlation {result.rank_correlation:.2f}, "
+        f"{result.samples:.0f} samples each"
     )
     click.echo(
-        f"  deletion {found.deletion:.3f} (random order {found.random_deletion:.3f}; lower is more faithful), "
-        f"insertion {found.insertion:.3f} (random {found.random_insertion:.3f}; higher is)"
+        f"  deletion {result.deletion:.3f} (random order {result.random_deletion:.3f}; lower is more faithful), "
+        f"insertion {result.insertion:.3f} (random {result.random_insertion:.3f}; higher is)"
     )

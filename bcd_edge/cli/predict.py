@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band is extended to include it.  [default: the bundle's]"
+)
 @click.option(
     "--format",
     "format_name",
@@ -33,13 +35,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Output format.",
 )
-@click.option("--explain", is_flag=True, help="Explain every image too; needs bcd-edge[explain].")
+@click.option("--explain", is_flag=True, help="Explain every image, too; needs bcd-edge[explain].")
 @click.option(
     "--explain-out",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("explanations"),
     show_default=True,
-    help="Folder of the explanations.",
+    help="Folder for the explanations.",
 )
 @quality_option
 @run_options
@@ -61,7 +63,7 @@ def command(
 
     Results go to standard output, everything else to standard error.
 
-    Exit code: 0 all fine, 1 some inputs failed, 2 usage, 3 bundle refused, 4 provider unavailable, 5 output not written,
+    Exit code: 0 success, 1 some inputs failed, 2 usage, 3 bundle refused, 4 provider unavailable, 5 output not written,
     130 interrupted.
 
     \b
@@ -81,7 +83,7 @@ def command(
 
     if explain:
         require_package()
-        explain_out.mkdir(parents=True, exist_ok=True)  # what cannot be written is said before an hour of work, not after it
+        explain_out.mkdir(parents=True, exist_ok=True)  # fails before an hour of work, not after it
         options = for_explaining(options)
     single = explain or (len(paths) == 1 and (paths[0] == "-" or Path(paths[0]).is_file()))
     inputs = Inputs(paths)
@@ -101,18 +103,18 @@ def command(
                 for record in _progress(records, inputs) if shows else records:
                     failures += record.status == "failed"
                     output.write(record)
-        finally:  # an interruption shows what was classified until then
+        finally:  # after an interruption, too, to show what was classified until then
             output.close()
     if inputs.skipped and not is_quiet(ctx):
-        click.echo(f"Left out of folders and globs, not images by their names: {inputs.skipped}.", err=True)
+        click.echo(f"Skipped in folders and globs, because their names are not those of images: {inputs.skipped}.", err=True)
     if failures and format_name != "table":
-        click.echo(f"{failures} inputs failed; their records say why.", err=True)
+        click.echo(f"{failures} inputs failed; see the error in their records.", err=True)
     if failures:
         raise click.exceptions.Exit(1)
 
 
 def _explain(classifier: Classifier, inputs: Inputs, output: Output, out: Path, *, quiet: bool) -> int:
-    """Classifies and explains each image with the model that is loaded; returns how many inputs failed."""
+    """Classifies and explains each image with the loaded model; returns the number of failed inputs."""
     from bcd_edge.cli.explain import classified, explain_all
     from bcd_edge.explain import Settings
 
@@ -125,7 +127,7 @@ def _explain(classifier: Classifier, inputs: Inputs, output: Output, out: Path, 
 
 
 def _records(classifier: Classifier, inputs: Inputs, single: bool) -> Iterator[Record]:
-    """A single image without threads, which take time to start; many in a stream."""
+    """Classifies a single image without threads, which take time to start, and many as a stream."""
     from contextlib import closing
 
     from bcd_edge.errors import InputError
@@ -140,7 +142,7 @@ def _records(classifier: Classifier, inputs: Inputs, single: bool) -> Iterator[R
 
 
 def _progress(records: Iterator[Record], inputs: Inputs) -> Iterator[Record]:
-    """A bar with rate and time left on the terminal, while records pass."""
+    """Shows a progress bar with rate and remaining time while records pass through."""
     import sys
 
     from rich.console import Console

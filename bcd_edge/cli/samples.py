@@ -8,11 +8,11 @@ import click
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False))
 def command(folder: str) -> None:
-    """Write sample images to try the program with.
+    """Write sample images to try bcd-edge with.
 
-    Three synthetic H&E-like pictures (pink stroma, purple nuclei; drawn by a program, no tissue) and one real
-    microscope picture that scikit-image ships (colon, immunohistochemistry: not breast, not H&E). They show that the
-    program runs; what it says about them means nothing.
+    Three synthetic pictures that resemble H&E (pink stroma, purple nuclei; drawn by a program, not tissue) and a real
+    microscope image from scikit-image (colon, immunohistochemistry: neither breast nor H&E). They show that the program
+    runs; its results for them mean nothing.
     """
     from pathlib import Path
 
@@ -29,5 +29,5 @@ def command(folder: str) -> None:
             file.write_bytes(encoded.tobytes())
             click.echo(file)
     except OSError as error:
-        raise OutputError(f"The samples could not be written to {folder} ({error.strerror}); give a folder you may write to.") from None
+        raise OutputError(f"The samples could not be written to {folder} ({error.strerror}); give a folder that you can write to.") from None
     click.echo(f"Next: bcd-edge predict {folder}", err=True)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 @run_options
 @log_options
 def command(bundle_path: str | None, options: RunOptions) -> None:
-    """Compile the model ahead, so that the first image does not wait for it.
+    """Compile the model in advance, so that the first image does not wait for it.
 
-    An engine such as TensorRT compiles for minutes at its first start. This does it now, for single images and for
-    many, and keeps the result in the user's cache folder, checked by its SHA-256 at every start.
+    An engine such as TensorRT compiles for minutes at its first start. This compiles now, for single images and for
+    many, and stores the result in the user's cache folder. Its SHA-256 is checked at every start.
 
     \b
     Example:
@@ -53,4 +53,4 @@ def command(bundle_path: str | None, options: RunOptions) -> None:
                 ran = classifier.execution
         streams = f"{chosen.streams} stream{'s' * (chosen.streams > 1)}"
         click.echo(f"{ran.provider} {ran.precision}, batch {chosen.batch}, {streams}: {time.perf_counter() - began:.1f} s")
-    click.echo(f"Ready. What was compiled is in {caches.root()}.")
+    click.echo(f"Ready. Compiled models are in {caches.root()}.")

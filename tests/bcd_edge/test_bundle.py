@@ -194,7 +194,7 @@ def test_golden_images_that_say_nothing_are_refused(golden: Changed, edit: Calla
         (lambda manifest: manifest.pop("members"), "'members' is a required"),
         (lambda manifest: manifest["members"].pop(), "members"),
         (lambda manifest: manifest.update(schema=1), "schema 1 has no such key"),
-        (lambda manifest: manifest["input"].update(height=151), "input: it is not that of the first member"),
+        (lambda manifest: manifest["input"].update(height=151), "input: it differs from the first member's"),
         (lambda manifest: manifest["variants"][0]["members"].pop(), "variants/0/members: 1 files for 2 members"),
         (lambda manifest: manifest["variants"][0]["members"].append(manifest["variants"][0]["members"][0]), "3 files for 2 members"),
         (lambda manifest: manifest["variants"][0].pop("members"), "variants/0"),

@@ -98,7 +98,7 @@ def test_a_variant_that_the_gate_refused_warns(changed: Callable[..., Path], cla
     folder = changed(lambda manifest: manifest["variants"][0].update(gate={"refused": ["int8 lost 0.0123 AUROC on idc."]}))
     name = classifier.bundle.name
     assert Classifier.load(folder).warnings == (
-        f"{name} int8 was refused by the accuracy gate and is carried for research only: int8 lost 0.0123 AUROC on idc.",
+        f"{name} int8 was refused by the accuracy gate and is for research only: int8 lost 0.0123 AUROC on idc.",
     )
 
 

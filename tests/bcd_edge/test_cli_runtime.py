@@ -118,8 +118,8 @@ def test_the_command_line_comes_before_variables_before_the_file(folder: Path, t
     ("content", "said"),
     [
         ("provider = ", "could not be read"),
-        ('colour = "red"', "colour is an option of no command"),
-        ('[predict]\ncolour = "red"', "colour is no option of predict"),
+        ('colour = "red"', "no command has an option colour"),
+        ('[predict]\ncolour = "red"', "predict has no option colour"),
         ("[prodict]", "there is no command prodict"),
         ("[predict]\nthreshold = 7", "7"),
         (None, "could not be read"),

@@ -53,7 +53,7 @@ class TableOutput:
         self._console.print(f"\n{len(self._records)} images: " + ", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name]))
         if counts["review"]:
             self._console.print("review: the model is not certain enough; needs pathologist review.")
-        if any(record.timing_ms for record in self._records):
+        if len(self._records) > 1:
             self._console.print("ms: work per image, without waiting; images overlap, so a folder takes less than the sum.")
         ran = self._records[0].execution
         self._console.print(

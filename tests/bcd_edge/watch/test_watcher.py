@@ -108,7 +108,7 @@ def test_retry_tries_what_is_in_quarantine(place: Any) -> None:
     (place.inbox / "a.png").write_bytes(b"no image")
     (place.inbox / "b.png").write_bytes(b"nor this")
     place.run()
-    assert place.tell("retry", "a*").stdout == "1 to be tried again as soon as a watcher is running.\n"
+    assert place.tell("retry", "a*").stdout == "1 to be retried as soon as a watcher is running.\n"
     assert place.run().failed_attempts["quarantined"] == 1
     assert place.tell("retry").stdout.startswith("2 to be")
 

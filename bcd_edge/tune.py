@@ -77,7 +77,7 @@ def _splits(cores: int) -> Iterator[tuple[int | None, int]]:
 
 
 def estimated_s(candidate_count: int, seconds: float) -> float:
-    """Seconds that measuring takes at least; loading and compiling each model come on top."""
+    """About how many seconds measuring takes, without loading and compiling each model."""
     return seconds * (candidate_count + TURNS * min(2 * FINALISTS, candidate_count))
 
 

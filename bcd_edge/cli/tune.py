@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bcd_edge.cli._options import log_options, model_options
+from bcd_edge.cli._options import is_quiet, log_options, model_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,8 @@ def command(bundle_path: str | None, options: RunOptions, seconds: float) -> Non
     stderr = Console(file=sys.stderr)
     _remember(opened, [])  # a cache that cannot be written is an error before minutes of measuring
     minutes = tuning.estimated_s(len(candidates), seconds) / 60
-    click.echo(f"{len(candidates)} combinations, at least {minutes:.1f} min, and the time to load or compile each model", err=True)
+    if not is_quiet(click.get_current_context()):
+        click.echo(f"{len(candidates)} combinations: about {minutes:.1f} min, plus the time to load or compile each model", err=True)
     for candidate in track(candidates, "measuring", console=stderr, transient=True, disable=not stderr.is_terminal):
         try:
             rows.append(tuning.measure(opened, candidate, seconds))

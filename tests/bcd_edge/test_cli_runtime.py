@@ -179,6 +179,7 @@ def test_tune_keeps_what_predict_then_uses(folder: Path, tmp_path: Path) -> None
     done = run("tune", "--seconds", "0.1", "--provider", "cpu", env=cache)
     assert done.returncode == 0, done.stderr
     assert b"best for" in done.stdout
+    assert b"combinations: about " in done.stderr
     (kept,) = (tmp_path / "cache" / "tune").iterdir()
     rows = json.loads(kept.read_text())["rows"]
     best = max(rows, key=lambda row: row["images_per_s"])["plan"]

@@ -87,6 +87,7 @@ def test_a_name_that_is_not_unicode_can_be_written_everywhere() -> None:
 
 def test_the_table_shows_decisions_and_sums_them_up() -> None:
     shown = written("table", FINE, FAILED)
+    assert "ms: work per image" in shown
     assert "x.png" in shown
     assert "0.750" in shown
     assert "2 images: 1 review, 1 failed" in shown

@@ -92,6 +92,7 @@ def test_tuning_measures_each_split_and_what_it_kept_is_used(opened: Bundle) -> 
     row = tune.measure(opened, Plan("cpu", precision="int8", batch=2, threads=1, streams=2), 0.2)
     assert 0 < row.call_ms < 10_000
     assert row.images_per_s > 0
+    assert tune.estimated_s(1, 2.0) == 2 * (1 + tune.TURNS), "measured, and once more in each turn of the finals"
     again = tune.finals(opened, [row], 0.05)
     assert [one.plan for one in again] == [row.plan]
     assert str(plan.remember(opened, again)).startswith(str(caches.root()))

@@ -126,7 +126,7 @@ def test_a_session_with_other_providers_is_an_error(card: type[Session], name: s
 @pytest.mark.parametrize("name", ["tensorrt", "cuda"])
 def test_what_onnxruntime_says_becomes_a_sentence(card: type[Session], name: str) -> None:
     card.refuses = "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been explicitly disabled"
-    with pytest.raises(ProviderError, match="would leave parts of the model to the CPU"):
+    with pytest.raises(ProviderError, match="would run parts of the model on the CPU"):
         plugins.load("bcd_edge.backends.providers", name).open(b"model", RunOptions())
     card.refuses = "CUDA failure 100: no CUDA-capable device is detected\n and more"
     with pytest.raises(ProviderError, match=r"did not start \(CUDA failure 100: no CUDA-capable device is detected\)"):

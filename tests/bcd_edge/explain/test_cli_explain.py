@@ -68,7 +68,7 @@ def test_check_says_how_stable_and_how_faithful(tmp_path: Path, png: bytes) -> N
     assert "random order" in done.stdout
 
 
-def test_predict_answers_first_and_explains_after(tmp_path: Path, png: bytes) -> None:
+def test_predict_explains_what_it_classifies(tmp_path: Path, png: bytes) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(png)
     (tmp_path / "in" / "broken.png").write_bytes(png[:200])

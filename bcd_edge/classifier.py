@@ -287,10 +287,10 @@ def load_model(opened: Bundle, chosen: Plan) -> LoadedModel:
         shape = (backend.batch or 1, member.input.height, member.input.width, 3)
         outputs = backend.infer(np.zeros(shape, np.uint8))
         compile_s, first_s = compile_s + opened_at - started, first_s + time.perf_counter() - opened_at
-        width = 2 if chosen.provider == "null" else 2 + opened.embedding_size
+        width = 2 + (opened.embedding_size if module.RUNS_MODEL else 0)
         if outputs.shape != (shape[0], width):
             raise BundleError(
-                f"{opened.path}: the {variant['precision']} model answers in shape {outputs.shape}, not {(shape[0], width)}; export the bundle again."
+                f"{opened.path}: the {variant['precision']} model returns shape {outputs.shape}, not {(shape[0], width)}; export the bundle again."
             )
         running.append(backend)
     return LoadedModel(opened, chosen, variant, running, load_s, compile_s, first_s, module.RUNS_MODEL)

@@ -45,7 +45,7 @@ class Session:
         return [type("Input", (), {"name": "image", "shape": ["N", 150, 150, 3]})]
 
     def get_outputs(self) -> list[Any]:
-        return [type("Output", (), {"name": "logits"})]
+        return [type("Output", (), {"name": "logits", "shape": ["N", 2]})]
 
     def io_binding(self) -> Any:
         return type("Binding", (), {"bind_ortvalue_input": lambda *_: None, "bind_ortvalue_output": lambda *_: None})()

@@ -25,12 +25,12 @@ NOTHING: Final = 2.0
 LEAST_CONTRAST: Final = 6.5
 # Exposure: brightness that 2 % of the pixels reach; share of nearly black pixels; share of pixels with two channels at the top.
 WHITE_SHARE, LEAST_WHITE = 0.98, 135.0
-BLACK, MOST_BLACK = 40, 0.1
+BLACK, MOST_BLACK = 40, 0.12
 CLIPPED, MOST_CLIPPED = 254, 0.4
 # Tissue: mean optical density above that of glass, and the share of the picture that must have it.
 GLASS_DENSITY, LEAST_TISSUE = 0.12, 0.08
 # Stain: share of the colour that lies between the blue of haematoxylin and the pink of eosin, and the colour's share of the density.
-LEAST_STAIN, LEAST_COLOUR = 0.57, 0.07
+LEAST_STAIN, LEAST_COLOUR = 0.57, 0.065
 # Focus: finest detail beside that of four times its size. Small pictures were shrunk by who made them and have more of it.
 LEAST_FOCUS, FOCUS_EXPONENT = 0.055, 1.0
 SMALLEST: Final = 48
@@ -116,7 +116,7 @@ def _exposure(white: float, black: float, clipped: float) -> list[str]:
     if white < LEAST_WHITE:
         reasons.append(f"too dark: 98 % of it is darker than {white / 255:.0%} of white")
     if black > MOST_BLACK:
-        reasons.append(f"{black:.0%} of it is black, and tissue in bright field is not")
+        reasons.append(f"partly black: {black:.0%} of it, and tissue in bright field is not")
     if clipped > MOST_CLIPPED:
         reasons.append(f"overexposed: {clipped:.0%} of it is at the upper end")
     return reasons

@@ -55,13 +55,13 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "bcd_edge/models").symlink_to(ROOT / "bcd_edge/models")
     for file, content in FILES.items():
         (root / file).write_text(content)
-    (root / "image.ppm").write_bytes(b"P6 2 2 255 " + bytes(12))
+    (root / "image.ppm").write_bytes(b"P6 2 2 255 " + bytes(range(0, 240, 20)))
     return root
 
 
 def run(tree: Path, module: str, *arguments: str) -> str:
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize(

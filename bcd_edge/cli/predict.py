@@ -108,7 +108,7 @@ def command(
     if inputs.skipped and not is_quiet(ctx):
         click.echo(f"Skipped in folders and globs, because their names are not those of images: {inputs.skipped}.", err=True)
     if failures and format_name != "table":
-        click.echo(f"{failures} inputs failed; see the error in their records.", err=True)
+        click.echo(f"{failures} input{'s' * (failures > 1)} failed; see the error in their records.", err=True)
     if failures:
         raise click.exceptions.Exit(1)
 

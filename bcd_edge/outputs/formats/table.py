@@ -49,8 +49,9 @@ class TableOutput:
         for record in self._records:
             if record.status == "failed":
                 self._console.print(f"[magenta]failed[/] {escape(printable(record.source))}: {escape(printable(str(record.error)))}")
+        plural = "s" * (len(self._records) > 1)
         counts: Counter[str] = Counter(record.decision or "failed" for record in self._records)
-        self._console.print(f"\n{len(self._records)} images: " + ", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name]))
+        self._console.print(f"\n{len(self._records)} image{plural}: " + ", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name]))
         if counts["review"]:
             self._console.print("review: the model is not certain enough; needs pathologist review.")
         if len(self._records) > 1:

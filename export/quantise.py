@@ -114,7 +114,7 @@ def write(
             activation_type=QuantType.QInt8 if scheme == "s8s8" else QuantType.QUInt8,
             calibrate_method=METHODS[method],
             # the head costs nothing, and its logits in steps of a 255th of their range would be probabilities in steps
-            nodes_to_exclude=[*keep, *linear(prepared)],
+            nodes_to_exclude=[*keep, *head(prepared), *norms(prepared)],
             # every activation of what it takes at once stays in memory, whatever the method: an ensemble of two needed over 24 GB
             extra_options={"ActivationSymmetric": scheme == "s8s8", "CalibStridedMinMax": 1},
             **_remembered(prepared.with_suffix(f".{method}.json")),
@@ -204,13 +204,27 @@ def convolutions(prepared: Path) -> list[str]:
     return _named(prepared, "Conv")
 
 
-def linear(prepared: Path) -> list[str]:
-    """Names of the linear layers: the head."""
-    return _named(prepared, "Gemm", "MatMul")
+def head(prepared: Path) -> list[str]:
+    """Names of the linear layers and of all that follows them."""
+    reached: set[str] = set()
+    nodes = []
+    for node in onnx.load(prepared, load_external_data=False).graph.node:
+        if node.op_type in ("Gemm", "MatMul") or reached & set(node.input):
+            reached |= set(node.output)
+            nodes.append(node.name)
+    return nodes
 
 
-def _named(prepared: Path, *kinds: str) -> list[str]:
-    return [node.name for node in onnx.load(prepared, load_external_data=False).graph.node if node.op_type in kinds]
+def norms(prepared: Path) -> list[str]:
+    """Names of batch norms that no convolution could take up, as before the ones of a pre-activation network.
+
+    Their scales differ by orders of magnitude between channels, and the tool would give all of them one.
+    """
+    return _named(prepared, "BatchNormalization")
+
+
+def _named(prepared: Path, kind: str) -> list[str]:
+    return [node.name for node in onnx.load(prepared, load_external_data=False).graph.node if node.op_type == kind]
 
 
 def sensitive(nodes: Sequence[str], loss: Callable[[Sequence[str]], float], say: Callable[[str], None]) -> list[str]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bcd_edge import __version__, backends, bundle, pipeline, plan, plugins
 from bcd_edge.backends import Backend
 from bcd_edge.bundle import Bundle
-from bcd_edge.decision import DecisionRule, probabilities
+from bcd_edge.decision import DecisionRule, ensemble, probabilities
 from bcd_edge.errors import BundleError, InputError, UsageError
 from bcd_edge.options import Plan, RunOptions
 from bcd_edge.pictures import Picture, decode, default_name, failing_with
@@ -207,15 +207,15 @@ class Classifier:
 
     def _mean(self, images_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Mean p_malignant over the members, float64 N, in batches of the size that each backend takes."""
-        total = np.zeros(len(images_nhwc_u8))
+        answers = []
         for backend, member in zip(self._backends, self._members, strict=True):
             inputs = images_nhwc_u8
             if member.input != self.bundle.input:
                 inputs = np.stack([raster.resize(image, member.input) for image in images_nhwc_u8])
             size = backend.batch or len(inputs)
             logits = [backend.infer(_batch(inputs[start : start + size], backend.batch)) for start in range(0, len(inputs), size)]
-            total += probabilities(np.concatenate(logits)[: len(inputs), :2], member.temperature)
-        return total / len(self._members)
+            answers.append(probabilities(np.concatenate(logits)[: len(inputs), :2], member.temperature))
+        return ensemble(answers)
 
     def failed(self, name: str, error: InputError) -> Record:
         """The record of an image that could not be classified."""
@@ -223,15 +223,15 @@ class Classifier:
 
     def _infer(self, images: Sequence[_Prepared]) -> list[Record]:
         started = time.perf_counter()
-        total = np.zeros(len(images))
+        members = []
         novelties: Sequence[float | None] = [None] * len(images)
         for index, (backend, member) in enumerate(zip(self._backends, self._members, strict=True)):
             outputs = backend.infer(_batch([image.inputs_hwc_u8[index] for image in images], backend.batch))[: len(images)]
-            total += probabilities(outputs[:, :2], member.temperature)
+            members.append(probabilities(outputs[:, :2], member.temperature))
             if self._novelty and outputs.shape[1] > 2:
                 novelties = [float(distance) for distance in self._novelty.distances(outputs[:, 2:])]
         infer_ms = 1000 * (time.perf_counter() - started) / len(images)
-        answers = zip(images, total / len(self._members), novelties, strict=True)
+        answers = zip(images, ensemble(members), novelties, strict=True)
         return [self._record(image, float(p), novelty, infer_ms) for image, p, novelty in answers]
 
     def _record(self, image: _Prepared, p: float, novelty: float | None, infer_ms: float) -> Record:

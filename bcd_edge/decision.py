@@ -71,6 +71,12 @@ class DecisionRule:
         return Prediction(LABELS[int(self.malignant(p)[0])], p_malignant, decision, (f"p_malignant {p_malignant:.3f} {reason}",))
 
 
+def ensemble(members: Sequence[Floats]) -> Floats:
+    """p_malignant of an ensemble, float64 N: the mean of its members' probabilities, each N."""
+    mean: Floats = np.sum(members, axis=0) / len(members)
+    return mean
+
+
 def probabilities(logits: npt.NDArray[np.float32], temperature: float) -> Floats:
     """Calibrated p_malignant, float64 N, of one network.
 

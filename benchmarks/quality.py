@@ -118,11 +118,11 @@ def _tissue(data: Path, lines: list[str]) -> Iterator[Row]:
         counts: collections.Counter[str] = collections.Counter()
         images = flagged = 0
         for file, image in _images(data / archive):
-            found = reasons(image)
-            images, flagged = images + 1, flagged + bool(found)
-            counts.update(found)
-            if found:
-                lines.append(f"{name},{file},{'; '.join(found)}")
+            given = reasons(image)
+            images, flagged = images + 1, flagged + bool(given)
+            counts.update(given)
+            if given:
+                lines.append(f"{name},{file},{'; '.join(given)}")
         detail = f"{flagged} of {images:,}: " + (", ".join(f"{reason} {count}" for reason, count in counts.most_common()) or "none")
         yield Row(f"{name}, flagged", wanted, f"{flagged / images:.1%}", detail)
 
@@ -130,13 +130,13 @@ def _tissue(data: Path, lines: list[str]) -> Iterator[Row]:
 def _foreign(data: Path) -> Iterator[Row]:
     with (data / FOREIGN / "manifest.csv").open(encoding="utf-8", newline="") as file:
         kinds = {row["file"]: row["kind"] for row in csv.DictReader(file)}
-    found: dict[str, list[bool]] = collections.defaultdict(list)
+    flags: dict[str, list[bool]] = collections.defaultdict(list)
     for name, image in _images(data / FOREIGN / "images.zip"):
         kind = next((kind for file, kind in kinds.items() if name.endswith(file)), None)
         if kind:
-            found[kind].append(bool(reasons(image)))
+            flags[kind].append(bool(reasons(image)))
     for title, visible in (("no H&E to the eye", True), ("H&E of other laboratories and organs, or stained nearly like it", False)):
-        groups = {kind: values for kind, values in sorted(found.items()) if (kind in VISIBLE) == visible}
+        groups = {kind: values for kind, values in sorted(flags.items()) if (kind in VISIBLE) == visible}
         flagged, images = sum(map(sum, groups.values())), sum(map(len, groups.values()))
         detail = ", ".join(f"{kind} {sum(values)}/{len(values)}" for kind, values in groups.items())
         yield Row(f"foreign pictures, {title}, flagged", "as many as pixels can tell" if visible else "-", f"{flagged} of {images}", detail)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from bcd_edge.decision import DecisionRule, probabilities
+from bcd_edge.decision import DecisionRule, ensemble, probabilities
 from train import checkpoint, networks
 from train.data import split
 from train.data.images import Images, decode, drawn, part, read_all
@@ -118,7 +118,7 @@ def resized(member: Member, size: int) -> Images:
 
 def mean(members: Sequence[Member], name: split.Part) -> Floats:
     """The reference: the mean of the members' calibrated probabilities for one part, N."""
-    return np.mean([member.p(name) for member in members], axis=0)
+    return ensemble([member.p(name) for member in members])
 
 
 def decision(members: Sequence[Member]) -> DecisionRule:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 
 from bcd_edge import backends
-from bcd_edge.decision import probabilities
+from bcd_edge.decision import ensemble, probabilities
 from export import gate, graph, quantise
 from export.members import Member
 from train.data.images import Images, drawn
@@ -68,7 +68,6 @@ class Variant:
     kind: Kind
     files: list[Path]
     quantisation: dict[str, Any] | None = None
-    found: dict[str, Any] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -105,7 +104,7 @@ def answers(variant: Variant, made: Sequence[Part], name: str, provider: str = "
         probabilities(gate.answers(file.read_bytes(), part.images[name], provider)[:, :2], part.temperature)
         for file, part in zip(variant.files, made, strict=True)
     ]
-    return np.mean(each, axis=0)
+    return ensemble(each)
 
 
 def floats(made: Sequence[Part], folder: Path, name: str) -> Variant:

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
+from bcd_edge.system.atomic import atomic_file
 from train import checkpoint, provenance
 from train.data import split
 from train.data.images import Images, decode, part, read_all
@@ -106,9 +107,8 @@ def answer(recipe: Settings, images: Images, fold: split.Split, path: Path, devi
     training.run()
     logits = scores.logits(training.averaged.module, parts["test"], device)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part.npz")
-    np.savez(beside, sha256=parts["test"].sha256, logits=logits, seconds=time.monotonic() - started)
-    beside.replace(path)
+    with atomic_file(path) as file:
+        np.savez(file, sha256=parts["test"].sha256, logits=logits, seconds=time.monotonic() - started)
 
 
 def collect(folder: Path, images: Images, folds: int) -> tuple[Logits, npt.NDArray[np.intp], float]:

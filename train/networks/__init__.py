@@ -55,8 +55,8 @@ class Architecture:
     def stage(self, parameter: str) -> int:
         """Index into `train.choices.STAGES` of the stage that holds a parameter or module of this name."""
         names = [name + "." for stage in self.stages for name in stage]
-        found = max((name for name in names if (parameter + ".").startswith(name)), key=len)
-        return next(index for index, stage in enumerate(self.stages) if found[:-1] in stage)
+        prefix = max((name for name in names if (parameter + ".").startswith(name)), key=len)
+        return next(index for index, stage in enumerate(self.stages) if prefix[:-1] in stage)
 
 
 # torchvision.transforms.presets.ImageClassification

@@ -86,6 +86,7 @@ def greyed(image: UInt8Image, strength: float) -> UInt8Image:
 
 
 def negative(image: UInt8Image, strength: float) -> UInt8Image:
+    """Dark for light, as a film negative; there is one strength only."""
     return np.asarray(255 - image, np.uint8)
 
 

@@ -26,7 +26,7 @@ label_option = click.option(
 
 
 def settings_options(**changed: Any) -> Callable[[Command], Command]:
-    """The options of `train.fit.Settings`; `changed` names the defaults that a command has for itself."""
+    """The options of `train.training.Settings`; `changed` names the defaults that a command has for itself."""
 
     def option(name: str, kind: Any, default: Any, text: str) -> Callable[[Command], Command]:
         key = name.lstrip("-").replace("-", "_")
@@ -128,8 +128,8 @@ def fit(out: Path, resume: bool, device: str, workers: int, compiled: bool, **se
       python -m train fit --data breakhis=images.zip --init runs/pretrain/best.pt --out runs/first
     """
     with runs.exclusive(out, "the same command and --resume"):
-        from train.fit import Settings
         from train.fit import fit as run
+        from train.training import Settings
 
         run(Settings(**settings), out, resume=resume, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
 
@@ -153,8 +153,8 @@ def pretrain(out: Path, resume: bool, device: str, workers: int, compiled: bool,
       python -m train fit --data breakhis=images.zip --init runs/pretrain/best.pt --out runs/breast
     """
     with runs.exclusive(out, "the same command and --resume"):
-        from train.fit import Settings
         from train.fit import fit as run
+        from train.training import Settings
 
         run(Settings(**settings), out, resume=resume, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
 
@@ -195,7 +195,7 @@ def cross_validate(out: Path, folds: int, device: str, workers: int, compiled: b
     """
     with runs.exclusive(out, "the same command"):
         from train.evaluation.cross_validation import cross_validate as run
-        from train.fit import Settings
+        from train.training import Settings
 
         run(Settings(**settings), out, folds, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
 
@@ -208,7 +208,7 @@ def reproduce_published(out: Path, device: str, workers: int, compiled: bool, **
     """The published protocol (140 test images, 60 benign and 80 malignant, split by image) beside one split by patient."""
     with runs.exclusive(out, "the same command"):
         from train.evaluation.reproduce import reproduce
-        from train.fit import Settings
+        from train.training import Settings
 
         reproduce(Settings(**settings), out, device=device, workers=workers, compiled=compiled)  # type: ignore[arg-type]
 
@@ -229,8 +229,8 @@ def study(out: Path, trials: Path, folds: int, only: str, final: bool, device: s
     Example:
       python -m train study --data breakhis=images.zip --init resnet50v2.safetensors --trials trials.toml --out runs/study --final
     """
-    from train.fit import Settings
     from train.study import study as run
+    from train.training import Settings
 
     run(Settings(**settings), trials, out, folds, device=device, only=only, final=final)  # type: ignore[arg-type]
 

@@ -21,7 +21,8 @@ from bcd_edge.synthetic import tissue
 from train import networks
 from train.data.images import Batches, Images, loader
 from train.data.split import PARTS
-from train.fit import Settings, Training, device_named
+from train.fit import device_named
+from train.training import Settings, Training
 
 LIMIT = 0.05  # of the step: what the loader may add before a GPU waits for it
 IMAGES = 2048  # enough that gathering them does not stay in a CPU's cache

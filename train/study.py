@@ -31,7 +31,8 @@ from train import checkpoint, provenance
 from train.data import split
 from train.data.images import Images, decode, part, read_all
 from train.evaluation import scores
-from train.fit import Settings, Training, device_named, finish, of_subtypes, start
+from train.fit import device_named, finish
+from train.training import Settings, Training, of_subtypes, start
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -20,8 +20,8 @@ from train.data.images import Batches, Images, loader
 from train.data.sources import Item, read
 from train.data.split import PARTS
 from train.evaluation import reproduce
-from train.fit import Settings, Training
 from train.teacher import Distillation
+from train.training import Settings, Training
 
 TINY = ["--network", "tiny", "--size", "32", "--epochs", "2", "--epoch-images", "64", "--batch-size", "8", "--device", "cpu"]
 

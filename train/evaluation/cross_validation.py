@@ -20,7 +20,8 @@ from train import checkpoint, networks, provenance
 from train.data import split
 from train.data.images import Images, decode, part, read_all
 from train.evaluation import baselines, metrics
-from train.fit import Settings, device_named, fit
+from train.fit import device_named, fit
+from train.training import Settings
 
 # Of the frozen features' regression: 2048 features of a few hundred images need a strong penalty.
 FROZEN_INVERSE_PENALTY = 1e-3

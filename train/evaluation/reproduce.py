@@ -22,7 +22,7 @@ from train.data.sources import Item
 from train.data.split import Part, Split
 from train.evaluation import metrics
 from train.evaluation.cross_validation import cell, run, same_settings, written
-from train.fit import Settings
+from train.training import Settings
 
 BENIGN, MALIGNANT = 60, 80  # test images of the published protocol
 ARGMAX = 0.5  # the published figures call an image by its likelier class

@@ -53,7 +53,7 @@ class TableOutput:
         counts: Counter[str] = Counter(record.decision or "failed" for record in self._records)
         self._console.print(f"\n{len(self._records)} image{plural}: " + ", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name]))
         if counts["review"]:
-            self._console.print("review: the model is not certain enough; needs pathologist review.")
+            self._console.print("review: needs pathologist review; the reasons are in each record (--format jsonl).")
         if len(self._records) > 1:
             self._console.print("ms: work per image, without waiting; images overlap, so a folder takes less than the sum.")
         ran = self._records[0].execution

@@ -15,7 +15,7 @@ FILES = {
     "bcd_edge/backends/providers/grey.py": """
 from bcd_edge.backends import Availability
 from bcd_edge.backends.fake import FakeBackend
-REQUIRES, RANK, OPTIONS, RUNS_MODEL = (), 1, {}, True
+REQUIRES, RANK, OPTIONS, RUNS_MODEL = (), 1, {}, False
 def is_available(): return Availability(True)
 def runs_on_cpu(device): return True
 def open(model, options, cache=None): return FakeBackend(provider="grey")

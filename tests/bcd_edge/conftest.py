@@ -102,6 +102,7 @@ def ensemble(changed: Callable[..., Path]) -> Callable[..., Path]:
     def change(edit: Callable[[dict[str, Any]], None] = lambda manifest: None) -> Path:
         def join(manifest: dict[str, Any]) -> None:
             taken = manifest["input"]
+            del manifest["novelty"]
             manifest.update(schema=2, members=[{"name": f"t{t}", "input": dict(taken), "temperature": t} for t in (1, 3)])
             manifest["output"]["temperature"] = 1
             for variant in manifest["variants"]:

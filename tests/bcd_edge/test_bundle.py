@@ -101,9 +101,11 @@ def variant(**fields: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
-        (lambda manifest: manifest.update(schema=3), "schema 3"),
+        (lambda manifest: manifest.update(schema=4), "schema 4 and this program reads 1 to 3"),
+        (lambda manifest: manifest.pop("novelty"), "novelty: schema 3 has it"),
+        (lambda manifest: manifest["novelty"].update(file="../novelty.npz"), "novelty/file"),
         (lambda manifest: manifest.update(schema=2), "'members' is a required"),
-        (lambda manifest: manifest.update(members=[]), "members: schema 1 has no such key"),
+        (lambda manifest: manifest.update(members=[]), "members: schema 3 has no such key"),
         (lambda manifest: manifest.pop("schema"), "schema None"),
         (lambda manifest: manifest.update(classes=["malignant", "benign"]), "classes"),
         (lambda manifest: manifest.pop("classes"), "classes"),

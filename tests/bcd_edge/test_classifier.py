@@ -157,7 +157,7 @@ def answering(content: bytes) -> FakeBackend:
 
 def test_a_member_that_answers_no_number_is_no_answer(ensemble: Callable[..., Path], picture: np.ndarray) -> None:
     opened = bundle.open(ensemble())
-    backends = [answering(content) for content in (b"150 0 1", b"150 0 nan")]
+    backends = [answering(content) for content in (b"192 0 1", b"192 0 nan")]
     with pytest.raises(ProviderError, match="two numbers per image"):
         Classifier(LoadedModel(opened, Plan("fake"), opened.variant(), backends)).classify(picture)
 

@@ -18,10 +18,10 @@ from export import quantise
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """10 MB: the tool needs nearly three times the graph."""
+    """6 MB: the tool needs nearly twice the graph."""
     where = tmp_path / "disk"
     where.mkdir()
-    mounted = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", str(where)], capture_output=True)
+    mounted = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(where)], capture_output=True)
     if not mounted or mounted.returncode:
         pytest.skip("mounting a tmpfs needs root")
     yield where

@@ -40,7 +40,7 @@ def test_shape_type_repeatability_and_name(name: str) -> None:
     size = opened.input
     batch = np.random.default_rng(0).integers(0, 256, (3, size.height, size.width, 3), dtype=np.uint8)
     first = backend.infer(batch)
-    assert first.shape == (3, 2)
+    assert first.shape == (3, 2 + opened.embedding_size)
     assert first.dtype == np.float32
     kept = first.copy()
     assert not np.array_equal(first, backend.infer(255 - batch))

@@ -259,7 +259,7 @@ def beside(previous: Path, variant: Variant, context: ExportContext) -> dict[str
     """
     opened = reading.open(previous)
     training = opened.manifest["training"]
-    if training["split"]["fingerprint"] != context.members[0].meta["split"]["fingerprint"] or opened.manifest["schema"] != 1:
+    if training["split"]["fingerprint"] != context.members[0].meta["split"]["fingerprint"] or opened.manifest["schema"] == 2:
         raise click.ClickException(f"--previous {previous}: it held out other people, so no test patient is new to both; leave --previous away.")
     variant_before, (model,) = opened.model()
     images = runs_of.resized(context.members[0], opened.input.height)

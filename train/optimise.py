@@ -87,8 +87,9 @@ def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
         floating = [(old, new) for old, new in zip(averaged, current, strict=True) if old.is_floating_point()]
         olds, news = [old for old, _ in floating], [new for _, new in floating]
         if olds:
-            torch._foreach_mul_(olds, kept)
-            torch._foreach_add_(olds, torch._foreach_mul(news, 1 - kept))
+            changes = torch._foreach_sub(news, olds)  # what does not learn stays what it is, to the last bit
+            torch._foreach_mul_(changes, 1 - kept)
+            torch._foreach_add_(olds, changes)
         for old, new in zip(averaged, current, strict=True):
             if not old.is_floating_point():
                 old.copy_(new)

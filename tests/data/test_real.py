@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from bcd_edge import bundle
+from train.data import split
 from train.data.images import read_all
-from train.data.split import by_patient
 
+SPLIT = Path(__file__).parents[2] / "docs" / "resnet50-breast-split.json"
 IMAGES = Path(__file__).parents[3] / "shared" / "data"
 SETS = {"breakhis": IMAGES / "breakhis" / "images.zip", "idc": IMAGES / "idc" / "idc_patches.zip"}
 
@@ -26,8 +27,7 @@ pytestmark = [
 def test_predictions_on_the_test_patients_equal_the_model_card(tmp_path: Path) -> None:
     data = [f"{name}={path}" for name, path in SETS.items()]
     items = read_all(data)
-    parts = by_patient(items, bundle.open().manifest["training"]["settings"]["seed"])
-    held_out = [item for item in items if parts[item.group] == "test"]
+    held_out = [item for item in items if split.read(SPLIT).part(item) == "test"]
     assert len(held_out) >= 400
     for item in held_out:
         file = tmp_path / "images" / item.source / item.name
@@ -36,12 +36,12 @@ def test_predictions_on_the_test_patients_equal_the_model_card(tmp_path: Path) -
     predictions = tmp_path / "predictions.csv"
     with predictions.open("wb") as stream:
         done = subprocess.run(
-            [sys.executable, "-m", "bcd_edge", "predict", tmp_path / "images", "--format", "csv", "--provider", "cpu"], stdout=stream
+            [sys.executable, "-m", "bcd_edge", "predict", tmp_path / "images", "--no-quality", "--format", "csv", "--provider", "cpu"], stdout=stream
         )
     assert done.returncode == 0
     with predictions.open(newline="") as stream:
         assert sum(row["status"] == "ok" for row in csv.DictReader(stream)) == len(held_out)
-    options = [option for entry in data for option in ("--data", entry)]
+    options = [option for entry in data for option in ("--data", entry)] + ["--split", str(SPLIT)]
     scored = subprocess.run([sys.executable, "-m", "export", "score", predictions, *options], capture_output=True, text=True)
     assert scored.returncode == 0, scored.stdout + scored.stderr
 

@@ -47,6 +47,7 @@ def test_the_record_is_that_of_predict_with_the_watchers_own_under_one_key(place
         one.pop("timing_ms")
         one["execution"].pop("requested")
         one["reasons"] = list(one["reasons"])
+        one["quality"]["reasons"] = list(one["quality"]["reasons"])
     assert record == plain
 
 

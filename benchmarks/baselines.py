@@ -15,7 +15,7 @@ from PIL import Image
 
 from bcd_edge.benchmark.baselines import pytorch_pair
 
-SIZE: Final = 150
+SIZE: Final = 192  # of the embedded bundle
 # Its requirement opencv-python would overwrite the files of opencv-python-headless, so it is installed without requirements.
 ULTRALYTICS: Final = "pip install --no-deps ultralytics==8.4.190"
 
@@ -69,7 +69,7 @@ def _ultralytics(network: Any, png: bytes, folder: Path) -> Call:
         warnings.simplefilter("ignore")  # of the exporter, about its own future
         torch.onnx.export(network, (torch.zeros(1, 3, SIZE, SIZE),), file, input_names=["images"], output_names=["output0"], dynamo=False)
     graph = onnx.load(file)
-    # a stride of 32, which it takes where none is told, would turn 150 pixels into 160
+    # a stride of 2 takes any even size; the 32 that it assumes where none is told would round others up
     known = {"task": "classify", "stride": "2", "imgsz": f"[{SIZE}, {SIZE}]", "names": "{0: 'benign', 1: 'malignant'}", "batch": "1"}
     onnx.helper.set_model_props(graph, known)
     onnx.save(graph, file)

@@ -96,9 +96,11 @@ def _network(checkpoint: Path, exported: Classifier, images: list[Image]) -> Any
     """The PyTorch network, proven to be the one that was exported."""
     import torch
 
+    from train import checkpoint as checkpoints
     from train import networks
 
-    network = networks.build(str(checkpoint)).eval()
+    meta = checkpoints.load(checkpoint).get("meta", {"settings": {}})
+    network = networks.build(str(checkpoint), meta["settings"].get("network", "resnet50"), meta.get("subtypes")).eval()
     (member,) = exported.bundle.members
     with torch.inference_mode():
         logits = network(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255)

@@ -12,6 +12,7 @@ from bcd_edge import Classifier
 from bcd_edge.errors import UsageError
 from bcd_edge.explain.segments import baseline, segment
 from bcd_edge.options import RunOptions
+from bcd_edge.readers import raster
 from bcd_edge.synthetic import tissue
 from benchmarks import explain
 from train import networks
@@ -64,7 +65,7 @@ def test_another_network_is_no_partner(tmp_path: Path) -> None:
         Classifier.load(options=RunOptions(provider="cpu", batch=0)) as classifier,
         pytest.raises(UsageError, match="answers otherwise than the bundle"),
     ):
-        explain._network(tmp_path / "best.pt", classifier, [IMAGE])
+        explain._network(tmp_path / "best.pt", classifier, [raster.resize(IMAGE, classifier.bundle.input)])
 
 
 def test_the_documents_table_is_there() -> None:

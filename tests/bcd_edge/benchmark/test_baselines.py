@@ -37,7 +37,7 @@ def bundle_logits(batch: np.ndarray) -> np.ndarray:
     _, (model,) = OPENED.model(None, "cpu")
     backend = cpu.open(model, RunOptions())
     try:
-        return backend.infer(batch)
+        return backend.infer(batch)[:, :2]
     finally:
         backend.close()
 

@@ -111,7 +111,18 @@ class Bundle:
             BundleError: there is no such variant, a file is missing, or its content does not match the manifest.
         """
         variant = self.variant(precision, provider)
-        return variant, [_verified(self.path, entry) for entry in files(variant)]
+        return variant, [self.content(entry) for entry in files(variant)]
+
+    def content(self, entry: dict[str, Any]) -> bytes:
+        """The content of a file in the manifest.
+
+        Args:
+            entry: with the `file` and its `sha256`.
+
+        Raises:
+            BundleError: a missing file, or content that is not what the manifest says.
+        """
+        return _verified(self.path, entry)
 
     @property
     def embedding_size(self) -> int:
@@ -125,7 +136,7 @@ class Bundle:
             BundleError: a missing file, or content that is not what the manifest says.
         """
         entry = self.manifest.get("novelty")
-        return Novelty.read(_verified(self.path, entry), float(entry["threshold"])) if entry else None
+        return Novelty.read(self.content(entry), float(entry["threshold"])) if entry else None
 
     def golden(self) -> list[tuple[dict[str, Any], bytes]]:
         """The manifest entries and verified bytes (PNG) of the golden images, with the exporter's probabilities; may be empty.
@@ -133,7 +144,7 @@ class Bundle:
         Raises:
             BundleError: a file is missing, or its content does not match the manifest.
         """
-        return [(entry, _verified(self.path, entry)) for entry in self.manifest.get("golden", [])]
+        return [(entry, self.content(entry)) for entry in self.manifest.get("golden", [])]
 
 
 def files(variant: dict[str, Any]) -> list[dict[str, Any]]:

@@ -86,5 +86,21 @@ def score(predictions: Path, bundle: Path | None, data: tuple[str, ...], split: 
     raise SystemExit(0 if run(predictions, bundle, data, split) else 1)
 
 
+@main.command()
+@click.option("--bundle", type=click.Path(path_type=Path, exists=True), help="The INT8 bundle.  [default: the embedded one]")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new bundle.")
+@click.option("--data", multiple=True, metavar="KIND=PATH", help="The images of the run, all of them, to compare both on the test patients.")
+@click.option("--split", type=click.Path(path_type=Path, exists=True), help="The run's split.json, if it was not split by --seed.")
+def dequantise(bundle: Path | None, out: Path, data: tuple[str, ...], split: Path | None) -> None:
+    """Write an FP32 bundle with the weights of an INT8 one, to compare speed and engines with.
+
+    Its name ends in -fp32-from-int8: it isn't the FP32 network that was trained. How its answers differ from INT8's is
+    printed, and written into its manifest.
+    """
+    from export.dequantise import dequantise as run
+
+    run(bundle, out, data, split)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m export")

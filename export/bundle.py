@@ -30,7 +30,7 @@ from export.manifest import Statement, manifest
 from export.members import Member
 from export.variants import Part, Variant
 from train.data.images import Images
-from train.evaluation.scores import score_strata
+from train.evaluation.scores import brief, score_strata
 from train.provenance import revision
 
 Floats = npt.NDArray[np.float64]
@@ -165,12 +165,7 @@ def _judged(context: ExportContext, variant: Variant) -> dict[str, Any]:
             "flips": len(also["flips"])
         }
         judged["refused"] += also["refused"]
-    return {"gate": judged, "test": _brief(score_strata(context.test, p, context.rule))}
-
-
-def _brief(scores: dict[str, Any]) -> dict[str, Any]:
-    """Scores without what follows from the counts: the manifest is read by machines on small machines."""
-    return {name: {key: value for key, value in strata.items() if key not in ("report", "per_class")} for name, strata in scores.items()}
+    return {"gate": judged, "test": brief(score_strata(context.test, p, context.rule))}
 
 
 def _latency(made: Mapping[str, Variant], parts: Sequence[Part], seconds: float) -> dict[str, dict[str, dict[str, float]]]:
@@ -226,7 +221,7 @@ def _write(context: ExportContext, staging: Path, carried: Sequence[Variant], en
         context.members,
         context.parts,
         context.rule,
-        _brief(reference),
+        brief(reference),
         [entries[name] for name in names],
         {name: entry for name, entry in entries.items() if name not in names},
         golden,

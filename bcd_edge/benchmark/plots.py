@@ -137,7 +137,7 @@ def _legend(rows: Sequence[Row], x: float, y: float) -> list[str]:
     parts = []
     for (provider, precision), colour in colours(rows).items():
         parts.append(f'<rect x="{x - 6:.0f}" y="{y - 6:.0f}" width="12" height="12" fill="{colour}"/>')
-        parts.append(_text(x + 14, y + 4, f"{provider} {precision}"))
+        parts.append(_text(x + 14, y + 4, provider if precision == "unknown" else f"{provider} {precision}"))
         y += 22
     for scenario in dict.fromkeys(row["scenario"] for row in rows):
         y += 22

@@ -132,14 +132,22 @@ def document(opened: Bundle, settings: Settings, card: Card | None) -> dict[str,
     }
 
 
-def minutes(wanted: dict[Plan, list[Task]], settings: Settings, baselines: int = 0) -> float:
-    """Upper estimate of the duration: a row ends sooner if it has its queries sooner; a Server's rate is searched first."""
+def minutes(wanted: dict[Plan, list[Task]], settings: Settings, baselines: int = 0) -> tuple[float, float]:
+    """The shortest and the longest duration of a sweep.
+
+    A row lasts from its duration to its limit, by when it has its queries; a Server's rate is searched first, and reduced if
+    a run exceeds the bound.
+    """
     rule = settings.rule
-    search = 0.0 if rule.qps else (load_generator.PROBES + 2) * load_generator.probe_s(rule)
-    longest = {"multistream": rule.limit_s, "server": rule.limit_s + search}
     keys = [key for own in wanted.values() for key, _ in own] + baselines * [key for key, _ in baseline_tasks(settings)]
-    measuring = (2 if settings.logs else 1) * sum(longest.get(key, rule.duration_s) for key in keys)
-    return (measuring + len(keys) * 2 * WARM_S + OPEN_S * (len(wanted) + baselines)) / 60
+    search_s = 0.0 if rule.qps else load_generator.PROBES * load_generator.probe_s(rule)
+    longest_s = {key: rule.limit_s if rule.min_queries(key) > 1 else rule.duration_s for key in keys}
+    if not rule.qps and "server" in longest_s:
+        longest_s["server"] = (1 + load_generator.BACK_OFFS) * rule.limit_s + 2 * search_s
+    pieces = 2 if settings.logs else 1
+    least_s = pieces * sum(rule.duration_s + (search_s if key == "server" else 0) for key in keys)
+    most_s = pieces * sum(longest_s[key] for key in keys) + len(keys) * 2 * WARM_S + OPEN_S * (len(wanted) + baselines)
+    return least_s / 60, most_s / 60
 
 
 def rows(

@@ -232,13 +232,15 @@ def _measure(opened: Bundle, spec: SweepSpec, settings: Settings, beside: Sequen
     return not error
 
 
-def _announce(opened: Bundle, spec: SweepSpec, count: int, minutes: float) -> None:
+def _announce(opened: Bundle, spec: SweepSpec, count: int, minutes: tuple[float, float]) -> None:
     """Says what will be measured and for how long, before it begins."""
     import math
 
     if "all" in spec.precisions and (missing := [name for name in PRECISIONS if name not in opened.precisions]):
         click.echo(f"{opened.name} contains {', '.join(opened.precisions)}; not measured: {', '.join(missing)}.", err=True)
-    click.echo(f"{count} row{'s' * (count > 1)}, at most about {math.ceil(minutes)} min. Rows of one engine are measured in turns.", err=True)
+    least, most = (math.ceil(bound) for bound in minutes)
+    duration = f"{least} to {most} min" if least < most else f"at most {most} min"
+    click.echo(f"{count} row{'s' * (count > 1)}, {duration}. Rows of one engine are measured in turns.", err=True)
     click.echo("Leave the machine idle meanwhile: a row beside other programs is unsteady.", err=True)
 
 

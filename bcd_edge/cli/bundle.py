@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,7 +43,7 @@ def info(path: str | None, as_json: bool) -> None:
     console = Console(markup=False, highlight=False)
     with console.capture() as shown:
         console.print(f"{printable(opened.name)}, created {printable(manifest['created'])}, manifest {opened.sha256[:12]}\n")
-        for part in (_facts(opened), _variants(opened), _figures(opened)):
+        for part in (_facts(opened), _variants(opened), *_figures(opened)):
             console.print(part)
             console.print()
         for title, sentences in (("Data", manifest.get("data", [])), ("Intended use", [manifest["intended_use"]]), ("Limits", manifest["limits"])):
@@ -147,18 +147,20 @@ def _verdict(variant: dict[str, Any]) -> str:
     return printable("REFUSED: " + "; ".join(refused)) if refused else "passed"
 
 
-def _figures(opened: Bundle) -> Table:
-    """The main metrics of the first variant, with a row per test set."""
+def _figures(opened: Bundle) -> Iterator[Table]:
+    """The main metrics of the first variant, with a row per test set; nothing where they were not measured."""
     from bcd_edge.outputs import printable
 
     shown = {"auroc": "AUROC", "sensitivity": "sensitivity", "specificity": "specificity"}
     variant = opened.variants()[0]
+    if not variant.get("test"):
+        return
     table = _table(f"{variant['precision']} on", *shown.values())
-    for name, scores in variant.get("test", {}).items():
+    for name, scores in variant["test"].items():
         table.add_row(printable(name), *(_figure(scores.get("metrics", {}).get(metric)) for metric in shown))
     table.caption = "On patients that were not in training; 95 % intervals in brackets."
     table.caption_justify = "left"
-    return table
+    yield table
 
 
 def _figure(metric: dict[str, float] | None) -> str:

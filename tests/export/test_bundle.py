@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -413,6 +414,19 @@ def test_score_finds_what_the_manifest_promises(built: Path, collection: str, tm
     assert "--bundle DIR" in done.output
     predictions.write_bytes(b"".join(said.stdout.splitlines(keepends=True)[:5]))
     assert "no answer for" in CliRunner().invoke(main, command).output
+
+
+def test_int8_in_fp32_is_compared_on_the_test_patients(built: Path, collection: str, tmp_path: Path) -> None:
+    int8 = shutil.copytree(built, tmp_path / "int8")
+    manifest = json.loads((int8 / "manifest.json").read_text())
+    manifest["variants"] = [variant for variant in manifest["variants"] if variant["precision"] != "fp32"]
+    (int8 / "manifest.json").write_text(json.dumps(manifest))
+    done = CliRunner().invoke(main, ["dequantise", "--bundle", str(int8), "--out", str(tmp_path / "fp32"), "--data", collection])
+    assert done.exit_code == 0, done.output
+    assert "the gate's bound" in done.output
+    opened = bundle.open(tmp_path / "fp32")
+    assert set(opened.variants()[0]["test"]) == set(manifest["variants"][0]["test"])
+    assert opened.manifest["derived_from"]["difference"]["patients"] == manifest["variants"][0]["gate"]["patients"]
 
 
 def test_weights_outside_the_file_are_not_loaded(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

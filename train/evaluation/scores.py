@@ -84,6 +84,11 @@ def score_strata(images: Images, p_malignant: npt.NDArray[np.float64], rule: Dec
     return results
 
 
+def brief(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores of `score_strata` without what follows from the counts: a manifest is read on small machines."""
+    return {name: {key: value for key, value in strata.items() if key not in ("report", "per_class")} for name, strata in scores.items()}
+
+
 def predictions(images: Images, p_malignant: npt.NDArray[np.float64], *, leaky: bool = False) -> str:
     """CSV: one row an image, with what is needed to score it again elsewhere, and whether the split was by image."""
     stream = io.StringIO()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bcd_edge.errors import InputError
-from bcd_edge.readers.raster import SUFFIXES
+from bcd_edge.readers import raster
 from bcd_edge.system.folders import is_ignored
 
 
@@ -18,8 +18,8 @@ from bcd_edge.system.folders import is_ignored
 class Inputs:
     """Iterates over `(name, source)`; a source is a path, the bytes from standard input, or an error in place of them.
 
-    A file that is named directly is always used. In a folder and the folders below it, files with the suffix of an image
-    are used, in sorted order.
+    A file that is named directly is always used. In a folder and the folders below it, files with the suffix of an image,
+    and files without a suffix that begin like one, are used, in sorted order.
 
     Attributes:
         paths: what was named.
@@ -60,13 +60,13 @@ class Inputs:
             yield first
             yield from items
         else:
-            yield path, InputError(f"The folder {path} contains no image ({', '.join(SUFFIXES)}); give a folder that does.")
+            yield path, InputError(f"The folder {path} contains no image ({', '.join(raster.suffixes())}); give a folder that does.")
 
     def _folder(self, path: str) -> Iterator[tuple[str, Path | InputError]]:
         try:
             status = os.stat(path)
             with os.scandir(path) as listing:
-                entries = sorted((entry.name, _is_folder(entry)) for entry in listing)
+                entries = sorted((entry.name, _is_folder(entry), not _is_folder(entry) and _is_image(entry)) for entry in listing)
         except OSError as error:
             yield path, InputError(f"The folder {path} could not be read ({error.strerror}); give this user permission to read it.")
             return
@@ -74,20 +74,23 @@ class Inputs:
             yield path, InputError(f"{path} is a link to a folder that was read already; remove the link.")
             return
         self._entered.add((status.st_dev, status.st_ino))
-        self.listed += sum(_is_image(name) and not is_folder for name, is_folder in entries)
-        for name, is_folder in entries:
+        self.listed += sum(is_image for _, _, is_image in entries)
+        for name, is_folder, is_image in entries:
             inside = f"{path.rstrip(os.sep)}{os.sep}{name}"
             if is_folder and not is_ignored(name):
                 yield from self._folder(inside)
-            elif _is_image(name) and not is_folder:
+            elif is_image:
                 yield inside, Path(inside)
             else:
                 self.skipped += 1
 
 
-def _is_image(name: str) -> bool:
-    """Whether a file is an image by its name; hidden files are not."""
-    return not is_ignored(name) and name.lower().endswith(SUFFIXES)
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    """Whether a file is an image by its name, or by its content if the name has no suffix; hidden files are not."""
+    try:
+        return not is_ignored(entry.name) and raster.has_image(entry.path)
+    except OSError:  # it may not be read
+        return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -148,12 +148,13 @@ def quality(data: Path, bundle: Path | None, flagged: Path | None, out: Path | N
 @main.command("fuzz")
 @click.option("--cases", type=click.IntRange(1), default=200_000, show_default=True, help="How many mutated files.")
 @click.option("--seed", type=click.IntRange(0), default=17, show_default=True, help="Of the mutations.")
+@click.option("--log", type=click.Path(path_type=Path, dir_okay=False), help="Keep what came of each process; the same command goes on from there.")
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
-def fuzz(cases: int, seed: int, out: Path | None) -> None:
-    """The decoders with mutated files of every format, in processes with a limit of memory (Linux). An hour for all."""
+def fuzz(cases: int, seed: int, log: Path | None, out: Path | None) -> None:
+    """The decoders with mutated files of every format, in processes with a limit of memory (Linux). Five minutes for all."""
     from benchmarks.fuzz import run
 
-    run(cases, seed, out)
+    run(cases, seed, log, out)
 
 
 if __name__ == "__main__":

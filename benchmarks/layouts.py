@@ -1,4 +1,4 @@
-"""Files of every layout that PNG, JPEG, TIFF, BMP, WebP and AVIF allow, of tissue texture, each with a second decoder's pixels."""
+"""Files of every layout that PNG, JPEG, TIFF, BMP, WebP, AVIF and HEIC allow, of tissue texture, each with a second decoder's pixels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import cv2
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
+import pillow_heif
 import tifffile
 from PIL import Image
 
@@ -221,18 +222,20 @@ def jpegs() -> Iterator[Cell]:
 
 
 def others() -> Iterator[Cell]:
-    """BMP, WebP and AVIF."""
+    """BMP, WebP, AVIF and HEIC."""
     for mode in ("1", "L", "P", "RGB"):
         data = by_pillow(PICTURE, "BMP", mode)
         yield Cell("BMP", mode, data, None, lambda data=data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1])  # type: ignore[misc]
     for mode, lossless in itertools.product(("RGB", "RGBA"), (False, True)):
         picture = PICTURE if mode == "RGB" else np.dstack([PICTURE, ALPHA])
         data = by_pillow(picture, "WEBP", lossless=lossless, exact=True, quality=90)
-        yield Cell(
-            "WebP", f"{mode}{', lossless' * lossless}", data, None, lambda data=data: on_white(imagecodecs.webp_decode(data)), is_lossy=not lossless
-        )  # type: ignore[misc]
+        name = f"{mode}{', lossless' * lossless}"
+        yield Cell("WebP", name, data, None, lambda data=data: on_white(imagecodecs.webp_decode(data)), is_lossy=not lossless)  # type: ignore[misc]
     data = by_pillow(PICTURE, "AVIF", quality=90)
     yield Cell("AVIF", "RGB", data, None, lambda: imagecodecs.avif_decode(data), is_lossy=True)
+    # one libheif for both: what is compared is the way from its pixels to ours
+    whole = heic(PICTURE)
+    yield Cell("HEIC", "RGB", whole, None, lambda: np.asarray(pillow_heif.read_heif(whole)), is_lossy=True)
 
 
 def tiff_file(samples: npt.NDArray[Any], *, compression: str = "none", byteorder: str = "<", predictor: bool = False, **options: Any) -> bytes:
@@ -250,6 +253,13 @@ def by_pillow(picture: npt.NDArray[Any], kind: str, mode: str | None = None, **o
     buffer = io.BytesIO()
     image = Image.fromarray(picture)
     (image.convert(mode) if mode else image).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def heic(picture: npt.NDArray[Any], **options: Any) -> bytes:
+    """One file by libheif."""
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(picture)).save(buffer, quality=90, **options)
     return buffer.getvalue()
 
 

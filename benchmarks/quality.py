@@ -189,5 +189,5 @@ def _fastest(call: Callable[[], object]) -> float:
 def _images(archive: Path) -> Iterator[tuple[str, UInt8Image]]:
     with zipfile.ZipFile(archive) as file:
         for name in sorted(file.namelist()):
-            if name.lower().endswith(raster.SUFFIXES):
+            if name.lower().endswith(raster.suffixes()):
                 yield name, raster.decode(file.read(name))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageFile
 
 from bcd_edge.errors import InputError
 from bcd_edge.readers.ifd import exif_orientation, xmp_orientation
-from bcd_edge.readers.pixels import UInt8Image, check_size, damaged, rgb, upright
+from bcd_edge.readers.pixels import PART, UInt8Image, check_size, damaged, rgb, upright
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFile
 
 
 @contextmanager
@@ -38,8 +41,22 @@ def opened(data: bytes, plugin: Callable[[io.BytesIO], ImageFile.ImageFile]) -> 
 
 def picture(image: Image.Image) -> UInt8Image:
     """The pixels of an opened image of 8 bits per channel, upright, on white."""
-    exif = image.info.get("exif", b"")
     has_alpha = "A" in image.mode or "transparency" in image.info
-    samples = np.asarray(image.convert("RGBA" if has_alpha else "RGB"), np.uint8)
-    orientation = exif_orientation(exif.removeprefix(b"Exif\0\0")) if exif else xmp_orientation(image.info.get("xmp", b""))
-    return upright(rgb(samples, "straight" if has_alpha else "none"), orientation)
+    samples = _samples(image, "RGBA" if has_alpha else "RGB")
+    return upright(rgb(samples, "straight" if has_alpha else "none"), orientation(image))
+
+
+def orientation(image: Image.Image) -> int:
+    """The orientation in the metadata of an opened image, 1..8."""
+    exif = image.info.get("exif", b"")
+    return exif_orientation(exif.removeprefix(b"Exif\0\0")) if exif else xmp_orientation(image.info.get("xmp", b""))
+
+
+def _samples(image: Image.Image, mode: str) -> UInt8Image:
+    """The pixels in a mode of 3 or 4 bytes, in parts, because Pillow converts and hands out copies."""
+    samples = np.empty((image.height, image.width, len(mode)), np.uint8)
+    rows = max(1, PART // image.width)
+    for top in range(0, image.height, rows):
+        part = image.crop((0, top, image.width, min(top + rows, image.height)))
+        samples[top : top + rows] = np.asarray(part if part.mode == mode else part.convert(mode), np.uint8)
+    return samples

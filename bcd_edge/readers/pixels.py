@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ MAX_PIXELS: Final = 89_478_485
 # A picture whose brightest 16-bit sample is below a quarter of the range holds 14 bits or fewer in 16:
 # mapped linearly it would be nearly black.
 LEAST_MAXIMUM: Final = 2**14
+# Pixels that are converted at a time: float32 needs several times the memory of the picture.
+PART: Final = 2**16
 
 
 def check_size(width: int, height: int) -> None:
@@ -54,17 +57,21 @@ def rgb(samples: Samples, alpha: Alpha = "none") -> UInt8Image:
     if samples.dtype == np.uint16:
         _check_range(int(colours.max()))
     if alpha != "none":
-        colours = _on_white(colours, samples[..., -1:], alpha)
-    elif colours.dtype == np.uint16:
-        colours = np.rint(colours.astype(np.float32) / 257).astype(np.uint8)  # 65535 / 255 = 257
+        return _in_parts(lambda part: _on_white(part[:, :-1], part[:, -1:], alpha), samples)
+    if colours.dtype == np.uint16:
+        return _in_parts(lambda part: np.rint(part.astype(np.float32) / 257), colours)  # 65535 / 255 = 257
     return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)), np.uint8)
 
 
 def cmyk_to_rgb(ink: Samples) -> UInt8Image:
     """CMYK, H x W x 4, 0 without ink, as uint8 RGB without a profile: each ink darkens its own colour, black all of them."""
     top = np.iinfo(ink.dtype).max
-    light = 1 - ink.astype(np.float32) / top
-    return np.rint(255 * light[..., :3] * light[..., 3:]).astype(np.uint8)
+
+    def convert(part: Samples) -> npt.NDArray[np.float32]:
+        light = 1 - part.astype(np.float32) / top
+        return np.asarray(np.rint(255 * light[:, :3] * light[:, 3:]), np.float32)
+
+    return _in_parts(convert, ink)
 
 
 def upright(image: UInt8Image, orientation: int) -> UInt8Image:
@@ -87,9 +94,18 @@ def _check_range(maximum: int) -> None:
         )
 
 
-def _on_white(colours: Samples, alpha: Samples, kind: Alpha) -> UInt8Image:
+def _in_parts(convert: Callable[[Samples], npt.NDArray[np.float32]], samples: Samples) -> UInt8Image:
+    """Converts N x C samples to N x 1 or N x 3 of 0..255, for all pixels of H x W x C; the result is H x W x 3."""
+    pixels = samples.reshape(-1, samples.shape[2])
+    image = np.empty((len(pixels), 3), np.uint8)
+    for start in range(0, len(pixels), PART):
+        image[start : start + PART] = convert(pixels[start : start + PART])
+    return image.reshape(*samples.shape[:2], 3)
+
+
+def _on_white(colours: Samples, alpha: Samples, kind: Alpha) -> npt.NDArray[np.float32]:
     top = np.float32(np.iinfo(colours.dtype).max)
     share = alpha.astype(np.float32) / top
     light = colours.astype(np.float32) * (255 / top)
     blended = light * (share if kind == "straight" else 1) + 255 * (1 - share)
-    return np.asarray(np.rint(np.minimum(blended, 255)), np.uint8)
+    return np.asarray(np.rint(np.minimum(blended, 255)), np.float32)

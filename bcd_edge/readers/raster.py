@@ -36,11 +36,9 @@ from bcd_edge.bundle import Input
 from bcd_edge.errors import InputError
 from bcd_edge.readers.pixels import MAX_PIXELS, UInt8Image
 
-__all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "UInt8Image", "decode", "read", "resize"]
+__all__ = ["MAX_PIXELS", "UInt8Image", "decode", "has_image", "is_image", "read", "resize", "suffixes"]
 
 CODECS: Final = "bcd_edge.readers.codecs"
-FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "WebP")
-SUFFIXES: Final = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp", ".heic", ".heif", ".avif")
 MAX_BYTES: Final = 512 * 2**20
 # As many bytes as tell any format.
 HEAD_BYTES: Final = 132
@@ -114,18 +112,37 @@ def decode(source: str | Path | bytes) -> UInt8Image:
             return codec.decode(data)  # type: ignore[no-any-return]
     kind = next((name for at, mark, name in OTHERS if data.startswith(mark, at)), None)
     if kind:
-        raise InputError(f"{kind} is not read; export the image as one of {', '.join(FORMATS)}.")
-    raise InputError(f"This is not an image in a known format; export it as one of {', '.join(FORMATS)}.")
+        raise InputError(f"{kind} is not read; export the image as PNG, JPEG or TIFF.")
+    raise InputError("This is not an image in a known format; export it as PNG, JPEG or TIFF.")
+
+
+@functools.cache
+def suffixes() -> tuple[str, ...]:
+    """Of the formats that `decode` reads, in lower case."""
+    return tuple(suffix for codec in _codecs() for suffix in codec.SUFFIXES)
+
+
+def is_image(head: bytes) -> bool:
+    """Whether the first `HEAD_BYTES` of a file, or more, begin like a format that `decode` reads."""
+    return any(codec.matches(head) for codec in _codecs())
 
 
 def has_image(path: str) -> bool:
-    """Whether a file's content begins like a format that `decode` reads; for files without a suffix."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(HEAD_BYTES)
-    except OSError:
-        return False
-    return any(codec.matches(head) for codec in _codecs())
+    """Whether a file's name or, where it has no suffix, its content is that of an image.
+
+    Raises:
+        OSError: the content cannot be read.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix:
+        return suffix in suffixes()
+    with open(path, "rb", opener=_without_waiting) as file:
+        return is_image(file.read(HEAD_BYTES))
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a pipe without waiting for its writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @functools.cache

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import TiffImagePlugin
 
 from bcd_edge.readers.pixels import damaged
 
@@ -164,6 +163,8 @@ def _string_lengths(codes: npt.NDArray[np.int64]) -> int:
 
 def _by_libtiff(data: bytes, length: int) -> bytes:
     """LZW by Pillow's libtiff: the segment is wrapped into a file of its own as one row of grey."""
+    from PIL import TiffImagePlugin
+
     tags = ((256, length), (257, 1), (258, 8), (259, 5), (262, 1), (273, 8 + 2 + 9 * 12 + 4), (277, 1), (278, 1), (279, len(data)))
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     file = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + b"\0\0\0\0" + data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import logging
 import os
 import queue
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bcd_edge.readers.raster import SUFFIXES
+from bcd_edge.readers import raster
 from bcd_edge.system.folders import is_ignored
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def stat(inbox: Path, path: str) -> FileStat | None:
 
 
 def is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    """Whether a file is to be classified, by its path below the inbox.
+    """Whether a file is to be classified, by its path below the inbox; a name without a suffix says nothing.
 
     Hidden and temporary names and a system's own folders never are. Globs match the name or the whole path, in any case of
     letters; without `include` a name must have the suffix of an image.
@@ -61,13 +62,19 @@ def is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool
     lowered = path.lower()
     if is_passed_over(lowered) or _matches(lowered, exclude):
         return False
-    return _matches(lowered, include) if include else lowered.endswith(SUFFIXES)
+    return _matches(lowered, include) if include else lowered.endswith(raster.suffixes())
 
 
 def is_passed_over(path: str) -> bool:
     """Whether a file is left alone without being counted: hidden, a system's, or not finished."""
     lowered = path.lower()
     return is_ignored(lowered) or any(part.startswith("~") for part in lowered.split("/")) or lowered.endswith(TEMPORARY)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _has_image(inbox: Path, file: FileStat) -> bool:
+    """See `raster.has_image`; a file that did not change is not read at every scan."""
+    return raster.has_image(os.path.join(inbox, file.path))
 
 
 def _matches(lowered: str, globs: Sequence[str]) -> bool:
@@ -151,13 +158,24 @@ class Scanner:
                 if entry.is_dir(follow_symlinks=False):
                     if not is_ignored(entry.name) and not entry.name.startswith("~"):
                         yield from self._below(path, skipped)
-                elif is_wanted(path, self.include, self.exclude):
-                    if file := stat(self.inbox, path):
-                        yield file
-                elif not is_passed_over(path) and not _matches(path.lower(), self.exclude):
+                elif file := self._wanted(path):
+                    yield file
+                elif is_wanted(path, ("*",), self.exclude) and not is_wanted(path, self.include, self.exclude):
                     skipped[os.path.splitext(entry.name)[1].lower()] += 1
             except OSError:  # its status may not be read: the next scan tries again
                 continue
+
+    def _wanted(self, path: str) -> FileStat | None:
+        """A file that is to be classified: by its name, or by its content if the name has no suffix. None for others, and for what is no file.
+
+        Raises:
+            OSError: its status or content may not be read.
+        """
+        by_name = is_wanted(path, self.include, self.exclude)
+        if not by_name and (self.include or os.path.splitext(path)[1] or not is_wanted(path, ("*",), self.exclude)):
+            return None
+        file = stat(self.inbox, path)
+        return file if file and (by_name or _has_image(self.inbox, file)) else None
 
     def _report(self, files: Iterator[FileStat]) -> None:
         for file in files:
@@ -200,5 +218,5 @@ class Scanner:
         if os.path.isdir(changed) and not os.path.islink(changed):
             if path == "." or not is_passed_over(path):
                 self._report(self._below("" if path == "." else path, Counter()))
-        elif is_wanted(path, self.include, self.exclude) and (file := stat(self.inbox, path)):
+        elif file := self._wanted(path):
             self._report(iter([file]))

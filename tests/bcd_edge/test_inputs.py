@@ -6,6 +6,8 @@ import io
 import os
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from bcd_edge.errors import InputError
@@ -37,6 +39,16 @@ def test_a_folder_gives_its_images_sorted_and_counts_the_rest(folder: Path) -> N
 
 def test_a_named_file_is_taken_whatever_its_name(folder: Path) -> None:
     assert names(Inputs([str(folder / "notes.txt"), str(folder / "none.png")]), folder) == ["notes.txt", "none.png"]
+
+
+def test_a_file_without_a_suffix_is_taken_by_its_content(folder: Path) -> None:
+    picture = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    for name, data in (("IMG0001", picture), ("sub/IMG0002", picture), ("README", b"no image"), ("scan.old", picture), (".IMG", picture)):
+        (folder / name).write_bytes(data)
+    os.mkfifo(folder / "pipe")
+    inputs = Inputs([str(folder)])
+    assert names(inputs, folder) == ["IMG0001", "a.JPG", "b.png", "odd[1].png", "sub/IMG0002", "sub/c.tiff", "sub/deep/d.webp"]
+    assert (inputs.skipped, inputs.listed) == (6, 7)
 
 
 def test_globs(folder: Path) -> None:

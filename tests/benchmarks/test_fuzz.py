@@ -12,7 +12,7 @@ if not sys.platform.startswith("linux"):
     pytest.skip("the limit of memory is Linux's", allow_module_level=True)
 
 from bcd_edge.readers import raster
-from benchmarks import fuzz
+from benchmarks import fuzz, memory
 
 
 def test_mutated_files_are_decoded_or_refused_and_nothing_else() -> None:
@@ -22,6 +22,10 @@ def test_mutated_files_are_decoded_or_refused_and_nothing_else() -> None:
     assert faults == []
     assert len(outcomes) == 2000
     assert min(counts["decoded"], counts["refused"]) > 100
+
+
+def test_decoding_takes_at_most_four_times_the_memory_of_the_samples() -> None:
+    assert max(memory.factor(name, tiles=6) for name in ("CMYK JPEG", "WebP RGBA")) < fuzz.FACTOR  # they took ten times and more
 
 
 def test_the_seeds_are_whole_and_mutations_repeatable() -> None:

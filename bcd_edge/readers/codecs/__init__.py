@@ -1,1 +1,5 @@
-"""Decoders of file formats, a module each: `matches(data)` by the first bytes, and `decode(data)` to upright uint8 RGB."""
+"""Decoders of file formats, a module each.
+
+A module has `SUFFIXES`, in lower case, `matches(data)` by the first `bcd_edge.readers.raster.HEAD_BYTES`, and `decode(data)` to upright
+uint8 RGB. Modules import their libraries on use: the suffixes of all are asked for before the first image is read.
+"""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from bcd_edge.readers.pixels import UInt8Image, damaged
+
+SUFFIXES: Final = (".bmp",)
 
 
 def matches(data: bytes) -> bool:
-    return data.startswith(b"BM")
+    return data.startswith(b"BM") and data[15:18] == bytes(3)  # the length of its header is below 256
 
 
 def decode(data: bytes) -> UInt8Image:
@@ -15,7 +19,7 @@ def decode(data: bytes) -> UInt8Image:
     Raises:
         InputError: it is damaged or truncated.
     """
-    from PIL import BmpImagePlugin  # not at the start: most runs read PNG or JPEG and need no Pillow
+    from PIL import BmpImagePlugin
 
     from bcd_edge.readers.by_pillow import opened, picture
 

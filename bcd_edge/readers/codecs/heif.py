@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Final
 
 from bcd_edge.errors import InputError
 from bcd_edge.readers.pixels import UInt8Image
 
+SUFFIXES: Final = (".avif", ".heic", ".heif")
 AVIF_BRANDS = (b"avif", b"avis")
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 

@@ -14,6 +14,7 @@ from bcd_edge.errors import InputError
 from bcd_edge.readers.ifd import exif_orientation, xmp_orientation
 from bcd_edge.readers.pixels import UInt8Image, check_size, cmyk_to_rgb, damaged, upright
 
+SUFFIXES: Final = (".jpg", ".jpeg", ".jfif", ".jpe")
 # A marker inside entropy-coded data: 0xFF is followed there by a stuffed 0x00, a restart marker, or another 0xFF as filling.
 MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 # Progressive encoders write about ten scans; hundreds of them are a way to keep a decoder busy.

@@ -1,8 +1,8 @@
 """PNG (ISO/IEC 15948): chunks are checked here; what is not needed for the pixels never reaches a decoder.
 
-8-bit RGB, which cameras and viewers write, is decoded by libspng (BSD-2-Clause) in about half of OpenCV's time. The package `pyspng` ships
-it, but holds Python's lock while it decodes and ignores checksums; so its library is called directly. Where it is missing, and
-for other sample formats, OpenCV gives the same pixels.
+libspng (BSD-2-Clause) decodes in about half of OpenCV's time and never writes to standard error. The package `pyspng` ships it, but
+holds Python's lock while it decodes and ignores checksums; so its library is called directly. Where it is missing, OpenCV gives the
+same pixels.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,16 +23,40 @@ import numpy as np
 
 from bcd_edge.errors import InputError
 from bcd_edge.readers.ifd import exif_orientation, xmp_orientation
-from bcd_edge.readers.pixels import UInt8Image, check_size, damaged, rgb, upright
+from bcd_edge.readers.pixels import Samples, UInt8Image, check_size, damaged, rgb, upright
 
+SUFFIXES: Final = (".png",)
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 # Channels by colour type: grey, RGB, palette, grey with alpha, RGBA.
 CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 PIXEL_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-GREY, RGB = 0, 2
+GREY, RGB, PALETTE = 0, 2, 3
+MAX_FILTER: Final = 4
 # Adam7: first column and row, and the steps to the next ones.
 PASSES: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-SPNG_FMT_RGB8: Final = 4
+# How libspng gives pixels: expanded to RGBA or RGB of 8 bits, or as they are stored; and whether it heeds a transparent colour.
+SPNG_FMT_RGBA8, SPNG_FMT_RGB8, SPNG_FMT_PNG = 1, 4, 256
+SPNG_DECODE_TRNS: Final = 1
+DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a PNG says of its pixels.
+
+    Attributes:
+        colour: colour type: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGBA.
+        key: the colour that is transparent, one number for each channel, None where there is none or for palettes.
+        has_transparency: whether a colour or a part of the palette is transparent.
+    """
+
+    width: int
+    height: int
+    bits: int
+    colour: int
+    interlaced: bool
+    key: tuple[int, ...] | None
+    has_transparency: bool
 
 
 def matches(data: bytes) -> bool:
@@ -45,24 +70,38 @@ def decode(data: bytes) -> UInt8Image:
         InputError: it is damaged, truncated, animated or too large.
     """
     chunks = list(_chunks(data))
-    kinds = {kind for kind, _ in chunks}
-    if b"IEND" not in kinds or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 25:
+    header = _header(chunks)
+    plain = b"".join((SIGNATURE, *(chunk for kind, chunk in chunks if kind in PIXEL_CHUNKS)))
+    if (library := spng()) is not None:
+        image = _by_spng(library, plain, header)
+    else:
+        _check_rows([chunk[8:-4] for kind, chunk in chunks if kind == b"IDAT"], header)
+        image = _by_opencv(plain, header)
+    return upright(image, _orientation(chunks))
+
+
+def _header(chunks: list[tuple[bytes, memoryview]]) -> Header:
+    """Reads and checks the chunks that say what the pixels are.
+
+    Raises:
+        InputError: the picture is incomplete, animated, too large, or not as the standard has it.
+    """
+    kinds = [kind for kind, _ in chunks if kind in PIXEL_CHUNKS]
+    if kinds[:1] != [b"IHDR"] or kinds[-1] != b"IEND" or b"IDAT" not in kinds or len(chunks[0][1]) != 25:
         raise damaged("the PNG is incomplete")
-    width, height, bits, colour, _, _, interlace = struct.unpack_from(">IIBBBBB", chunks[0][1], 8)
+    width, height, bits, colour, *methods, interlace = struct.unpack_from(">IIBBBBB", chunks[0][1], 8)
     check_size(width, height)
-    if colour not in CHANNELS or bits not in (1, 2, 4, 8, 16):
+    before = kinds[: kinds.index(b"IDAT")]
+    is_ordered = kinds == sorted(kinds, key=PIXEL_CHUNKS.index) and all(kinds.count(kind) <= 1 for kind in PIXEL_CHUNKS if kind != b"IDAT")
+    if bits not in DEPTHS.get(colour, ()) or any(methods) or interlace > 1 or not is_ordered or (colour == PALETTE and b"PLTE" not in before):
         raise damaged("the PNG has a header that the standard does not know")
     for kind, chunk in chunks:
         if kind == b"acTL" and (frames := int.from_bytes(chunk[8:12], "big")) > 1:
             raise InputError(f"The file holds {frames} frames or pages; export the one to be classified as a file of its own.")
-    plain = b"".join((SIGNATURE, *(chunk for kind, chunk in chunks if kind in PIXEL_CHUNKS)))
-    if colour == RGB and bits == 8 and b"tRNS" not in kinds and (library := spng()) is not None:
-        image = _by_spng(library, plain, width, height)
-    else:
-        _check_length([chunk[8:-4] for kind, chunk in chunks if kind == b"IDAT"], width, height, bits * CHANNELS[colour], bool(interlace))
-        key = next((int.from_bytes(chunk[8:10], "big") for kind, chunk in chunks if kind == b"tRNS" and colour == GREY), None)
-        image = _by_opencv(plain, None if key is None else key * max(1, 255 // (2**bits - 1)))
-    return upright(image, _orientation(chunks))
+    transparency = next((bytes(chunk[8:-4]) for kind, chunk in chunks if kind == b"tRNS"), b"")
+    channels = CHANNELS[colour]
+    key = struct.unpack(f">{channels}H", transparency) if colour in (GREY, RGB) and len(transparency) == 2 * channels else None
+    return Header(width, height, bits, colour, bool(interlace), key, bool(transparency))
 
 
 @functools.cache
@@ -86,21 +125,24 @@ def spng() -> Any:
     return None
 
 
-def _by_spng(library: Any, data: bytes, width: int, height: int) -> UInt8Image:
-    image = np.empty((height, width, 3), np.uint8)
+def _by_spng(library: Any, data: bytes, header: Header) -> UInt8Image:
+    as_stored = header.bits >= 8 and header.colour != PALETTE
+    form = SPNG_FMT_PNG if as_stored else SPNG_FMT_RGBA8 if header.has_transparency else SPNG_FMT_RGB8
+    channels = CHANNELS[header.colour] if as_stored else 4 if header.has_transparency else 3
+    samples = np.empty((header.height, header.width, channels), np.uint16 if header.bits == 16 else np.uint8)
     context = library.spng_ctx_new(0)
     try:
         library.spng_set_png_buffer(context, data, len(data))
-        error = library.spng_decode_image(context, image.ctypes.data, image.nbytes, SPNG_FMT_RGB8, 0)
+        error = library.spng_decode_image(context, samples.ctypes.data, samples.nbytes, form, 0 if as_stored else SPNG_DECODE_TRNS)
     finally:
         library.spng_ctx_free(context)
     if error:
         raise damaged(library.spng_strerror(error).decode())
-    return image
+    return _on_white(samples, header.key if as_stored else None)
 
 
-def _by_opencv(data: bytes, transparent: int | None) -> UInt8Image:
-    """Decodes by OpenCV, which heeds a transparent colour except in grey pictures; `transparent` is theirs."""
+def _by_opencv(data: bytes, header: Header) -> UInt8Image:
+    """Decodes by OpenCV, which heeds a transparent colour except in grey pictures."""
     try:
         samples: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, MemoryError) as error:
@@ -108,12 +150,17 @@ def _by_opencv(data: bytes, transparent: int | None) -> UInt8Image:
     if samples is None:
         raise damaged("the PNG could not be decoded")
     samples = samples.reshape(*samples.shape[:2], -1)
-    if transparent is not None and samples.shape[2] == 1:
-        opaque = np.where(samples == transparent, 0, np.iinfo(samples.dtype).max).astype(samples.dtype)
-        return rgb(np.concatenate([samples, opaque], axis=2), "straight")
-    if samples.shape[2] == 4:
-        return rgb(samples[..., (2, 1, 0, 3)], "straight")
-    return rgb(samples[..., ::-1])
+    if samples.shape[2] == 1:
+        return _on_white(samples, header.key and (header.key[0] * max(1, 255 // (2**header.bits - 1)),))
+    return _on_white(samples[..., (2, 1, 0, 3)] if samples.shape[2] == 4 else samples[..., ::-1], None)
+
+
+def _on_white(samples: Samples, key: tuple[int, ...] | None) -> UInt8Image:
+    """Samples with an alpha channel or a transparent colour, or without, as RGB."""
+    if key is not None:
+        opaque = np.where((samples == key).all(axis=2, keepdims=True), 0, np.iinfo(samples.dtype).max).astype(samples.dtype)
+        samples = np.concatenate([samples, opaque], axis=2)
+    return rgb(samples, "straight" if samples.shape[2] in (2, 4) else "none")
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
@@ -136,22 +183,25 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         at = end
 
 
-def _check_length(parts: list[memoryview], width: int, height: int, bits: int, interlaced: bool) -> None:
-    """OpenCV leaves rows black that the compressed data does not reach."""
-    passes = PASSES if interlaced else ((0, 0, 1, 1),)
-    sizes = ((-(-(width - x) // step_x), -(-(height - y) // step_y)) for x, y, step_x, step_y in passes)
-    expected = sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns > 0 and rows > 0)
-    inflater = zlib.decompressobj()
-    length = 0
+def _check_rows(parts: list[memoryview], header: Header) -> None:
+    """OpenCV leaves rows black that the compressed data does not reach, and libpng writes of unknown row filters to standard error."""
+    passes = PASSES if header.interlaced else ((0, 0, 1, 1),)
+    sizes = ((-(-(header.width - x) // step_x), -(-(header.height - y) // step_y)) for x, y, step_x, step_y in passes)
+    bits = header.bits * CHANNELS[header.colour]
+    layout = [(1 + (columns * bits + 7) // 8, rows) for columns, rows in sizes if columns > 0 and rows > 0]
+    expected = sum(length * rows for length, rows in layout)
     try:
-        for part in map(bytes, parts):
-            while part and length <= expected:
-                length += len(inflater.decompress(part, 2**20))
-                part = inflater.unconsumed_tail
+        # a byte more than is wanted: a stream that stops exactly at its end has its checksum compared only then
+        rows_u8 = zlib.decompressobj().decompress(b"".join(parts), expected + 1)
     except zlib.error as error:
         raise damaged(str(error)) from None
-    if length < expected:
+    if len(rows_u8) < expected:
         raise damaged("the PNG's pixels end early")
+    at = 0
+    for length, rows in layout:
+        if max(rows_u8[at : at + length * rows : length]) > MAX_FILTER:
+            raise damaged("a row of the PNG has a filter that the standard does not know")
+        at += length * rows
 
 
 def _orientation(chunks: list[tuple[bytes, memoryview]]) -> int:

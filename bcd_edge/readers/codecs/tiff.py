@@ -14,6 +14,7 @@ from bcd_edge.readers.codecs import jpeg, webp
 from bcd_edge.readers.ifd import Directory, DirectoryError, directories
 from bcd_edge.readers.pixels import Alpha, Samples, UInt8Image, check_size, cmyk_to_rgb, damaged, rgb, upright
 
+SUFFIXES: Final = (".tif", ".tiff")
 JPEG: Final = 7
 WEBP: Final = (34927, 50001)
 # Photometric interpretations that are read: number of colour samples.

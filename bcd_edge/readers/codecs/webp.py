@@ -1,17 +1,17 @@
-"""WebP, by Pillow's libwebp; a picture that does not need all of its data is damaged."""
+"""WebP: pixels by OpenCV, which takes a third of the memory of Pillow's decoder, metadata by Pillow. Unused data is damage."""
 
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Any, Final
 
+import cv2
 import numpy as np
-from PIL import WebPImagePlugin
 
-from bcd_edge.errors import InputError
-from bcd_edge.readers.by_pillow import opened, picture
-from bcd_edge.readers.pixels import UInt8Image, check_size, damaged
+from bcd_edge.readers.by_pillow import opened, orientation
+from bcd_edge.readers.pixels import UInt8Image, check_size, damaged, rgb, upright
 
+SUFFIXES: Final = (".webp",)
 # A decoder reads ahead of what it needs, and an encoder may fill up its last bytes.
 SPARE: Final = 16
 
@@ -26,16 +26,34 @@ def decode(data: bytes) -> UInt8Image:
     Raises:
         InputError: it is damaged, truncated or animated.
     """
-    _check(data)
+    from PIL import WebPImagePlugin
+
+    check_size(*_size(data))  # Pillow allocates its canvas when it opens the file
     with opened(data, WebPImagePlugin.WebPImageFile) as image:
-        return picture(image)
+        turn = orientation(image)
+    samples = pixels(data)
+    return upright(rgb(samples, "straight" if samples.shape[2] == 4 else "none"), turn)
 
 
 def pixels(data: bytes) -> UInt8Image:
-    """The stored pixels, H x W x 3 or 4, as in a TIFF's segment."""
+    """The stored pixels, H x W x 3 or 4, as in a TIFF's segment.
+
+    Raises:
+        InputError: they are damaged, truncated or animated.
+    """
     _check(data)
-    with opened(data, WebPImagePlugin.WebPImageFile) as image:
-        return np.asarray(image.convert(image.mode if image.mode == "RGBA" else "RGB"), np.uint8)
+    samples = _decoded(data)
+    if samples is None:
+        raise damaged("the WebP could not be decoded")
+    return np.asarray(samples[..., (2, 1, 0, 3)] if samples.shape[2] == 4 else samples[..., ::-1], np.uint8)
+
+
+def _decoded(data: bytes) -> Any:
+    """The pixels as OpenCV's libwebp gives them, H x W x BGR or BGRA; None if they are damaged."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
 
 
 def _check(data: bytes) -> None:
@@ -44,14 +62,8 @@ def _check(data: bytes) -> None:
         raise damaged("the WebP ends early")
     check_size(*_size(data))
     shorter = _shortened(data)
-    if shorter is None:
-        return
-    try:
-        with opened(shorter, WebPImagePlugin.WebPImageFile) as image:
-            image.load()
-    except InputError:
-        return
-    raise damaged("the WebP's pixels end before its data")
+    if shorter is not None and _decoded(shorter) is not None:
+        raise damaged("the WebP's pixels end before its data")
 
 
 def _size(data: bytes) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -278,9 +279,12 @@ def test_lzw_length_is_what_libtiff_unpacks(data: bytes, seed: int) -> None:
     assert segments.lzw(part, len(samples)) == samples.tobytes()
 
 
-@pytest.mark.parametrize("picture", [PICTURE, PICTURE[..., 0], np.dstack([PICTURE, PICTURE[..., 0]])], ids=["RGB", "grey", "RGBA"])
-def test_the_same_png_without_libspng(picture: npt.NDArray[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    data = saved("PNG", picture)
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "1", "I;16"])
+def test_the_same_png_without_libspng(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = PICTURE[..., 0].astype(np.uint16) * 257
+    buffer = io.BytesIO()
+    (Image.fromarray(deep) if mode == "I;16" else Image.fromarray(PICTURE).convert(mode)).save(buffer, "PNG")
+    data = buffer.getvalue()
     expected = raster.decode(data)
     damaged = [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in range(0, len(data), 97)]
     outcomes = [outcome(raster.decode, file) for file in damaged]
@@ -294,6 +298,34 @@ def outcome(decode: Callable[[bytes], npt.NDArray[np.uint8]], data: bytes) -> by
         return decode(data).tobytes()
     except InputError:
         return None
+
+
+@pytest.mark.parametrize("with_libspng", [True, False])
+@pytest.mark.parametrize(
+    ("place", "value"), [(26, 1), (27, 1), (28, 2), (25, 5), (24, 3)], ids=["compression", "filter", "interlace", "colour", "bits"]
+)
+def test_a_header_that_no_png_has_is_damage_without_a_word_of_libpng(
+    with_libspng: bool, place: int, value: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if not with_libspng:
+        monkeypatch.setattr(png, "spng", lambda: None)
+    whole = saved("PNG")
+    header = bytearray(whole[12:29])
+    header[place - 12] = value
+    with pytest.raises(InputError, match="damaged"):
+        raster.decode(whole[:12] + bytes(header) + struct.pack(">I", zlib.crc32(header)) + whole[33:])
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("with_libspng", [True, False])
+@pytest.mark.parametrize("rows", [b"\5" + bytes(9), b"\0" + bytes(3)], ids=["unknown row filter", "rows missing"])
+def test_damaged_rows_of_a_png(rows: bytes, with_libspng: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    if not with_libspng:
+        monkeypatch.setattr(png, "spng", lambda: None)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 1, 8, 2, 0, 0, 0))
+    with pytest.raises(InputError, match="damaged"):
+        raster.decode(png.SIGNATURE + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    assert capfd.readouterr().err == ""
 
 
 def test_libspng_is_found_here() -> None:
@@ -323,4 +355,15 @@ def test_content_tells_an_image_without_a_suffix(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("no image")
     assert raster.has_image(str(tmp_path / "IMG0001"))
     assert not raster.has_image(str(tmp_path / "notes"))
-    assert not raster.has_image(str(tmp_path / "missing"))
+    os.mkfifo(tmp_path / "pipe")
+    assert not raster.has_image(str(tmp_path / "pipe")), "a pipe is not waited for"
+    assert raster.has_image("only/by/its/NAME.PNG")
+    assert not raster.has_image("only/by/its/name.txt")
+    with pytest.raises(OSError):
+        raster.has_image(str(tmp_path / "missing"))
+
+
+def test_every_codec_tells_its_files_by_their_first_bytes_and_no_text() -> None:
+    heads = [data[: raster.HEAD_BYTES] for data in (saved("JPEG"), saved("PNG"), saved("TIFF"), saved("BMP"), saved("WEBP"), saved("AVIF"))]
+    assert all(map(raster.is_image, heads))
+    assert not any(map(raster.is_image, (b"", b"BM", b"BMI of patients\n" * 20, b"RIFF....WAVE", b"II", b"\xff\xd8")))

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcd_edge.readers.raster import SUFFIXES
+from bcd_edge.readers import raster
 from bcd_edge.watch import disposal
 from bcd_edge.watch.models import PendingDisposal
 from bcd_edge.watch.scanner import TEMPORARY, Scanner, is_wanted, stat
@@ -19,7 +21,7 @@ from bcd_edge.watch.scanner import TEMPORARY, Scanner, is_wanted, stat
 letters = st.text(st.characters(exclude_characters="/\0.~", exclude_categories=["Cs"]), min_size=1, max_size=12)
 
 
-@given(st.lists(letters, max_size=3), letters, st.sampled_from(SUFFIXES))
+@given(st.lists(letters, max_size=3), letters, st.sampled_from(raster.suffixes()))
 def test_images_are_wanted_in_any_folder_and_any_case(folders: list[str], stem: str, suffix: str) -> None:
     path = "/".join([*folders, stem + suffix])
     assert is_wanted(path, (), ())
@@ -28,7 +30,7 @@ def test_images_are_wanted_in_any_folder_and_any_case(folders: list[str], stem: 
     assert not is_wanted(path, ("*.none",), ())
 
 
-@given(letters, st.sampled_from(SUFFIXES), st.sampled_from(TEMPORARY))
+@given(letters, st.sampled_from(raster.suffixes()), st.sampled_from(TEMPORARY))
 def test_temporary_and_hidden_names_are_never_wanted(stem: str, suffix: str, temporary: str) -> None:
     for path in (f"{stem}{suffix}{temporary}", f".{stem}{suffix}", f"~{stem}{suffix}", f".{stem}/a{suffix}"):
         assert not is_wanted(path, ("*",), ())
@@ -45,6 +47,23 @@ def test_a_folder_that_may_not_be_read_hides_nothing_else(tmp_path: Path, until:
         until(lambda: scanner.problem, "the inbox to be missed")
         tmp_path.with_name("away").rename(tmp_path)
         until(lambda: scanner.problem is None, "the inbox to be found")
+
+
+def test_a_file_without_a_suffix_is_taken_by_its_content(tmp_path: Path, until: Callable[[Callable[[], object], str], None]) -> None:
+    picture = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    for name, data in (("IMG0001", picture), ("README", b"no image"), ("old.scan", picture), ("~IMG", picture)):
+        (tmp_path / name).write_bytes(data)
+    with Scanner(tmp_path, exclude=["skip*"], scan_s=0.05, events=False) as scanner:
+        until(lambda: scanner.scans > 1, "two scans")
+        assert {file.path for file in scanner.fetch(100)} == {"IMG0001"}
+        assert scanner.skipped == {"": 1, ".scan": 1}
+        (tmp_path / "README").write_bytes(picture)  # it was not complete
+        (tmp_path / "skipped").write_bytes(picture)
+        until(lambda: scanner.skipped == {".scan": 1}, "the file to be complete")
+        until(lambda: "README" in {file.path for file in scanner.fetch(100)}, "the file to be taken")
+    with Scanner(tmp_path, include=["*.scan"], scan_s=0.05, events=False) as scanner:
+        until(lambda: scanner.scans > 1, "two scans")
+        assert {file.path for file in scanner.fetch(100)} == {"old.scan"}
 
 
 def test_rights_count_as_a_change(tmp_path: Path) -> None:

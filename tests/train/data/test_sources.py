@@ -123,6 +123,18 @@ def test_folder_and_zip_give_the_same_items_and_hidden_files_are_none(tmp_path: 
     assert read(str(tmp_path / "tree.zip")) == items
 
 
+def test_images_without_a_suffix_are_known_by_their_content(tmp_path: Path) -> None:
+    contents = {"benign/IMG0001": b"\x89PNG\r\n\x1a\n picture", "benign/README": b"BM: notes on the images", "malignant/b.png": b"b"}
+    with zipfile.ZipFile(tmp_path / "tree.zip", "w") as archive:
+        for name, data in contents.items():
+            archive.writestr(name, data)
+    with zipfile.ZipFile(tmp_path / "tree.zip") as archive:
+        archive.extractall(tmp_path / "tree")
+    items = read(str(tmp_path / "tree"))
+    assert [item.name for item in items] == ["benign/IMG0001", "malignant/b.png"]
+    assert read(str(tmp_path / "tree.zip")) == items
+
+
 def test_a_folder_of_no_known_class_stops_unless_it_is_mapped(tmp_path: Path) -> None:
     tree = written(tmp_path, "Photos/Benign/a.tif", "Photos/InSitu/b.tif", "Photos/InSitu/c.tif", "Photos/Invasive/d.tif")
     with pytest.raises(click.UsageError, match=r"named by InSitu \(2 images\), Invasive \(1 images\); say --label insitu=benign"):

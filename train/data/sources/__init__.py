@@ -83,13 +83,13 @@ def parse_labels(options: Sequence[str]) -> Labels:
 
 
 def names(path: Path) -> list[PurePosixPath]:
-    """The image files below a folder or in a .zip, sorted, without reading one; not those that are `ignored`."""
-    return [name for name in _listed(path) if _is_image(name) and not is_ignored(str(name))]
+    """The image files below a folder or in a .zip, sorted; of those without a suffix the first bytes are read. Not those that are `ignored`."""
+    return [name for name in _images(path) if not is_ignored(str(name))]
 
 
 def ignored(path: Path) -> Counter[str]:
     """How many images lie in hidden and house-keeping folders, by the name of the folder."""
-    folders = (next((folder for folder in name.parts[:-1] if is_ignored(folder)), "") for name in _listed(path) if _is_image(name))
+    folders = (next((folder for folder in name.parts[:-1] if is_ignored(folder)), "") for name in _images(path))
     return Counter(folder for folder in folders if folder)
 
 
@@ -181,10 +181,24 @@ def one_class(items: Iterable[Item]) -> dict[str, str]:
     return {source: "malignant" if True in seen else "benign" for source, seen in classes.items() if len(seen) == 1}
 
 
-def _is_image(name: PurePosixPath) -> bool:
-    from bcd_edge.readers.raster import SUFFIXES  # loads OpenCV, which `--help` need not wait for
+def _images(path: Path) -> list[PurePosixPath]:
+    """Every image below a folder or in a .zip, sorted: by its name, or by its content if the name has no suffix."""
+    from bcd_edge.readers import raster  # loads OpenCV, which `--help` need not wait for
 
-    return name.name.lower().endswith(SUFFIXES) and not is_ignored(name.name)  # macOS packs a hidden ._name beside each file
+    listed = [name for name in _listed(path) if not is_ignored(name.name)]  # macOS packs a hidden ._name beside each file
+    if path.is_dir():
+        return [name for name in listed if raster.has_image(str(path / name))]
+    heads = _heads(path, [name for name in listed if not name.suffix], raster.HEAD_BYTES)
+    return [name for name in listed if (raster.is_image(heads[name]) if name in heads else name.suffix.lower() in raster.suffixes())]
+
+
+def _heads(path: Path, members: Sequence[PurePosixPath], length: int) -> dict[PurePosixPath, bytes]:
+    """The first bytes of members of a .zip."""
+    if not members:
+        return {}
+    with zipfile.ZipFile(path) as archive:
+        originals = _members(archive)
+        return {name: _unpacked(archive, originals[name], length) for name in members}
 
 
 def _listed(path: Path) -> list[PurePosixPath]:
@@ -209,9 +223,10 @@ def _packed_away(path: Path) -> str:
     return f" but {', '.join(packed[:3])}{', ...' if len(packed) > 3 else ''}: unpack what is in there and give the folder" if packed else ""
 
 
-def _unpacked(archive: zipfile.ZipFile, member: str) -> bytes:
+def _unpacked(archive: zipfile.ZipFile, member: str, length: int = -1) -> bytes:
     try:
-        return archive.read(member)
+        with archive.open(member) as file:
+            return file.read(length)
     except (RuntimeError, zlib.error, EOFError) as error:  # a password, an unknown method, damage
         raise zipfile.BadZipFile(f"{member}: {error}") from None
 

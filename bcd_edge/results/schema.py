@@ -41,5 +41,95 @@ MIGRATIONS: Final = (
         sha256 TEXT, bundle_sha256 TEXT, target BLOB
     );
     """,
+    """
+    -- what readers decided; a changed mind is a further row
+    CREATE TABLE reviews (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, uid TEXT NOT NULL UNIQUE,
+        sha256 TEXT NOT NULL, bundle_sha256 TEXT NOT NULL, path BLOB, patient TEXT, reader TEXT NOT NULL,
+        decision TEXT NOT NULL CHECK (decision IN ('benign', 'malignant', 'cannot tell', 'unusable', 'undo')),
+        undoes INTEGER REFERENCES reviews (id), comment TEXT NOT NULL, reading INTEGER NOT NULL,
+        source TEXT NOT NULL CHECK (source IN ('local', 'consult', 'link')),
+        blinded INTEGER NOT NULL, answer TEXT, p_malignant REAL, audit INTEGER NOT NULL, at TEXT NOT NULL, decided_at TEXT
+    );
+    CREATE INDEX reviews_case ON reviews (sha256);
+    CREATE TABLE sign_outs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, uid TEXT NOT NULL UNIQUE, patient TEXT NOT NULL, reader TEXT NOT NULL,
+        decision TEXT NOT NULL CHECK (decision IN ('benign', 'malignant', 'cannot tell', 'unusable')),
+        comment TEXT NOT NULL, images INTEGER NOT NULL, last_review INTEGER NOT NULL, at TEXT NOT NULL
+    );
+    CREATE INDEX sign_outs_patient ON sign_outs (patient);
+    CREATE TRIGGER reviews_change BEFORE UPDATE ON reviews BEGIN SELECT RAISE(ABORT, 'reviews are added, never changed'); END;
+    CREATE TRIGGER reviews_delete BEFORE DELETE ON reviews BEGIN SELECT RAISE(ABORT, 'reviews are added, never deleted'); END;
+    CREATE TRIGGER sign_outs_change BEFORE UPDATE ON sign_outs BEGIN SELECT RAISE(ABORT, 'sign-outs are added, never changed'); END;
+    CREATE TRIGGER sign_outs_delete BEFORE DELETE ON sign_outs BEGIN SELECT RAISE(ABORT, 'sign-outs are added, never deleted'); END;
+
+    -- the worklist: a row per content with its latest answer, kept by triggers, so that every writer keeps it, of an earlier version too.
+    -- `draw` is uniform in 0..1: below the audit share, a confident answer is reviewed like an uncertain one, at a random place
+    INSERT INTO meta VALUES ('audit_share', 0.05);
+    CREATE TABLE cases (
+        sha256 TEXT PRIMARY KEY, bundle_sha256 TEXT, decision TEXT, p_malignant REAL, novelty REAL, answered_at TEXT,
+        path BLOB, patient TEXT, slide TEXT, group_key TEXT NOT NULL, draw REAL NOT NULL, reason TEXT CHECK (reason IN ('review', 'audit')),
+        urgency REAL, open INTEGER NOT NULL DEFAULT 0, opinions INTEGER NOT NULL DEFAULT 0, first TEXT, second TEXT, reviewed_at TEXT
+    );
+    CREATE INDEX cases_open ON cases (group_key, urgency DESC) WHERE open;
+    CREATE INDEX cases_single ON cases (reviewed_at DESC) WHERE opinions = 1;
+    CREATE INDEX cases_reviewed ON cases (reviewed_at DESC) WHERE opinions > 0;
+    CREATE INDEX cases_disagreement ON cases (reviewed_at DESC) WHERE opinions > 1 AND first != second;
+    CREATE INDEX cases_answered ON cases (answered_at DESC);
+    CREATE INDEX cases_decision ON cases (decision, answered_at DESC);
+    CREATE INDEX cases_patient ON cases (patient, answered_at DESC) WHERE patient IS NOT NULL;
+    -- what is worked through together: a patient, or a picture without one, with the urgency of its most urgent open case
+    CREATE TABLE case_groups (group_key TEXT PRIMARY KEY, open INTEGER NOT NULL, urgency REAL NOT NULL) WITHOUT ROWID;
+    CREATE UNIQUE INDEX case_groups_urgency ON case_groups (urgency DESC, group_key);
+    CREATE VIEW answers AS
+        SELECT images.sha256, bundle_sha256, decision, p_malignant, ended_at,
+               CASE WHEN json_valid(record) THEN json_extract(record, '$.novelty') END AS novelty
+        FROM images WHERE state = 'done';
+    CREATE TRIGGER images_case AFTER INSERT ON images WHEN new.state = 'done' BEGIN
+        INSERT INTO cases (sha256, group_key, draw) SELECT new.sha256, new.sha256, (random() + 9223372036854775808.0) / 18446744073709551616.0
+            WHERE NOT EXISTS (SELECT 1 FROM cases WHERE sha256 = new.sha256);
+        UPDATE cases SET (bundle_sha256, decision, p_malignant, novelty, answered_at) =
+            (SELECT bundle_sha256, decision, p_malignant, novelty, ended_at FROM answers
+             WHERE sha256 = new.sha256 AND bundle_sha256 = new.bundle_sha256)
+            WHERE sha256 = new.sha256;
+    END;
+    CREATE TRIGGER names_case_added AFTER INSERT ON names BEGIN
+        UPDATE cases SET (path, patient, slide, group_key) =
+            (SELECT path, patient, slide, COALESCE(patient, sha256) FROM names WHERE sha256 = new.sha256 ORDER BY patient IS NULL, rowid LIMIT 1)
+            WHERE sha256 = new.sha256;
+    END;
+    CREATE TRIGGER names_case_changed AFTER UPDATE OF patient, slide ON names BEGIN
+        UPDATE cases SET (path, patient, slide, group_key) =
+            (SELECT path, patient, slide, COALESCE(patient, sha256) FROM names WHERE sha256 = new.sha256 ORDER BY patient IS NULL, rowid LIMIT 1)
+            WHERE sha256 = new.sha256;
+    END;
+    -- urgency of what needs review: how near the threshold, 0..1, and how far beyond what is known, 0..1
+    CREATE TRIGGER cases_triage AFTER UPDATE OF answered_at, draw, opinions ON cases BEGIN
+        UPDATE cases SET reason = CASE
+                WHEN decision = 'review' THEN 'review'
+                WHEN draw < (SELECT value FROM meta WHERE name = 'audit_share') THEN 'audit'
+            END WHERE sha256 = new.sha256;
+        UPDATE cases SET
+            open = reason IS NOT NULL AND opinions = 0,
+            urgency = CASE reason
+                WHEN 'audit' THEN draw / (SELECT value FROM meta WHERE name = 'audit_share')
+                WHEN 'review' THEN MIN(1, MAX(0, COALESCE(novelty, 0) - 1)) + COALESCE(
+                    (SELECT MIN(p_malignant / threshold, (1 - p_malignant) / (1 - threshold)) FROM bundles WHERE sha256 = cases.bundle_sha256), 1)
+            END WHERE sha256 = new.sha256;
+    END;
+    CREATE TRIGGER cases_grouped AFTER UPDATE OF group_key, open, urgency ON cases WHEN old.open OR new.open BEGIN
+        UPDATE case_groups SET open = open - old.open WHERE group_key = old.group_key;
+        INSERT INTO case_groups SELECT new.group_key, 0, 0
+            WHERE new.open AND NOT EXISTS (SELECT 1 FROM case_groups WHERE group_key = new.group_key);
+        UPDATE case_groups SET open = open + new.open, urgency = MAX(urgency, new.urgency) WHERE new.open AND group_key = new.group_key;
+        DELETE FROM case_groups WHERE group_key IN (old.group_key, new.group_key) AND open = 0;
+    END;
+    INSERT INTO cases (sha256, group_key, draw)
+        SELECT DISTINCT sha256, sha256, (random() + 9223372036854775808.0) / 18446744073709551616.0 FROM images WHERE state = 'done';
+    UPDATE names SET patient = patient;
+    UPDATE cases SET (bundle_sha256, decision, p_malignant, novelty, answered_at) =
+        (SELECT bundle_sha256, decision, p_malignant, novelty, ended_at FROM answers
+         WHERE answers.sha256 = cases.sha256 ORDER BY ended_at DESC LIMIT 1);
+    """,
 )
 VERSION: Final = FIRST + len(MIGRATIONS) - 1

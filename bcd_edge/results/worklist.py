@@ -1,0 +1,169 @@
+"""The worklist: every answered content as a case for a reader. The uncertain and the novel come first, a patient's pictures together.
+
+A random share of the confident answers is on it, too, at random places and not marked, so that misses are found. Kept by
+triggers of the journal: see `schema`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal
+
+from bcd_edge.errors import UsageError
+from bcd_edge.results.journal import Journal
+
+State = Literal["open", "second", "disagreement", "reviewed", "all"]
+# What an index of the journal holds of each, and the order in which it is read.
+STATES: Final[dict[str, tuple[str, str]]] = {
+    "open": ("open", "case_groups.urgency DESC, case_groups.group_key, cases.urgency DESC"),
+    "second": ("opinions = 1", "reviewed_at DESC"),
+    "disagreement": ("opinions > 1 AND first != second", "reviewed_at DESC"),
+    "reviewed": ("opinions > 0", "reviewed_at DESC"),
+    "all": ("1", "answered_at DESC"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A content and what is known about it; the record is in `images`, the opinions are in `reviews`.
+
+    Attributes:
+        sha256: the content.
+        bundle_sha256: the bundle that gave the latest answer.
+        decision: the latest answer: benign, malignant or review.
+        p_malignant: its probability, 0..1.
+        novelty: how unlike the training pictures it is; None where the bundle cannot tell.
+        answered_at: when, ISO 8601.
+        path: its first name.
+        patient: whose picture it is.
+        slide: which slide of the patient.
+        reason: why it is to be reviewed: `review`, or `audit` for a confident answer drawn at random. Not shown to readers.
+        urgency: 0..2; None where it need not be reviewed.
+        open: whether it is still to be reviewed.
+        opinions: how many readers have one that holds.
+        first: decision of the first reader.
+        second: decision of the second reader.
+        reviewed_at: time of the last entry, ISO 8601.
+    """
+
+    sha256: str
+    bundle_sha256: str
+    decision: str
+    p_malignant: float
+    novelty: float | None
+    answered_at: str
+    path: str
+    patient: str | None
+    slide: str | None
+    reason: str | None
+    urgency: float | None
+    open: bool
+    opinions: int
+    first: str | None
+    second: str | None
+    reviewed_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which cases: all conditions hold.
+
+    Attributes:
+        state: `open` is still to be reviewed; `second` has one opinion, and not of `reader`; `disagreement` has two that differ.
+        decision: the answer.
+        patient: whose pictures.
+        text: part of the name or patient, in either case of its letters, or the beginning of the SHA-256.
+        reader: who asks.
+    """
+
+    state: State = "open"
+    decision: str | None = None
+    patient: str | None = None
+    text: str = ""
+    reader: str = ""
+
+
+_COLUMNS: Final = ", ".join(f"cases.{field.name}" for field in fields(Case))
+
+
+def cases(db: sqlite3.Connection, chosen: Filter, *, limit: int = 50, offset: int = 0) -> list[Case]:
+    """Cases in the order in which they are to be worked through, or the latest first where that is not `open`."""
+    where, values = _condition(chosen)
+    # CROSS JOIN: the groups in their order, and then the cases of each; both are indices, and nothing is sorted
+    source = "case_groups CROSS JOIN cases USING (group_key)" if chosen.state == "open" else "cases"
+    rows = db.execute(f"SELECT {_COLUMNS} FROM {source} WHERE {where} ORDER BY {STATES[chosen.state][1]} LIMIT ? OFFSET ?", (*values, limit, offset))
+    return [_case(row) for row in rows]
+
+
+def case(db: sqlite3.Connection, sha256: str) -> Case | None:
+    """One case."""
+    row = db.execute(f"SELECT {_COLUMNS} FROM cases WHERE sha256 = ?", (sha256,)).fetchone()
+    return _case(row) if row else None
+
+
+def following(db: sqlite3.Connection, sha256: str, chosen: Filter) -> Case | None:
+    """What to review next: another case of the same patient if there is one, else the first of the list."""
+    here = case(db, sha256)
+    same = Filter(chosen.state, chosen.decision, here.patient, chosen.text, chosen.reader) if here and here.patient else None
+    for among in filter(None, (same, chosen)):
+        for candidate in cases(db, among, limit=2):
+            if candidate.sha256 != sha256:
+                return candidate
+    return None
+
+
+def count(db: sqlite3.Connection, chosen: Filter) -> int:
+    """How many cases there are."""
+    where, values = _condition(chosen)
+    return int(db.execute(f"SELECT COUNT(*) FROM cases WHERE {where}", values).fetchone()[0])
+
+
+def counts(db: sqlite3.Connection, reader: str = "") -> dict[str, int]:
+    """How many cases are in each state, for this reader."""
+    return {state: count(db, Filter(state, reader=reader)) for state in ("open", "second", "disagreement", "reviewed", "all")}
+
+
+def audit_share(db: sqlite3.Connection) -> float:
+    """Share of the confident answers that is reviewed, 0..1."""
+    return float(db.execute("SELECT value FROM meta WHERE name = 'audit_share'").fetchone()[0])
+
+
+def change_audit_share(journal: Journal, share: float) -> None:
+    """Changes that share, for earlier answers, too; a larger one holds everything that a smaller one held.
+
+    Raises:
+        UsageError: it is not within 0..1.
+    """
+    if not 0 <= share <= 1:
+        raise UsageError(f"The audit share {share} is not a share; give a number from 0 to 1, such as 0.05.")
+    with journal.transaction(flushed=True) as db:
+        if share != audit_share(db):
+            db.execute("UPDATE meta SET value = ? WHERE name = 'audit_share'", (share,))
+            db.execute("UPDATE cases SET draw = draw")  # has the triggers decide anew
+
+
+def _condition(chosen: Filter) -> tuple[str, list[Any]]:
+    conditions: list[tuple[str, tuple[Any, ...]]] = [(STATES[chosen.state][0] if chosen.state != "open" else "cases.open", ())]
+    if chosen.state == "second":
+        conditions.append(("NOT EXISTS (SELECT 1 FROM reviews WHERE reviews.sha256 = cases.sha256 AND reader = ?)", (chosen.reader,)))
+    if chosen.decision:
+        conditions.append(("cases.decision = ?", (chosen.decision,)))
+    if chosen.patient:
+        conditions.append(("cases.patient = ?", (chosen.patient,)))
+    if chosen.text:
+        escaped = chosen.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        part = f"%{escaped}%"
+        conditions.append(
+            (
+                "(CAST(cases.path AS TEXT) LIKE ? ESCAPE '\\' OR cases.patient LIKE ? ESCAPE '\\' OR cases.sha256 LIKE ? ESCAPE '\\')",
+                (part, part, f"{escaped}%"),
+            )
+        )
+    return " AND ".join(condition for condition, _ in conditions), [value for _, values in conditions for value in values]
+
+
+def _case(row: sqlite3.Row) -> Case:
+    values = dict(row)
+    return Case(**values | {"path": os.fsdecode(values["path"] or b""), "open": bool(values["open"])})

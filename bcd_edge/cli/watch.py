@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bcd_edge.cli._groups import DefaultGroup, OwnArgument, words
 from bcd_edge.cli._options import is_quiet, log_options, quality_option, run_options, take_options
 from bcd_edge.cli._results import pseudonyms, recount, report, retry, status, verify
 from bcd_edge.cli._types import DURATION, SIZE
@@ -17,35 +18,8 @@ if TYPE_CHECKING:
     from bcd_edge.watch.settings import ControlSignals, Settings, Stats
 
 
-class WatchGroup(click.Group):
-    """`watch INBOX` is a command of its own; where the first word names a command below it, that one runs."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[__name__] = list(args)
-        if args and args[0] in self.commands:
-            ctx.args = args
-            return args
-        ctx.allow_interspersed_args = True  # a group's options come first; those of a plain command come anywhere
-        return click.Command.parse_args(self, ctx, args or ["--help"])
-
-    def invoke(self, ctx: click.Context) -> Any:
-        if not ctx.args:
-            return click.Command.invoke(self, ctx)
-        name, command, rest = self.resolve_command(ctx, ctx.args)
-        assert command is not None
-        with command.make_context(name, rest, parent=ctx) as inner:
-            return command.invoke(inner)
-
-
-class InboxArgument(click.Argument):
-    """The folder to watch; it is no part of `watch report RESULTS`, where click would repeat it."""
-
-    def get_usage_pieces(self, ctx: click.Context) -> list[str]:
-        return super().get_usage_pieces(ctx) if isinstance(ctx.command, WatchGroup) else []
-
-
-@click.group(cls=WatchGroup, subcommand_metavar="", options_metavar="[OPTIONS]")
-@click.argument("inbox", cls=InboxArgument, type=click.Path(path_type=Path, file_okay=False))
+@click.group(cls=DefaultGroup, subcommand_metavar="", options_metavar="[OPTIONS]")
+@click.argument("inbox", cls=OwnArgument, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the results, on a disk of this computer.")
 @click.option("--once", is_flag=True, help="End when everything in the folder is answered.")
 @click.option("--after", type=click.Choice(["keep", "move", "delete"]), default="keep", show_default=True, help="What to do with classified images.")
@@ -173,7 +147,7 @@ def _reread(ctx: click.Context) -> Settings:
     assert isinstance(above.command, click.Group)
     try:
         above.default_map = _config.defaults(above.params.get("config"), above.command, above, ctx.info_name)
-        fresh = ctx.command.make_context(ctx.info_name, list(ctx.meta[__name__]), parent=above)
+        fresh = ctx.command.make_context(ctx.info_name, words(ctx), parent=above)
         return _settings(dict(fresh.params))
     except click.ClickException as error:
         raise UsageError(error.format_message()) from None

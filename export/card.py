@@ -57,7 +57,7 @@ def text(manifest: dict[str, Any]) -> str:
         "",
         "## Decision",
         "",
-        f"Chosen {decision['chosen']}. Benign below {decision['review_low']:.4f}, "
+        f"Chosen {decision['chosen']}. {_benign(decision)}, "
         f"malignant from {decision['review_high']:.4f}, between them review: the picture needs a pathologist. "
         f"{_calibration(manifest)}, fitted on patients that the network had not seen, with both classes weighed alike: "
         "where cancer is rarer or more frequent than benign tissue, a probability is too high or too low.",
@@ -111,6 +111,11 @@ def _calibration(manifest: dict[str, Any]) -> str:
         return f"Temperature {manifest['output']['temperature']:.3f}"
     parts = ", ".join(f"{name} {values['scale']:.3f} and {values['bias']:+.3f}" for name, values in collections.items())
     return f"Scale and bias of the logits' difference by collection: {parts}"
+
+
+def _benign(decision: dict[str, Any]) -> str:
+    """Up to where an image is called benign; a band from zero on has nothing below it."""
+    return f"Benign below {decision['review_low']:.4f}" if decision["review_low"] else "No image is called benign without review"
 
 
 def _novelty(manifest: dict[str, Any]) -> list[str]:

@@ -156,8 +156,8 @@ def _refusals(name: str, difference: Mapping[str, Mapping[str, float]], bounds: 
             continue
         shown = NAMES.get(metric, metric)
         change = f"raised the {shown} by {worst:.4f}" if metric in RISES else f"lost {worst:.4f} {shown}"
-        point = difference[metric]["value"]
-        if lost(metric, {"value": point}) <= bound:
+        point, good_end = difference[metric]["value"], difference[metric]["low" if metric in RISES else "high"]
+        if lost(metric, {"good end": good_end}) <= bound:
             advice = f"{patients} test patients are too few to tell, so test on more, or choose another precision"
         else:
             way = f", or say --max-drop {metric}={math.ceil(worst * 1e4) / 1e4:g} if so much may be lost" if worst <= 1 else ""

@@ -163,12 +163,15 @@ def recount(results: Path, patients: str) -> None:
     from bcd_edge.results.patients import recount as run
     from bcd_edge.results.report import shared_images
     from bcd_edge.results.summary import count
+    from bcd_edge.watch.lock import is_locked
 
     pattern = compile_pattern(patients)
     with _writing(results) as opened:
         click.echo(f"{count(run(opened, pattern), 'name')} changed")
         if shared := len(shared_images(opened.journal.connection)):
             click.echo(f"{count(shared, 'image')} under several patients; see: bcd-edge watch report {results}", err=True)
+    if not is_locked(results):
+        click.echo("summary.html shows it when the watcher runs again.", err=True)
 
 
 @click.command(short_help="Check all results, and repair them.")

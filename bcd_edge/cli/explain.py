@@ -163,7 +163,7 @@ def _line(explained: Explained) -> str:
     from bcd_edge.outputs import printable
 
     record, explanation = explained.record, explained.explanation
-    outcome = "converged" if explanation.converged else "not converged"
+    outcome = "converged" if explanation.converged else f"not converged ({explanation.reason})"
     return (
         f"{printable(Path(record.source).name)}: {record.decision}; {explanation.label} p {explanation.probability:.3f}, "
         f"{explanation.samples} samples, {outcome}, {explanation.total_s:.2f} s"

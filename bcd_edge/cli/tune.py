@@ -47,7 +47,7 @@ def command(bundle_path: str | None, options: RunOptions, seconds: float) -> Non
     _remember(opened, [])  # a cache that cannot be written is an error before minutes of measuring
     minutes = tuning.estimated_s(len(candidates), seconds) / 60
     if not is_quiet(click.get_current_context()):
-        click.echo(f"{len(candidates)} combinations: about {minutes:.1f} min, plus the time to load or compile each model", err=True)
+        click.echo(f"{len(candidates)} combinations: at least {minutes:.1f} min; loading, compiling and warming up come on top", err=True)
     for candidate in track(candidates, "measuring", console=stderr, transient=True, disable=not stderr.is_terminal):
         try:
             rows.append(tuning.measure(opened, candidate, seconds))

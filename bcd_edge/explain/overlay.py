@@ -17,10 +17,13 @@ from bcd_edge.readers.raster import UInt8Image
 # unlike the pink and violet of H&E.
 FOR: Final = (230, 159, 0)
 AGAINST: Final = (0, 114, 178)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 # Superpixels below this share of the largest absolute weight are not coloured, so that the tissue stays visible.
 MIN_SHARE: Final = 0.1
 MAX_ALPHA: Final = 0.55
 MIN_WIDTH: Final = 480
+# So many superpixels of largest absolute weight are outlined and numbered, and listed on the page.
+NUMBERED: Final = 5
 
 
 def draw(image_hwc_u8: UInt8Image, explanation: Explanation, heading: Sequence[str] = ()) -> UInt8Image:
@@ -51,9 +54,9 @@ def draw(image_hwc_u8: UInt8Image, explanation: Explanation, heading: Sequence[s
 
 
 def _outline(picture: npt.NDArray[np.float32], segments: npt.NDArray[np.int32], explanation: Explanation) -> None:
-    """Outlines the five superpixels of largest absolute weight with a dark line and a light rim, visible on any tissue."""
+    """Outlines the `NUMBERED` superpixels of largest absolute weight with a dark line and a light rim, visible on any tissue."""
     thin = max(1, round(min(picture.shape[:2]) / 300))
-    for index in explanation.order[:5]:
+    for index in explanation.order[:NUMBERED]:
         contours, _ = cv2.findContours((segments == index).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, (255.0, 255.0, 255.0), 3 * thin)
         cv2.drawContours(picture, contours, -1, (20.0, 20.0, 20.0), thin)
@@ -63,7 +66,7 @@ def _numbered(picture: UInt8Image, segments: npt.NDArray[np.int32], explanation:
     """Writes the number of each outlined superpixel, as in page and JSON, at its innermost point."""
     canvas = Image.fromarray(picture)
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(max(12, min(picture.shape[:2]) // 28))
-    for index in explanation.order[:5]:
+    for index in explanation.order[:NUMBERED]:
         inside = cv2.distanceTransform(np.pad((segments == index).astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
         y, x = np.unravel_index(int(inside.argmax()), inside.shape)
         pen.text((int(x), int(y)), str(index), fill="black", font=font, anchor="mm", stroke_width=2, stroke_fill="white")
@@ -74,16 +77,17 @@ def _legend(width: int, explanation: Explanation, heading: Sequence[str]) -> UIn
     size = max(12, min(22, width // 36))
     font = ImageFont.load_default(size)
     outcome = "converged" if explanation.converged else "NOT CONVERGED: other samples could give another result"
-    lines = [
+    sentences = [
         *heading,
         f"explained: {explanation.label}, p = {explanation.probability:.3f}",
         f"{explanation.explainer}, {explanation.samples} samples, {outcome}",
     ]
+    lines = [line for sentence in sentences for line in _wrapped(sentence, font, width - size)]
     step = round(1.5 * size)
     canvas = Image.new("RGB", (width, step * (len(lines) + 1) + size), "white")
     pen = ImageDraw.Draw(canvas)
     for row, line in enumerate(lines):
-        pen.text((size // 2, size // 2 + row * step), _fitting(pen, line, font, width - size), fill="black", font=font)
+        pen.text((size // 2, size // 2 + row * step), line, fill="black", font=font)
     at, top = size // 2, size // 2 + len(lines) * step
     for colour, word in ((FOR, f"speaks for {explanation.label}"), (AGAINST, "against")):
         pen.rectangle((at, top, at + size, top + size), fill=colour)
@@ -92,11 +96,23 @@ def _legend(width: int, explanation: Explanation, heading: Sequence[str]) -> UIn
     return np.asarray(canvas, np.uint8)
 
 
-def _fitting(pen: ImageDraw.ImageDraw, line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """Shortens a line that is too long in the middle, because the end of a file name says more."""
-    if pen.textlength(line, font=font) <= width:
-        return line
-    keep = len(line)
-    while keep > 4 and pen.textlength(line[: keep // 2] + "..." + line[-keep // 2 :], font=font) > width:
+def _wrapped(sentence: str, font: Font, width: int) -> list[str]:
+    """The lines of a sentence, none wider than `width` pixels."""
+    lines = [""]
+    for word in sentence.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines += [_shortened(word, font, width)]
+    return [line for line in lines if line]
+
+
+def _shortened(word: str, font: Font, width: int) -> str:
+    """Shortens a word that is too long in the middle, because the end of a file name says more."""
+    if font.getlength(word) <= width:
+        return word
+    keep = len(word)
+    while keep > 4 and font.getlength(word[: keep // 2] + "..." + word[-keep // 2 :]) > width:
         keep -= 2
-    return line[: keep // 2] + "..." + line[-keep // 2 :]
+    return word[: keep // 2] + "..." + word[-keep // 2 :]

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 
 from bcd_edge.explain import Explanation
+from bcd_edge.explain.overlay import NUMBERED
 from bcd_edge.records import Record
 
 _PAGE = Template("""<!doctype html>
@@ -59,7 +60,7 @@ def _article(image: Explained) -> str:
     rows = "".join(
         f"<tr><td>{row['superpixel']}</td><td>{row['weight']:+.4f}</td>"
         f"<td>{'-' if row['standard_error'] is None else format(row['standard_error'], '.4f')}</td><td>{row['area']:.1%}</td></tr>"
-        for row in plain["superpixels"][:8]
+        for row in plain["superpixels"][:NUMBERED]
     )
     doubt = "" if image.explanation.converged else "<span class=doubt>Not converged: other samples could give another result.</span> "
     return _ARTICLE.substitute(

@@ -31,7 +31,7 @@ footer { color: #555; border-top: 1px solid #ccc; margin-top: 2rem; padding-top:
 @media print {
   @page { margin: 12mm; }
   body { font-size: 9pt; margin: 0; max-width: none; padding: 0; }
-  .scroll { overflow: visible; } th, td { white-space: normal; overflow-wrap: anywhere; padding: 1mm 2mm 1mm 0; } .w { min-width: 0; }
+  .scroll { overflow: visible; } th { white-space: normal; } th, td { padding: 1mm 2mm 1mm 0; } .w { min-width: 0; }
   thead { display: table-header-group; } tr { break-inside: avoid; } h2 { break-after: avoid; } a { color: inherit; text-decoration: none; }
 }
 </style></head><body>
@@ -139,7 +139,9 @@ def _link(path: str, text: str) -> str:
 def _section(title: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], numbers: int = 0) -> str:
     """A table, whose last columns are `numbers`; nothing where there are no rows."""
     first = len(heads) - numbers
-    kinds = [" class=n" if index >= first else " class=w" if name in ("file", "reason", "patients") else "" for index, name in enumerate(heads)]
+    kinds = [
+        " class=n" if index >= first else " class=w" if name in ("file", "reason", "patient", "patients") else "" for index, name in enumerate(heads)
+    ]
     lines = ["<tr>" + "".join(f"<td{kind}>{_cell(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>" for row in rows]
     if not lines:
         return ""

@@ -116,13 +116,14 @@ class Housekeeping:
 
     def write_page(self) -> None:
         """Writes `summary.html`, if anything on it changed. A full disk keeps the old one."""
-        stats = self._session.stats
+        stats, db = self._session.stats, self._results.journal.connection
         counts = (stats.answered, stats.waiting, sum(stats.failed_attempts.values()), sum(stats.skipped.values()))
-        page_of = (stats.state, *counts, self._session.clock.day())
+        others = db.execute("PRAGMA data_version").fetchone()[0]  # another process wrote, such as `watch recount`
+        page_of = (stats.state, *counts, self._session.clock.day(), others)
         if page_of == self._page_of:
             return
         with contextlib.suppress(OSError, sqlite3.OperationalError):
-            db, time = self._results.journal.connection, self._session.clock.text()
+            time = self._session.clock.text()
             self._write("summary.html", summary.page(db, self._results.shown, state=stats.state, time=time, skipped=stats.skipped))
             self._page_of = page_of
 

@@ -45,7 +45,8 @@ def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, se
         if count == 1 or room <= 0:
             break
         if settings.time_budget_s and number and counting.elapsed + counting.elapsed / number > settings.time_budget_s:
-            reason = f"the budget of {settings.time_budget_s:g} s is spent"
+            least = f", and the first {counting.images} samples always run" if number == 1 else ""
+            reason = f"the budget of {settings.time_budget_s:g} s is spent{least}"
             break
         chosen = masks[: room if room < len(masks) else None]
         p.append(counting(perturbed(image_hwc_u8, hidden, segments, chosen)))

@@ -170,6 +170,17 @@ def test_verify_finds_what_was_changed_or_lost(place: Any) -> None:
     assert "1 problem among 3 images" in done.stderr
 
 
+def test_the_page_of_a_running_watcher_follows_a_recount(place: Any, tmp_path: Path, until: Any) -> None:
+    page = place.results / "summary.html"
+    place.drop("P1/a.png")
+    with watching(place, log=tmp_path / "log"):
+        until(lambda: page.exists() and "P1/a.png" in page.read_text(), "the image on the page")
+        assert "<h2>Patients" not in page.read_text()
+        assert place.tell("recount", "--patients", "folder").stderr == ""
+        until(lambda: "<h2>Patients" in page.read_text(), "the patient on the page")
+    assert "when the watcher runs again" in place.tell("recount", "--patients", "folder").stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can act for another")
 def test_what_root_repairs_belongs_to_the_owner_of_the_results(place: Any) -> None:
     place.drop("a.png")

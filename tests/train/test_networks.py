@@ -85,19 +85,26 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-V2_WEIGHTS = Path(__file__).parents[3] / "shared" / "weights" / "resnet50v2_gluon_to_stage3.safetensors"
+WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not V2_WEIGHTS.exists(), reason="needs the initial weights beside the checkout, in ../shared/weights")
-def test_resnet50v2_gives_the_features_that_its_published_weights_give_elsewhere() -> None:
-    """The figures are those noted beside the file, from another implementation of the network."""
-    model = networks.build(str(V2_WEIGHTS), "resnet50v2").eval()
-    pixels = torch.from_numpy(cv2.resize(chelsea(), (224, 224), interpolation=cv2.INTER_AREA)).permute(2, 0, 1)[None].float() / 255
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="needs the initial weights beside the checkout, in ../shared/weights")
+@pytest.mark.parametrize(
+    ("name", "file", "size", "first", "norm"),
+    [
+        ("resnet50v2", "resnet50v2_gluon_to_stage3.safetensors", 224, [0.0161, 0.0314, 0.0180, 0.0235, 0.0082, 0.0133], 0.5852),
+        ("inception_v3", "inception_v3_google2015_to_mixed7a.safetensors", 299, [0.0078, 0.0914, 0.0686, 0.5273], 10.1582),
+    ],
+)
+def test_published_weights_give_the_features_that_they_give_elsewhere(name: str, file: str, size: int, first: list[float], norm: float) -> None:
+    """The figures are those noted beside the files, from another implementation of each network."""
+    model = networks.build(str(WEIGHTS / file), name).eval()
+    pixels = torch.from_numpy(cv2.resize(chelsea(), (size, size), interpolation=cv2.INTER_AREA)).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
-        features = networks.features(model, "resnet50v2", pixels)[1][0]
-    assert features[:6].tolist() == pytest.approx([0.0161, 0.0314, 0.0180, 0.0235, 0.0082, 0.0133], abs=6e-5)
-    assert (int(features.argmax()), float(features.max()), float(features.norm())) == pytest.approx((844, 0.1452, 0.5852), abs=6e-5)
+        features = networks.features(model, name, pixels)[1][0]
+    assert features[: len(first)].tolist() == pytest.approx(first, abs=6e-5)
+    assert float(features.norm()) == pytest.approx(norm, abs=6e-5)
 
 
 def test_weights_of_another_network_are_refused_for_resnet50v2(imagenet: tuple[Path, torch.nn.Module]) -> None:
@@ -132,7 +139,7 @@ def test_torchvision_files_of_the_other_networks(name: str, make: Callable[..., 
     state = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): value for key, value in state.items()}
     torch.save(state, tmp_path / "published.pth")
     built = networks.build(str(tmp_path / "published.pth"), name)
-    last = "features.denseblock4.denselayer16.conv2.weight" if name == "densenet121" else "Mixed_7c.branch_pool.conv.weight"
+    last = "features.denseblock4.denselayer16.conv2.weight" if name == "densenet121" else "Mixed_7a.branch7x7x3_4.conv.weight"
     assert torch.equal(built.state_dict()[last], state[last.replace("conv2", "conv.2")])
     with pytest.raises(click.ClickException, match="not the layers of a resnet50"):
         networks.build(str(tmp_path / "published.pth"))

@@ -17,6 +17,7 @@ import jsonschema
 from bcd_edge.decision import DecisionRule
 from bcd_edge.errors import BundleError
 from bcd_edge.triage.novelty import Novelty
+from bcd_edge.triage.scale import Scale
 
 MANIFEST = "manifest.json"
 CARD = "MODEL_CARD.md"
@@ -128,6 +129,12 @@ class Bundle:
     def embedding_size(self) -> int:
         """Numbers in the embedding that the model gives beside the logits; 0 if it gives none."""
         return int(self.manifest["output"].get("embedding", {}).get("size", 0))
+
+    @property
+    def scale(self) -> Scale | None:
+        """The fields of view that it was trained on; None in a bundle that does not know them."""
+        entry = self.manifest.get("scale")
+        return Scale(float(entry["low_um"]), float(entry["high_um"])) if entry else None
 
     def novelty(self) -> Novelty | None:
         """The verified statistics of the training pictures; None in a bundle without them.

@@ -36,14 +36,24 @@ EXPLAINED_BATCH: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A decoded image: one network input for each member of the bundle, and its quality where that is measured."""
+    """A decoded image: one network input for each member of the bundle, its quality where that is measured, and its scale where it is known."""
 
     name: str
     sha256: str
     inputs_hwc_u8: list[UInt8Image]
     quality: Quality | None
+    um_per_pixel: float | None
+    scale_reasons: tuple[str, ...]
     decode_ms: float
     resize_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Triage:
+    """What is looked at beside the model's answer; see `Classifier.load`."""
+
+    measures_quality: bool = True
+    um_per_pixel: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +92,14 @@ class Classifier:
         warnings: sentences to show before the first result; usually none.
     """
 
-    def __init__(self, model: LoadedModel, rule: DecisionRule | None = None, requested: str = "auto", *, measures_quality: bool = True) -> None:
+    def __init__(self, model: LoadedModel, rule: DecisionRule | None = None, requested: str = "auto", *, triage: Triage = Triage()) -> None:
         """Takes over an opened model.
 
         Args:
             model: see `load_model`.
             rule: the bundle's if not given.
             requested: the requested provider.
-            measures_quality: see `load`.
+            triage: what is looked at beside the model's answer.
         """
         opened, backend, variant = model.bundle, model.backends[0], model.variant
         self.bundle = opened
@@ -104,8 +114,9 @@ class Classifier:
             self.warnings += (f"The provider {backend.provider} does not run the model: its results mean nothing and are only for measurements.",)
         self._members = opened.members
         self._novelty = opened.novelty()
+        self._scale = opened.scale
         self._backends = model.backends
-        self._measures_quality = measures_quality
+        self._triage = triage
         self._closed = False
 
     @classmethod
@@ -117,6 +128,7 @@ class Classifier:
         threshold: float | None = None,
         purpose: Purpose = "latency",
         measures_quality: bool = True,
+        um_per_pixel: float | None = None,
     ) -> Classifier:
         """Opens a bundle on a provider.
 
@@ -128,6 +140,8 @@ class Classifier:
             purpose: `latency` for single images, `throughput` for `classify_many`; decides what the options leave open.
             measures_quality: whether pictures that cannot be fields of H&E, or are blurred, dark or empty, need review whatever the
                 model makes of them. Without it they get the model's answer: for research only.
+            um_per_pixel: width of a pixel on the slide in µm, for pictures that do not tell it. Pictures whose scale is known need review
+                where the bundle was not trained on such fields of view.
 
         Raises:
             BundleError: the bundle is damaged, unknown or unsafe, or has no such variant.
@@ -136,7 +150,9 @@ class Classifier:
         """
         opened, wanted = bundle.open(path), options or RunOptions()
         rule = opened.decision.with_threshold(threshold)
-        return cls(load_model(opened, plan.choose(opened, purpose, wanted)), rule, wanted.provider or "auto", measures_quality=measures_quality)
+        return cls(
+            load_model(opened, plan.choose(opened, purpose, wanted)), rule, wanted.provider or "auto", triage=Triage(measures_quality, um_per_pixel)
+        )
 
     def classify(self, picture: Picture, *, name: str | None = None) -> Record:
         """Classifies one image.
@@ -156,7 +172,7 @@ class Classifier:
         self._require_open()
         source = name or default_name(picture)
         try:
-            return self._infer([_prepare(source, picture, self._members, self._measures_quality)])[0]
+            return self._infer([self._prepare(source, picture)])[0]
         except InputError as error:
             return self.failed(source, error)
 
@@ -190,7 +206,7 @@ class Classifier:
         self, pictures: Iterable[tuple[Key, Picture | InputError]], name: Callable[[Key], str], config: PipelineConfig
     ) -> Generator[tuple[Key, Record], None, None]:
         def prepare(item: tuple[Key, Picture | InputError]) -> _Prepared:
-            return _prepare(name(item[0]), item[1], self._members, self._measures_quality)
+            return self._prepare(name(item[0]), item[1])
 
         for (key, _), answer in pipeline.run_pipeline(pictures, prepare, self._infer, config):
             yield key, self.failed(name(key), answer) if isinstance(answer, InputError) else answer
@@ -221,6 +237,19 @@ class Classifier:
         """The record of an image that could not be classified."""
         return Record(name, error.sha256, "failed", str(error), None, None, None, (), None, self.execution)
 
+    def _prepare(self, name: str, picture: Picture | InputError) -> _Prepared:
+        """Decodes and resizes one image, and measures its quality."""
+        image = decode(picture)
+        started = time.perf_counter()
+        with failing_with(image.sha256):
+            inputs = [raster.resize(image.pixels_hwc_u8, member.input) for member in self._members]
+            measured = _quality(image.pixels_hwc_u8, inputs[0]) if self._triage.measures_quality else None
+        um_per_pixel = image.um_per_pixel or self._triage.um_per_pixel
+        height, width, _ = image.pixels_hwc_u8.shape
+        reasons = self._scale.reasons(height, width, um_per_pixel) if self._scale and um_per_pixel else ()
+        milliseconds = 1000 * (time.perf_counter() - started)
+        return _Prepared(name, image.sha256, inputs, measured, um_per_pixel, reasons, image.decode_ms, milliseconds)
+
     def _infer(self, images: Sequence[_Prepared]) -> list[Record]:
         started = time.perf_counter()
         members = []
@@ -242,10 +271,12 @@ class Classifier:
         if novelty is not None and novelty > 1:
             decision = "review"
             reasons = (f"novelty {novelty:.2f} is above 1: unlike the pictures that the model was trained on, needs pathologist review", *reasons)
-        if image.quality is not None and image.quality.reasons:
-            decision, reasons = "review", (*image.quality.reasons, *reasons)
+        if triaged := (*(image.quality.reasons if image.quality else ()), *image.scale_reasons):
+            decision, reasons = "review", (*triaged, *reasons)
         novelty = None if novelty is None else round(novelty, 4)
-        return Record(image.name, image.sha256, "ok", None, label, p, decision, reasons, timing, self.execution, image.quality, novelty)
+        return Record(
+            image.name, image.sha256, "ok", None, label, p, decision, reasons, timing, self.execution, image.quality, novelty, image.um_per_pixel
+        )
 
     def _require_open(self) -> None:
         if self._closed:
@@ -301,16 +332,6 @@ def _cache_key(options: Plan, entry: dict[str, Any]) -> list[str]:
     versions = [f"{name} {version}" for name, version in backends.versions().items()]
     compilation = f"{options.precision} batch {options.batch} streams {options.streams} threads {options.threads} {options.provider_options}"
     return [entry["sha256"][:16], machine.cpu_name(), machine.nvidia_driver(), *versions, options.device or "first", compilation]
-
-
-def _prepare(name: str, picture: Picture | InputError, members: Sequence[bundle.Member], measures_quality: bool) -> _Prepared:
-    """Decodes and resizes one image, and measures its quality."""
-    image = decode(picture)
-    started = time.perf_counter()
-    with failing_with(image.sha256):
-        inputs = [raster.resize(image.pixels_hwc_u8, member.input) for member in members]
-        measured = _quality(image.pixels_hwc_u8, inputs[0]) if measures_quality else None
-    return _Prepared(name, image.sha256, inputs, measured, image.decode_ms, 1000 * (time.perf_counter() - started))
 
 
 def _quality(image_hwc_u8: UInt8Image, input_hwc_u8: UInt8Image) -> Quality:

@@ -26,11 +26,15 @@ class HashedBytes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """Pixels, uint8 RGB, H x W x 3, with the SHA-256 of their file and the milliseconds of decoding. See `decode`."""
+    """Pixels, uint8 RGB, H x W x 3, with the SHA-256 of their file and the milliseconds of decoding. See `decode`.
+
+    `um_per_pixel` is the width of a pixel on the slide in µm, where the file tells it.
+    """
 
     pixels_hwc_u8: UInt8Image
     sha256: str
     decode_ms: float
+    um_per_pixel: float | None = None
 
 
 Picture = str | Path | bytes | HashedBytes | DecodedImage | UInt8Image

@@ -84,7 +84,7 @@ class Record:
 
     `sha256` is that of the file's bytes (of the pixels, for an array), or None if they could not be read. `quality` is None too
     where it was not asked for. `novelty` is how unlike the training pictures it is, from 0; above 1 the decision is `review`; None
-    where the bundle cannot tell.
+    where the bundle cannot tell. `um_per_pixel` is the width of a pixel on the slide in µm; None where nobody said.
     """
 
     source: str
@@ -99,6 +99,7 @@ class Record:
     execution: Execution
     quality: Quality | None = None
     novelty: float | None = None
+    um_per_pixel: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, with the keys in documented order."""

@@ -62,6 +62,7 @@ def text(manifest: dict[str, Any]) -> str:
         f"{_calibration(manifest)}, fitted on patients that the network had not seen, with both classes weighed alike: "
         "where cancer is rarer or more frequent than benign tissue, a probability is too high or too low.",
         *_novelty(manifest),
+        *_scale(manifest),
         "",
         "| set | sent to review | malignant images called benign |",
         "|---|---:|---:|",
@@ -127,6 +128,20 @@ def _novelty(manifest: dict[str, Any]) -> list[str]:
         "",
         f"A picture whose embedding lies farther than {novelty['threshold']:.2f} from those of the training pictures "
         f"needs review: {novelty['chosen']}.",
+    ]
+
+
+def _scale(manifest: dict[str, Any]) -> list[str]:
+    """Which fields of view the model was trained on."""
+    scale = manifest.get("scale")
+    if not scale:
+        return ["", "Fields of view that it was trained on: not known, so the scale of a picture is not looked at."]
+    trained = ", ".join(f"{name} {side:.0f}" for name, side in scale["trained_um"].items())
+    return [
+        "",
+        f"Trained on fields of view with these sides in µm (of the square of the same area): {trained}, zoomed from "
+        f"{scale['low_um']:.0f} to {scale['high_um']:.0f}. A picture whose scale is given and which shows more or less needs review. "
+        "The network itself is not told the scale.",
     ]
 
 

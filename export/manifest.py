@@ -14,6 +14,7 @@ from bcd_edge.decision import DecisionRule
 from export.members import Member
 from export.variants import Part
 from train import networks
+from train.data.augment import ZOOM
 from train.data.sources import KINDS, adapter
 from train.provenance import revision
 
@@ -101,6 +102,8 @@ def manifest(
         or f"Intended use: {NOT_STATED}, so research only. It assists a pathologist who sees every image; it does not diagnose alone.",
         "limits": [_trained_on(meta), *LIMITS, *(limit for source in every_source for limit in getattr(_adapter(source), "LIMITS", ()))],
     }
+    if scale := _scale(members[0]):
+        content["scale"] = scale
     if meta.get("calibration"):
         content["calibration"] = meta["calibration"]
     content["training"]["export"] = {"versions": {tool: version(tool) for tool in TOOLS}, "revision": revision()}
@@ -109,6 +112,18 @@ def manifest(
             {"name": member.name, "input": taken(part.size), "temperature": part.temperature} for member, part in zip(members, parts, strict=True)
         ]
     return content
+
+
+def _scale(member: Member) -> dict[str, Any]:
+    """The fields of view that a network was trained on, and how far training zoomed them; nothing if one of them is not known."""
+    fields: dict[str, float] = {}
+    for stratum in sorted(set(member.images["train"].strata)):
+        source, _, magnification = stratum.partition("/")
+        known = getattr(_adapter(source), "FIELD_UM", {}).get(magnification)
+        if known is None:
+            return {}
+        fields[stratum] = known
+    return {"low_um": round(min(fields.values()) / ZOOM[1], 1), "high_um": round(max(fields.values()) / ZOOM[0], 1), "trained_um": fields}
 
 
 def _embedding(parts: Sequence[Part]) -> dict[str, Any]:

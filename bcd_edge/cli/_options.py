@@ -55,8 +55,10 @@ def run_options(command: Command) -> Command:
     return model_options(command)
 
 
-def quality_option(command: Command) -> Command:
-    """Whether `Classifier.load` gets `measures_quality`."""
+def triage_options(command: Command) -> Command:
+    """What `Classifier.load` gets as `measures_quality` and `um_per_pixel`."""
+    width = "Width of a pixel on the slide in µm, for pictures that do not tell it: fields of view that the bundle was not trained on need review."
+    command = _option("--um-per-pixel", kind=click.FloatRange(0, min_open=True), text=width)(command)
     text = "Whether blurred, dark, empty or otherwise stained pictures need review; without it they get the model's answer, for research."
     return click.option("--quality/--no-quality", "measures_quality", default=True, show_default=True, envvar="BCD_EDGE_QUALITY", help=text)(command)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bcd_edge import plugins
-from bcd_edge.cli._options import is_quiet, log_options, quality_option, run_options
+from bcd_edge.cli._options import is_quiet, log_options, run_options, triage_options
 
 if TYPE_CHECKING:
     from bcd_edge.classifier import Classifier
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder for the explanations.",
 )
-@quality_option
+@triage_options
 @run_options
 @log_options
 @click.pass_context
@@ -55,6 +55,7 @@ def command(
     options: RunOptions,
     threshold: float | None,
     measures_quality: bool,
+    um_per_pixel: float | None,
     format_name: str,
     explain: bool,
     explain_out: Path,
@@ -89,7 +90,8 @@ def command(
     inputs = Inputs(paths)
     failures = 0
     purpose: Purpose = "latency" if single else "throughput"
-    with Classifier.load(bundle_path, options, threshold=threshold, purpose=purpose, measures_quality=measures_quality) as classifier:
+    triage: dict[str, Any] = {"measures_quality": measures_quality, "um_per_pixel": um_per_pixel}
+    with Classifier.load(bundle_path, options, threshold=threshold, purpose=purpose, **triage) as classifier:
         for sentence in classifier.warnings:
             logging.getLogger(__name__).warning(sentence)
         logging.getLogger(__name__).info("%s, %s", classifier.plan, classifier.execution)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcd_edge.cli._groups import DefaultGroup, OwnArgument
-from bcd_edge.cli._options import log_options, quality_option, run_options, take_options
+from bcd_edge.cli._options import log_options, run_options, take_options, triage_options
 from bcd_edge.cli._types import DURATION, SIZE
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ FIX = 'pip install "bcd-edge[serve]"'
 @click.option("--max-waiting", type=click.IntRange(1), default=256, show_default=True, help="Pictures that may wait for an answer.")
 @click.option("--timeout", type=DURATION, default="60s", show_default=True, metavar="TIME", help="Longest upload, and longest wait for an answer.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
-@quality_option
+@triage_options
 @run_options
 @log_options
 def command(**asked: Any) -> None:
@@ -80,9 +80,10 @@ def _settings(asked: dict[str, Any], *, is_encrypted: bool) -> Settings:
     from bcd_edge.serve.settings import Settings
 
     options = asked.get("options") or take_options(asked)
+    triage = {name: asked[name] for name in ("measures_quality", "um_per_pixel")}
     return Settings(
         results=asked["results"].resolve(),
-        model={"path": asked["bundle_path"], "options": options, "threshold": asked["threshold"], "measures_quality": asked["measures_quality"]},
+        model={"path": asked["bundle_path"], "options": options, "threshold": asked["threshold"], **triage},
         inbox=asked["inbox"],
         hosts=("127.0.0.1", "localhost", "[::1]", *asked["hosts"]),
         is_encrypted=is_encrypted,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcd_edge.cli._groups import DefaultGroup, OwnArgument, words
-from bcd_edge.cli._options import is_quiet, log_options, quality_option, run_options, take_options
+from bcd_edge.cli._options import is_quiet, log_options, run_options, take_options, triage_options
 from bcd_edge.cli._results import pseudonyms, recount, report, retry, status, verify
 from bcd_edge.cli._types import DURATION, SIZE
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics.  [default: no]")
 @click.option("--metrics-address", default="127.0.0.1", show_default=True, help="Address they are served on.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
-@quality_option
+@triage_options
 @run_options
 @log_options
 @click.pass_context
@@ -109,10 +109,11 @@ def _settings(asked: dict[str, Any]) -> Settings:
     if asked["explain"]:
         require_package()
     options = asked.get("options") or take_options(asked)
+    triage = {name: asked[name] for name in ("measures_quality", "um_per_pixel")}
     return Settings(
         inbox=inbox,
         results=Path(asked["out"]).resolve(),
-        model={"path": asked["bundle_path"], "options": options, "threshold": asked["threshold"], "measures_quality": asked["measures_quality"]},
+        model={"path": asked["bundle_path"], "options": options, "threshold": asked["threshold"], **triage},
         include=asked["include"],
         exclude=asked["exclude"],
         stable_for_s=asked["stable_for"],

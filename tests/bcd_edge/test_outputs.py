@@ -19,13 +19,17 @@ MEASURED = Quality(0.4, 0.9, 0.1, 0.8, 0.95, ("out of focus",))
 FINE = Record("a/x.png", "cd" * 32, "ok", None, "malignant", 0.75, "review", ("one", "two"), Timing(1.0, 0.5, 6.25, 7.75), RAN, MEASURED)
 FAILED = Record("b/y.png", None, "failed", "b/y.png is empty (0 bytes); copy it again.", None, None, None, (), None, RAN)
 
-KEYS = ["source", "sha256", "status", "error", "label", "p_malignant", "decision", "reasons", "timing_ms", "execution", "quality", "novelty"]
+KEYS = [
+    *("source", "sha256", "status", "error", "label", "p_malignant", "decision", "reasons"),
+    *("timing_ms", "execution", "quality", "novelty", "um_per_pixel"),
+]
 COLUMNS = [
     *KEYS[:8],
     *(f"timing_ms.{key}" for key in ("decode", "resize", "infer", "total")),
     *(f"execution.{key}" for key in ("provider", "device", "precision", "bundle", "bundle_sha256", "version", "requested")),
     *(f"quality.{key}" for key in ("focus", "exposure", "contrast", "tissue", "stain", "reasons")),
     "novelty",
+    "um_per_pixel",
 ]
 
 

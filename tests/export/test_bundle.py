@@ -87,6 +87,9 @@ def test_the_manifest_holds_the_comparison_and_no_path_of_this_machine(built: Pa
 def test_what_nobody_stated_is_left_open_and_what_was_stated_is_in_the_card(run: Path, built: Path, tmp_path: Path) -> None:
     card = (built / "MODEL_CARD.md").read_text()
     assert "IDC" not in card  # it was not trained on
+    scale = json.loads((built / "manifest.json").read_text())["scale"]
+    assert scale == {"low_um": 75.7, "high_um": 141.9, "trained_um": {"breakhis/100X": 113.5}}
+    assert "breakhis/100X 114, zoomed from 76 to 142" in card
     assert card.count("not stated by whoever exported this model") == 3
     assert "Trained on few patients (12 of breakhis) and tested on few (5 of breakhis)" in card
     assert CliRunner().invoke(main, ["bundle", "--run", str(run), "--out", str(tmp_path / "out")]).exit_code == 2

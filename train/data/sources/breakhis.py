@@ -18,6 +18,9 @@ NOTE = "The subset's magnifications go with class and patient; compare scores wi
 CITATION = "BreaKHis (subset): Spanhol et al., A Dataset for Breast Cancer Histopathological Image Classification, IEEE TBME 2016"
 LIMITS = ("BreaKHis images are photographs of surgical biopsies from one laboratory, most of the subset at 100X and 200X.",)
 
+# Sides in µm of a square as large as the field: 700 x 460 pixels of 0.49, 0.20, 0.10 and 0.05 µm (Spanhol et al., IEEE TBME 2016).
+FIELD_UM = {"40X": 278.0, "100X": 113.5, "200X": 56.7, "400X": 28.4}
+
 NAME = re.compile(r"SOB_(?P<label>[BM])_(?P<subtype>[A-Z]+)-\d+-(?P<patient>\d+)(?P<slide>[A-Z]*)-(?P<magnification>\d+)-\d+")
 WHOLE = {"190EF"}
 

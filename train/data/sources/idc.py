@@ -20,6 +20,9 @@ CITATION = (
 )
 LIMITS = ("IDC patches are 50 x 50 pixel cut-outs of whole-mount slides; a patch without invasive carcinoma may still hold disease.",)
 
+# Side of the field in µm: 50 pixels of 4 µm, slides at 40X shrunk by 16 (Cruz-Roa et al., SPIE 2014).
+FIELD_UM = {"": 200.0}
+
 NAME = re.compile(r"(?P<patient>\d+)_idx\d+_x\d+_y\d+_class(?P<label>[01])$")
 
 

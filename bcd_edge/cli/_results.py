@@ -38,7 +38,7 @@ def status(results: Path, as_json: bool) -> None:
     from bcd_edge.results.summary import skipped_files
     from bcd_edge.watch.lock import heartbeat, holder, is_locked
 
-    with _reading(results) as db:
+    with reading(results) as db:
         counts = report.counts(db)
     running, beat = is_locked(results), heartbeat(results)
     age = max(0.0, time.time() - (results / "heartbeat.json").stat().st_mtime) if beat else None
@@ -71,7 +71,7 @@ def report(results: Path, day: str | None, pseudonymise: bool, as_json: bool) ->
     from bcd_edge.results.summary import skipped_files
     from bcd_edge.watch.lock import heartbeat
 
-    with _reading(results) as db:
+    with reading(results) as db:
         parts = _parts(db, naming(db, pseudonymise=pseudonymise), day, limit=-1 if day or as_json else 20)
     skipped = heartbeat(results).get("skipped", {})
     if as_json:
@@ -166,7 +166,7 @@ def recount(results: Path, patients: str) -> None:
     from bcd_edge.watch.lock import is_locked
 
     pattern = compile_pattern(patients)
-    with _writing(results) as opened:
+    with writing(results) as opened:
         click.echo(f"{count(run(opened, pattern), 'name')} changed")
         if shared := len(shared_images(opened.journal.connection)):
             click.echo(f"{count(shared, 'image')} under several patients; see: bcd-edge watch report {results}", err=True)
@@ -189,9 +189,9 @@ def verify(results: Path, repair: bool) -> None:
     from bcd_edge.watch.lock import is_locked
 
     if repair:
-        with _writing(results) as opened:
+        with writing(results) as opened:
             click.echo(f"{count(run(opened), 'file')} repaired")
-    with _reading(results) as db:
+    with reading(results) as db:
         verification = check(db, results, running=is_locked(results))
     for sentence in verification.problems:
         click.echo(printable(sentence), err=True)
@@ -220,24 +220,28 @@ def _journal(results: Path) -> Path:
 
 
 @contextmanager
-def _reading(results: Path) -> Iterator[sqlite3.Connection]:
+def reading(results: Path) -> Iterator[sqlite3.Connection]:
     """Opens the journal for reading: works beside a watcher, without write permission, and on read-only media."""
-    from bcd_edge.results.journal import reading
+    from bcd_edge.results import journal
 
-    with reading(_journal(results)) as db:
+    with journal.reading(_journal(results)) as db:
         yield db
 
 
 @contextmanager
-def _writing(results: Path) -> Iterator[Results]:
-    """Opens the results for writing, beside a watcher; new files get mode and owner of the folder, also for root."""
+def writing(results: Path, *, begins: bool = False) -> Iterator[Results]:
+    """Opens the results for writing, beside a watcher; new files get mode and owner of the folder, also for root.
+
+    Where it `begins` a folder of results, that may be missing or empty.
+    """
     import os
 
     from bcd_edge.results.folder import Results
     from bcd_edge.results.permissions import give_to_owner
 
-    _journal(results)
-    os.umask(0o027 if results.stat().st_mode & 0o040 else 0o077)
+    if not begins or (results.is_dir() and any(results.iterdir())):
+        _journal(results)
+    os.umask(0o027 if results.is_dir() and results.stat().st_mode & 0o040 else 0o077)
     try:
         with Results.open(results) as opened:
             yield opened

@@ -12,7 +12,7 @@ from bcd_edge.system.durations import seconds
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in recent versions of click only
-    """`500ms`, `2s`, `10m` to seconds, as a float."""
+    """`500ms`, `2s`, `10m`, `12h`, `7d` to seconds, as a float."""
 
     name = "duration"
 

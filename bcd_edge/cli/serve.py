@@ -9,6 +9,7 @@ import click
 
 from bcd_edge.cli._groups import DefaultGroup, OwnArgument
 from bcd_edge.cli._options import log_options, run_options, take_options, triage_options
+from bcd_edge.cli._people import audit, token, user
 from bcd_edge.cli._types import DURATION, SIZE
 
 if TYPE_CHECKING:
@@ -57,23 +58,18 @@ def command(**asked: Any) -> None:
 
     if missing := [name for name in ("starlette", "uvicorn", "jinja2", "python_multipart") if importlib.util.find_spec(name) is None]:
         raise ProviderError(f"The server needs the package {missing[0]}, which is not installed; fix: {FIX}")
+    from bcd_edge.results import users
     from bcd_edge.results.folder import Results
     from bcd_edge.results.worklist import change_audit_share
-    from bcd_edge.serve.auth import LocalSession
     from bcd_edge.serve.run import Listening, serve
 
     os.umask(0o027 if asked["results"].exists() and asked["results"].stat().st_mode & 0o040 else 0o077)
     listening = Listening(**{name: asked[name] for name in ("address", "port", "certificate", "key", "behind_proxy")})
-    listening.check(has_users=False)
-    if asked["audit_share"] is not None:
-        with Results.open(asked["results"]) as results:
+    with Results.open(asked["results"]) as results:
+        listening.check(has_users=users.can_sign_in(results.journal.connection))
+        if asked["audit_share"] is not None:
             change_audit_share(results.journal, asked["audit_share"])
-    serve(
-        _settings(asked, is_encrypted=listening.is_encrypted),
-        listening,
-        LocalSession(is_encrypted=listening.is_encrypted),
-        lambda link: click.echo(f"Open {link}"),
-    )
+    serve(_settings(asked, is_encrypted=listening.is_encrypted), listening, lambda link: click.echo(f"Open {link}"))
 
 
 def _settings(asked: dict[str, Any], *, is_encrypted: bool) -> Settings:
@@ -92,3 +88,7 @@ def _settings(asked: dict[str, Any], *, is_encrypted: bool) -> Settings:
         max_waiting=asked["max_waiting"],
         timeout_s=asked["timeout"],
     )
+
+
+for below in (user, token, audit):
+    command.add_command(below)

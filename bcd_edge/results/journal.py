@@ -15,7 +15,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +36,8 @@ def connect(path: Path) -> sqlite3.Connection:
         OutputError: it is damaged, cannot be written, or belongs to another version.
         OSError: the disk is full.
     """
+    with suppress(OSError):  # names, hashes of passwords and keys are in it; SQLite gives its other files the same mode
+        path.touch(mode=0o600, exist_ok=False)
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
         _use_wal(connection)
@@ -109,6 +111,10 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
                 _check_version(_version(connection), path)
                 yield connection
         except sqlite3.DatabaseError as error:
+            if "no such table" in str(error):
+                raise OutputError(
+                    f"The journal {path} is from an earlier bcd-edge, which had no {str(error).split()[-1]}; start watch or serve on it once."
+                ) from None
             raise OutputError(f"The journal {path} cannot be read ({error}); run bcd-edge watch verify, or restore it from a backup.") from None
 
 

@@ -131,5 +131,31 @@ MIGRATIONS: Final = (
         (SELECT bundle_sha256, decision, p_malignant, novelty, ended_at FROM answers
          WHERE answers.sha256 = cases.sha256 ORDER BY ended_at DESC LIMIT 1);
     """,
+    """
+    -- who may sign in; `password` is NULL for a machine, which has tokens. Of every secret only its SHA-256 is kept
+    CREATE TABLE users (
+        name TEXT PRIMARY KEY COLLATE NOCASE, role TEXT NOT NULL CHECK (role IN ('reviewer', 'submitter', 'admin')),
+        password TEXT, disabled_at TEXT, added_at TEXT NOT NULL
+    );
+    CREATE TABLE tokens (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT NOT NULL REFERENCES users (name), secret_sha256 TEXT NOT NULL UNIQUE,
+        added_at TEXT NOT NULL, expires REAL, revoked_at TEXT
+    );
+    CREATE TABLE sessions (
+        secret_sha256 TEXT PRIMARY KEY, user TEXT NOT NULL, address TEXT NOT NULL, began REAL NOT NULL, seen REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE sign_in_failures (key TEXT PRIMARY KEY, failures INTEGER NOT NULL, last REAL NOT NULL) WITHOUT ROWID;
+    CREATE INDEX sign_in_failures_last ON sign_in_failures (last);
+    -- who saw and decided what; each entry's hash covers the one before it. `uid` is that of the review or sign-out it belongs to
+    CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, entry TEXT NOT NULL, sha256 TEXT NOT NULL, uid TEXT UNIQUE);
+    CREATE TRIGGER audit_change BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit entries are added, never changed'); END;
+    CREATE TRIGGER audit_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit entries are added, never deleted'); END;
+    -- cases given to readers elsewhere
+    INSERT INTO meta VALUES ('consult_key', randomblob(32));
+    CREATE TABLE consult_links (
+        id TEXT PRIMARY KEY, pictures TEXT NOT NULL, recipient TEXT NOT NULL, made_by TEXT NOT NULL, made_at TEXT NOT NULL, expires REAL NOT NULL,
+        revoked_at TEXT, answered_at TEXT
+    );
+    """,
 )
 VERSION: Final = FIRST + len(MIGRATIONS) - 1

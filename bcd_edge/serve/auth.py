@@ -7,20 +7,18 @@ the session's CSRF token, in the header X-CSRF-Token or the form field `csrf`.
 from __future__ import annotations
 
 import functools
-import getpass
 import hmac
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-Role = Literal["submitter", "reviewer", "admin"]
-ROLES: Final[tuple[Role, ...]] = ("submitter", "reviewer", "admin")
+from bcd_edge.results.users import Role
+
 Handler = Callable[[Request], Awaitable[Response]]
 COOKIE: Final = "bcd_edge_session"
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
@@ -89,35 +87,3 @@ async def _check_csrf(request: Request, expected: str) -> None:
 def address(request: Request) -> str:
     """Where a request comes from, for the audit."""
     return request.client.host if request.client else ""
-
-
-class LocalSession:
-    """One person at this computer, who has the link that the server printed; it can be used once."""
-
-    def __init__(self, *, is_encrypted: bool = False) -> None:
-        self._token: str | None = secrets.token_urlsafe(32)
-        self._session = secrets.token_urlsafe(32)
-        self._is_encrypted = is_encrypted
-        self._person = Person(getpass.getuser(), frozenset(ROLES), secrets.token_urlsafe(32))
-
-    @property
-    def link(self) -> str:
-        """Path and query of the link."""
-        return f"/login?token={self._token}"
-
-    async def person(self, request: Request) -> Person | None:
-        """See `Authenticator`."""
-        return self._person if hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), self._session.encode()) else None
-
-    def routes(self) -> list[Route]:
-        """See `Authenticator`."""
-        return [Route("/login", requires()(self._login))]
-
-    async def _login(self, request: Request) -> Response:
-        given = request.query_params.get("token", "")
-        if self._token is None or not hmac.compare_digest(given.encode(), self._token.encode()):
-            raise HTTPException(403, "This link was used before, or is not complete; start the server again, which prints another.")
-        self._token = None
-        response = RedirectResponse("/", 303)
-        response.set_cookie(COOKIE, self._session, httponly=True, samesite="strict", secure=self._is_encrypted)
-        return response

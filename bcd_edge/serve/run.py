@@ -17,7 +17,7 @@ import uvicorn
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import UsageError
 from bcd_edge.serve import app
-from bcd_edge.serve.auth import Authenticator, LocalSession
+from bcd_edge.serve.accounts import Accounts
 from bcd_edge.serve.engine import Engine
 from bcd_edge.serve.settings import Settings
 from bcd_edge.serve.store import Store
@@ -70,7 +70,9 @@ class Listening:
         if self.is_local:
             return
         if not has_users:
-            raise UsageError(f"Other computers reach {self.address}, and no users are known; add one with: bcd-edge serve user add NAME")
+            raise UsageError(
+                f"Other computers reach {self.address}, and no users are known; add one with: bcd-edge serve user add NAME RESULTS --role admin"
+            )
         if not self.is_encrypted:
             raise UsageError(
                 f"Other computers reach {self.address}, and passwords and pictures would cross the network unencrypted; "
@@ -78,13 +80,12 @@ class Listening:
             )
 
 
-def serve(settings: Settings, listening: Listening, authenticator: Authenticator, announce: Callable[[str], None]) -> None:
+def serve(settings: Settings, listening: Listening, announce: Callable[[str], None]) -> None:
     """Serves until it is asked to stop by SIGTERM or Ctrl-C; then it answers what it has taken, and ends.
 
     Args:
         settings: what.
         listening: where.
-        authenticator: for whom.
         announce: called with the address as soon as requests are taken.
 
     Raises:
@@ -92,14 +93,16 @@ def serve(settings: Settings, listening: Listening, authenticator: Authenticator
     """
     with _bound(listening) as listener:
         store = Store(settings.results)
+        accounts = Accounts(store, is_local=listening.is_local, is_encrypted=listening.is_encrypted)
         try:
             engine = Engine(settings, lambda: Classifier.load(**settings.model, purpose="throughput"))
-            server = _Server(_config(app.create(settings, store, engine, authenticator), listening))
-            path = authenticator.link if isinstance(authenticator, LocalSession) else "/"
-            server.announce = lambda: announce(f"{'https' if listening.certificate else 'http'}://{_location(listener)}{path}")
+            server = _Server(_config(app.create(settings, store, engine, accounts), listening))
+            address = f"{'https' if listening.certificate else 'http'}://{_location(listener)}"
+            server.announce = lambda: announce(f"{address}{accounts.link or '/'}")
             with _unraised():
                 server.run(sockets=[listener])
         finally:
+            accounts.close()
             store.close()
 
 

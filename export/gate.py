@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from bcd_edge import plugins
 from bcd_edge.backends import Backend
-from bcd_edge.benchmark.statistics import resample_groups
 from bcd_edge.decision import DECISIONS, DecisionRule
 from bcd_edge.errors import BundleError
+from bcd_edge.estimates import resample_groups
 from bcd_edge.interleaved import call_times
 from bcd_edge.options import RunOptions
 from train.data.images import Images

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from bcd_edge.benchmark.statistics import Estimate, percentile
+from bcd_edge.benchmark.statistics import percentile
 from bcd_edge.bundle import Input
+from bcd_edge.estimates import Estimate
 from bcd_edge.interleaved import in_turns
 from bcd_edge.readers import raster
 from bcd_edge.synthetic import tissue

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bcd_edge.benchmark.results import label
-from bcd_edge.benchmark.statistics import Estimate
 from bcd_edge.classifier import EXPLAINED_BATCH
+from bcd_edge.estimates import Estimate
 from bcd_edge.explain import Settings
 
 Row = dict[str, Any]

@@ -14,8 +14,8 @@ from bcd_edge.benchmark import statistics
 from bcd_edge.benchmark.environment import power_mode
 from bcd_edge.benchmark.results import label
 from bcd_edge.benchmark.sensors import MHZ_BOUND
-from bcd_edge.benchmark.statistics import Estimate, Floats
 from bcd_edge.errors import UsageError
+from bcd_edge.estimates import Estimate, Floats
 
 Row = dict[str, Any]
 Verdict = Literal["regression", "slower", "faster", "no difference", "cannot tell"]

@@ -20,6 +20,7 @@ from bcd_edge.benchmark.scenarios import SCENARIOS, Measurement, Rule, SystemUnd
 from bcd_edge.benchmark.sensors import Reading, Recorder
 from bcd_edge.bundle import files
 from bcd_edge.classifier import LoadedModel
+from bcd_edge.estimates import Floats
 from bcd_edge.interleaved import in_turns
 
 SCOPES: Final = ("model", "end-to-end")
@@ -252,7 +253,7 @@ def _energy(names: list[str], readings: Sequence[Reading], run: Measurement) -> 
     at = np.array([reading.at_s for reading in readings])
     by_meter = np.array([reading.joules for reading in readings]).T
 
-    def per_image(joules: statistics.Floats) -> dict[str, float | None]:
+    def per_image(joules: Floats) -> dict[str, float | None]:
         return statistics.cost(at, joules, run.ends_s, run.images, run.elapsed_s).as_dict()
 
     meters = {name: per_image(joules) for name, joules in zip(names, by_meter, strict=True)}
@@ -284,5 +285,5 @@ def _median(values: list[float | None]) -> float | None:
     return round(float(np.median(known)), 1) if known else None
 
 
-def _nanoseconds(seconds: statistics.Floats) -> list[int]:
+def _nanoseconds(seconds: Floats) -> list[int]:
     return [int(value) for value in np.rint(1e9 * seconds)]

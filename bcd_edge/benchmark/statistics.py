@@ -7,38 +7,17 @@ All intervals are of 95 % and describe this run; another run on another day can 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special  # scipy.stats takes a second to import
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+from bcd_edge.estimates import FEWEST_GROUPS, LEVELS, RESAMPLES, Bools, Estimate, Floats, of_resamples, resample_groups
 
 PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
-LEVELS: Final = (0.025, 0.975)
 BLOCKS: Final = 20
-RESAMPLES: Final = 1000
-FEWEST_GROUPS: Final = 5
 # Samples used for a resampled ratio: a longer run is thinned evenly, which changes its percentiles by less than their interval.
 THINNED: Final = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure with the ends of its 95 % interval; an end is None if there are too few samples."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-    def scaled(self, factor: float) -> Estimate:
-        return Estimate(self.value * factor, None if self.low is None else self.low * factor, None if self.high is None else self.high * factor)
-
-    def as_dict(self) -> dict[str, float | None]:
-        return {"value": _rounded(self.value), "low": _rounded(self.low), "high": _rounded(self.high)}
 
 
 def percentile(values: Floats, p: float) -> Estimate:
@@ -219,40 +198,4 @@ def scores(malignant: Bools, p_malignant: Floats, groups: list[str], threshold: 
     drawn = resample_groups(malignant, names, seed)
     areas = np.array([auroc(malignant[chosen], p_malignant[chosen]) for chosen in drawn])
     shares = np.array([correct[chosen].mean() for chosen in drawn])
-    return {"auroc": _of_resamples(values["auroc"], areas), "accuracy": _of_resamples(values["accuracy"], shares)}
-
-
-def resample_groups(malignant: Bools, groups: npt.NDArray[np.str_], seed: int) -> list[npt.NDArray[np.intp]]:
-    """Image indices of `RESAMPLES` draws of whole groups (patients) with replacement: the cluster bootstrap of every interval here.
-
-    A draw without one of the classes is drawn again: it has no AUROC, and every figure is of the same draws.
-
-    Args:
-        malignant: N labels.
-        groups: N names.
-        seed: for resampling.
-
-    Raises:
-        ValueError: there is only one class, so no draw could have both.
-    """
-    if malignant.all() or not malignant.any():
-        raise ValueError("all images are of one class; sensitivity, specificity and AUROC need both")
-    random = np.random.default_rng(seed)
-    _, group = np.unique(groups, return_inverse=True)
-    members = [np.flatnonzero(group == index) for index in range(int(group.max()) + 1)]
-    drawn: list[npt.NDArray[np.intp]] = []
-    while len(drawn) < RESAMPLES:
-        chosen = np.concatenate([members[index] for index in random.integers(len(members), size=len(members))])
-        if 0 < malignant[chosen].sum() < len(chosen):
-            drawn.append(chosen)
-    return drawn
-
-
-def _of_resamples(value: float, drawn: Floats) -> Estimate:
-    low, high = np.quantile(drawn, LEVELS)
-    return Estimate(value, float(low), float(high))
-
-
-def _rounded(value: Any) -> float | None:
-    """Six rounded digits; what has no number has None, because NaN is no JSON."""
-    return None if value is None or math.isnan(value) else float(f"{value:.6g}")
+    return {"auroc": of_resamples(values["auroc"], areas), "accuracy": of_resamples(values["accuracy"], shares)}

@@ -17,10 +17,7 @@ LATEST: Final = 50
 DAYS: Final = 31
 RELOAD_S: Final = 30
 
-_PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="$reload"><title>bcd-edge: results</title>
-<style>
+STYLE: Final = """\
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1a1a1a; background: #fff; }
 h2 { font-size: 1.15rem; margin: 2rem 0 .3rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
@@ -34,7 +31,12 @@ footer { color: #555; border-top: 1px solid #ccc; margin-top: 2rem; padding-top:
   .scroll { overflow: visible; } th { white-space: normal; } th, td { padding: 1mm 2mm 1mm 0; } .w { min-width: 0; }
   thead { display: table-header-group; } tr { break-inside: avoid; } h2 { break-after: avoid; } a { color: inherit; text-decoration: none; }
 }
-</style></head><body>
+"""
+_PAGE = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="$reload"><title>bcd-edge: results</title>
+<style>
+$style</style></head><body>
 <h1>Results</h1>
 <p><strong>$state</strong>, $time. $counts$skipped</p>
 $sections
@@ -58,6 +60,7 @@ def page(db: sqlite3.Connection, shown: Callable[[str], str], *, state: str, tim
     sections = (_unanswered(db, shown), _shared(db, shown), _patients(db, shown), _latest(db, shown), _days(db))
     return _PAGE.substitute(
         reload=RELOAD_S,
+        style=STYLE,
         state=escape(state),
         time=escape(shown_time(time)),
         counts=f"{count(numbers['done'], 'image')} classified; {numbers['seen'] + numbers['taken']:,} waiting, "
@@ -86,14 +89,14 @@ def skipped_files(skipped: Mapping[str, int]) -> str:
 
 def _unanswered(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
     rows = [(_word(file.state), shown(file.path), file.reason, shown_time(file.since)) for file in report.unanswered(db, LATEST)]
-    return _section("Without an answer", ("state", "file", "reason", "since"), rows)
+    return section("Without an answer", ("state", "file", "reason", "since"), rows)
 
 
 def _shared(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
     rows = [
         (", ".join(map(shown, image.patients)), ", ".join(map(shown, image.paths)), image.sha256[:12]) for image in report.shared_images(db, LATEST)
     ]
-    return _section("The same image under several patients: it counts for each, and one name is likely wrong", ("patients", "file", "SHA-256"), rows)
+    return section("The same image under several patients: it counts for each, and one name is likely wrong", ("patients", "file", "SHA-256"), rows)
 
 
 def _patients(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
@@ -105,7 +108,7 @@ def _patients(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
         for patient in report.patients(db, LATEST)
     ]
     heads = ("decision", "patient", "mean p(malignant)", "images", "slides", "malignant", "review", "shared")
-    return _section("Patients", heads, rows, numbers=6)
+    return section("Patients", heads, rows, numbers=6)
 
 
 def _latest(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
@@ -116,12 +119,12 @@ def _latest(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
             links += " " + _link(named.overlay, "overlay")
         name = shown(named.path) + (f" (the same as {shown(named.same_as)})" if named.same_as else "")
         rows.append((_word(named.decision), f"{named.p_malignant:.3f}", name, shown_time(named.answered), _Html(links)))
-    return _section("Latest", ("decision", "p(malignant)", "file", "answered", ""), rows)
+    return section("Latest", ("decision", "p(malignant)", "file", "answered", ""), rows)
 
 
 def _days(db: sqlite3.Connection) -> str:
     rows = [(_Html(_link(f"daily/{day.day}.csv", day.day)), day.benign, day.malignant, day.review, day.linked) for day in report.days(db, DAYS)]
-    return _section("Days", ("day", "benign", "malignant", "review", "further names"), rows, numbers=4)
+    return section("Days", ("day", "benign", "malignant", "review", "further names"), rows, numbers=4)
 
 
 class _Html(str):
@@ -136,7 +139,7 @@ def _link(path: str, text: str) -> str:
     return f'<a href="{escape(path)}">{escape(text)}</a>'
 
 
-def _section(title: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], numbers: int = 0) -> str:
+def section(title: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], numbers: int = 0) -> str:
     """A table, whose last columns are `numbers`; nothing where there are no rows."""
     first = len(heads) - numbers
     kinds = [

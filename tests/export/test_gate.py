@@ -17,9 +17,9 @@ from sklearn.metrics import brier_score_loss, f1_score, recall_score, roc_auc_sc
 from bcd_edge import interleaved
 from bcd_edge.backends import Availability
 from bcd_edge.backends.providers import cpu
-from bcd_edge.benchmark.statistics import resample_groups
 from bcd_edge.decision import DecisionRule
 from bcd_edge.errors import BundleError, UsageError
+from bcd_edge.estimates import resample_groups
 from export import gate
 from train.data.images import Images
 from train.evaluation import metrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bcd_edge.benchmark.statistics import Estimate
+from bcd_edge.estimates import Estimate
 from train.bench import added, verdict
 
 

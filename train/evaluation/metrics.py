@@ -20,14 +20,12 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from bcd_edge.benchmark.statistics import resample_groups
+from bcd_edge.estimates import bins, expected_calibration_error, resample_groups
 from train.networks import CLASSES
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Names = npt.NDArray[np.str_]
-
-BINS = 10
 
 
 class Metric(TypedDict):
@@ -109,7 +107,7 @@ def measure_resamples(malignant: Bools, p_malignant: Floats, threshold: float | 
     p, label = p_malignant[order], malignant[order].astype(np.float64)
     ends = np.append(np.flatnonzero(np.diff(p)), len(p) - 1)  # images of equal p are one point of a curve
     called = (p_malignant >= threshold)[order]
-    bins, squares = _bins(p), (p - label) ** 2
+    bin_of, squares = bins(p), (p - label) ** 2
     draws = []
     for chosen in drawn:
         times = np.bincount(chosen, minlength=len(p))[order].astype(np.float64)
@@ -121,7 +119,7 @@ def measure_resamples(malignant: Bools, p_malignant: Floats, threshold: float | 
                 **_curves(true[ends], false[ends]),
                 **_ratios(tp, negatives - fp, fp, positives - tp),
                 "brier": float(times @ squares / len(chosen)),
-                "ece": float(np.abs(np.bincount(bins, times * (p - label))).sum() / len(chosen)),
+                "ece": float(np.abs(np.bincount(bin_of, times * (p - label))).sum() / len(chosen)),
             }
         )
     return draws
@@ -150,21 +148,6 @@ def _ratios(tp: float, tn: float, fp: float, fn: float) -> dict[str, float]:
         "mcc": (tp * tn - fp * fn) / margins**0.5 if margins else 0,
     }
     return {name: float(value) for name, value in values.items()}
-
-
-def expected_calibration_error(malignant: Bools, p_malignant: Floats) -> float:
-    """Mean over 10 equal-width bins of |mean probability - share of malignant|, weighted by images; 0..1, 0 is best.
-
-    Naeini et al., AAAI 2015; Guo et al., ICML 2017. The binary variant: bins are over p of malignant and not over the
-    confidence in whichever class was called, so that errors at both ends do not hide each other.
-    """
-    # count x |mean p - mean label| is |sum of p - label|, and empty bins need no care
-    return float(np.abs(np.bincount(_bins(p_malignant), p_malignant - malignant)).sum() / len(malignant))
-
-
-def _bins(p: Floats) -> npt.NDArray[np.intp]:
-    """0..9; a bin holds its upper edge, as in Guo et al. and in scikit-learn's `calibration_curve`."""
-    return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], p)
 
 
 def classification_report(malignant: Bools, called: Bools) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bcd_edge.benchmark import statistics
+from bcd_edge.estimates import Estimate
 
 ROUNDS = 300
 
@@ -134,8 +135,8 @@ def test_repeats_that_differ_widen_the_interval_of_a_ratio(drift: float, slower:
 
 
 def test_one_turn_cannot_tell_how_repeats_differ() -> None:
-    assert statistics.widened(statistics.Estimate(1.2, 1.1, 1.3), np.array([1.0]), np.array([1.0, 1.2])) == statistics.Estimate(1.2, None, None)
-    assert statistics.widened(statistics.Estimate(1.0, 1.0, 1.0), np.ones(5), np.ones(5)) == statistics.Estimate(1.0, 1.0, 1.0)
+    assert statistics.widened(Estimate(1.2, 1.1, 1.3), np.array([1.0]), np.array([1.0, 1.2])) == Estimate(1.2, None, None)
+    assert statistics.widened(Estimate(1.0, 1.0, 1.0), np.ones(5), np.ones(5)) == Estimate(1.0, 1.0, 1.0)
 
 
 def test_drift_compares_the_halves() -> None:

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
-from bcd_edge.benchmark.statistics import resample_groups
+from bcd_edge.estimates import expected_calibration_error, resample_groups
 from train.evaluation.metrics import (
     classification_report,
-    expected_calibration_error,
     measure,
     measure_resamples,
     patient_level,

@@ -53,6 +53,21 @@ def draw(image_hwc_u8: UInt8Image, explanation: Explanation, heading: Sequence[s
     return np.concatenate([_numbered(drawn, segments, explanation) if strongest > 0 else drawn, legend])
 
 
+def layer(explanation: Explanation, height: int, width: int) -> UInt8Image:
+    """The colours and outlines alone, to be laid over the image: uint8 RGBA, `height` x `width` x 4, opaque in strong superpixels."""
+    segments = np.asarray(cv2.resize(explanation.segments.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST), np.int32)
+    share = np.abs(explanation.weights) / max(float(np.abs(explanation.weights).max(initial=0.0)), 1e-12)
+    colours = np.where(explanation.weights[:, np.newaxis] >= 0, FOR, AGAINST)
+    alpha = np.where(share >= MIN_SHARE, 255 * share, 0.0)[:, np.newaxis]
+    picture = np.ascontiguousarray(np.concatenate([colours, alpha], axis=1).astype(np.uint8)[segments])
+    thin = max(1, round(min(height, width) / 300))
+    for index in explanation.order[:5]:
+        contours, _ = cv2.findContours((segments == index).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, (255, 255, 255, 255), 3 * thin)
+        cv2.drawContours(picture, contours, -1, (20, 20, 20, 255), thin)
+    return picture
+
+
 def _outline(picture: npt.NDArray[np.float32], segments: npt.NDArray[np.int32], explanation: Explanation) -> None:
     """Outlines the `NUMBERED` superpixels of largest absolute weight with a dark line and a light rim, visible on any tissue."""
     thin = max(1, round(min(picture.shape[:2]) / 300))

@@ -13,9 +13,10 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from bcd_edge.errors import BcdEdgeError
-from bcd_edge.serve import health, security
+from bcd_edge.serve import api, health, review, security
 from bcd_edge.serve.auth import Authenticator
 from bcd_edge.serve.engine import Engine
+from bcd_edge.serve.explaining import Explainer
 from bcd_edge.serve.settings import Settings
 from bcd_edge.serve.store import Store
 
@@ -25,20 +26,24 @@ HERE = Path(__file__).parent
 def create(settings: Settings, store: Store, engine: Engine, authenticator: Authenticator) -> Starlette:
     """Puts the parts together; whoever calls it closes engine and store after the application has ended.
 
-    Handlers find `settings`, `store`, `engine` and `authenticator` in `request.app.state`.
+    Handlers find `settings`, `store`, `engine`, `explainer` and `authenticator` in `request.app.state`.
     """
+    explainer = Explainer(store, settings)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         engine.begin()
+        explainer.begin()
         yield
+        explainer.end()
         engine.end()
 
     app = Starlette(
-        routes=[*health.routes(), *authenticator.routes(), Mount("/static", StaticFiles(directory=HERE / "static"))],
-        middleware=[Middleware(security.Guard, hosts=settings.hosts)],
+        routes=[*health.routes(), *review.routes(), *api.routes(), *authenticator.routes(), Mount("/static", StaticFiles(directory=HERE / "static"))],
+        middleware=[Middleware(security.Guard, settings=settings)],
         exception_handlers={HTTPException: security.http_error, BcdEdgeError: security.expected_error},
         lifespan=lifespan,
     )
     app.state.settings, app.state.store, app.state.engine, app.state.authenticator = settings, store, engine, authenticator
+    app.state.explainer = explainer
     return app

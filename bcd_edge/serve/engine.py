@@ -121,6 +121,22 @@ class Engine:
         Raises:
             BusyError: too many wait.
         """
+        self.check(job)
+        self._add(job)
+
+    def accept(self, root: Path, job: Job) -> None:
+        """Takes a picture durably; waits until it is on the disk, and not for its answer."""
+        uploads.keep(root, job.picture.sha256, job.picture.data)
+        about = {"name": job.name, "owner": job.owner, "received_at": job.received_at, "patient": job.patient, "slide": job.slide}
+        uploads.accept(root, job.picture.sha256, about)
+        self._add(job)
+
+    def check(self, job: Job) -> None:
+        """Whether there is room for another picture.
+
+        Raises:
+            BusyError: too many wait.
+        """
         limits, size = self._settings, len(job.picture.data)
         with self._lock:
             wait_s = max(1, round(self.stats.waiting / self._rate)) if self._rate else 1
@@ -129,7 +145,6 @@ class Engine:
             if is_full or is_own or not self._is_open:
                 self.stats.refused += 1
                 raise BusyError(f"{self.stats.waiting} pictures wait for an answer; send this one again in {wait_s} s.", wait_s, is_own=is_own)
-        self._add(job)
 
     def _add(self, job: Job) -> None:
         with self._lock:

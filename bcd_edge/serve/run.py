@@ -154,7 +154,8 @@ def _bound(listening: Listening) -> socket.socket:
         UsageError: it cannot be had.
     """
     family = socket.AF_INET6 if ":" in listening.address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # with its protocol, without which asyncio leaves Nagle's algorithm on, and an answer takes 40 ms more
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

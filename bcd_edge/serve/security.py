@@ -12,6 +12,10 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bcd_edge.errors import BcdEdgeError, InputError, UsageError
+from bcd_edge.serve.bodies import Limited
+from bcd_edge.serve.engine import BusyError
+from bcd_edge.serve.pages import render
+from bcd_edge.serve.settings import Settings
 
 HEADERS: Final = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
@@ -26,8 +30,8 @@ HEADERS: Final = {
 class Guard:
     """Refuses requests for another host, which DNS rebinding sends, and other sites' changes; adds headers to every response."""
 
-    def __init__(self, app: ASGIApp, hosts: tuple[str, ...]) -> None:
-        self._app, self._hosts = app, {host.lower() for host in hosts}
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app, self._settings, self._hosts = app, settings, {host.lower() for host in settings.hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -38,6 +42,9 @@ class Guard:
         app = self._app if self._is_for_us(headers.get("host", "")) else problem(421, "This server is not known by that name; give it with --host.")
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") and scope["method"] not in ("GET", "HEAD"):
             app = problem(403, "The request comes from a page of another site; open this server's own pages.")
+        most = self._settings.max_body
+        if (length := headers.get("content-length", "0")).isdecimal() and int(length) > most:
+            app = problem(413, f"The body is larger than {most:,} bytes; send fewer pictures at once.", {"connection": "close"})
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -47,7 +54,7 @@ class Guard:
                 added.setdefault("cache-control", "no-store")
             await send(message)
 
-        await app(scope, receive, with_headers)
+        await app(scope, Limited(receive, most, self._settings.timeout_s), with_headers)
 
     def _is_for_us(self, host: str) -> bool:
         name, _, port = host.lower().rpartition(":")
@@ -72,11 +79,17 @@ async def http_error(request: Request, error: Exception) -> Response:
         return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
     if error.status_code == 401:
         return problem(401, error.detail, {"www-authenticate": "Bearer"})
+    if wants_page(request):
+        return render(request, "error.html", error.status_code, status=error.status_code, detail=error.detail)
     return problem(error.status_code, error.detail, dict(error.headers or {}))
 
 
 async def expected_error(request: Request, error: Exception) -> Response:
     """A sentence of bcd-edge for whoever sent what cannot be done; other errors are the server's."""
+    if isinstance(error, BusyError):
+        return problem(429 if error.is_own else 503, str(error), {"retry-after": str(error.retry_after_s)})
     status = 422 if isinstance(error, InputError) else 400 if isinstance(error, UsageError) else 503
     assert isinstance(error, BcdEdgeError)
-    return problem(status, str(error))
+    if wants_page(request):
+        return render(request, "error.html", status, status=status, detail=str(error))
+    return problem(status, str(error), {"retry-after": "2"} if status == 503 else None)

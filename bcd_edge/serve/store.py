@@ -30,6 +30,10 @@ class Store:
         """What `work` finds in the journal; it must not write."""
         return await asyncio.get_running_loop().run_in_executor(self._reader, work, self._connection)
 
+    def read_now(self, work: Callable[[sqlite3.Connection], Value]) -> Value:
+        """The same for another thread, which waits."""
+        return self._reader.submit(work, self._connection).result()
+
     async def write(self, work: Callable[[Results], Value]) -> Value:
         """What `work` returns after it wrote; everything it wrote is one transaction, flushed to the disk."""
         return await asyncio.get_running_loop().run_in_executor(self._writer, self._write, work)

@@ -1,0 +1,232 @@
+"""The pages on which a reader works: worklist, case, patients, and the sheet to print. They work without scripts, except zoom and keys."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from bcd_edge.results import report, reviews, worklist
+from bcd_edge.results.agreement import agreement
+from bcd_edge.results.reviews import Review
+from bcd_edge.results.worklist import STATES, Case, Filter
+from bcd_edge.serve import filing
+from bcd_edge.serve.api import patient_named, record_of
+from bcd_edge.serve.auth import requires
+from bcd_edge.serve.pages import render
+
+# Cases on a page of the worklist.
+PAGE: Final = 50
+# Pictures on a patient's sheet, and rows of its table: what fits on A4.
+PRINTED_PICTURES: Final = 6
+PRINTED_ROWS: Final = 24
+# Key of each decision on a case's page.
+KEYS: Final = dict(zip(("b", "m", "c", "u"), reviews.DECISIONS, strict=True))
+
+
+@requires("reviewer", "admin")
+async def queue(request: Request) -> Response:
+    """The worklist."""
+    chosen, offset = await _chosen(request), _number(request, "offset")
+    reader, store = request.state.person.name, request.app.state.store
+
+    def find(db: sqlite3.Connection) -> dict[str, Any]:
+        cases = worklist.cases(db, chosen, limit=PAGE, offset=offset)
+        own = _own_opinions(db, cases, reader)
+        rows = [_row(case, store.shown, is_hidden=request.app.state.settings.blinded and case.sha256 not in own) for case in cases]
+        more = {"agreement": agreement(db)} if chosen.state == "disagreement" else {"agreement": None}
+        return {"rows": rows, "total": worklist.count(db, chosen), "counts": worklist.counts(db, reader)} | more
+
+    found = await store.read(find)
+    return render(
+        request, "queue.html", **found, query=_query(request), states=list(STATES), chosen=chosen, offset=offset, page=PAGE, **_names(request)
+    )
+
+
+def _names(request: Request) -> dict[str, Any]:
+    """What the fields of the filter show."""
+    return {name: request.query_params.get(name, "")[:100] for name in ("text", "patient", "decision")}
+
+
+async def _chosen(request: Request) -> Filter:
+    given = request.query_params
+    state = given.get("state", "open")
+    patient = await patient_named(request, given["patient"]) if given.get("patient") else None
+    decision = given.get("decision") if given.get("decision") in ("benign", "malignant", "review") else None
+    reader = request.state.person.name
+    return Filter(state if state in STATES else "open", decision, patient, given.get("text", "")[:100], reader)  # type: ignore[arg-type]  # checked
+
+
+def _number(request: Request, name: str) -> int:
+    text = request.query_params.get(name, "0")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else 0
+
+
+def _query(request: Request, **changed: str) -> str:
+    """The filter as a query, to come back to it."""
+    kept = {name: value for name, value in request.query_params.items() if name in ("state", "decision", "patient", "text") and value}
+    return urlencode(kept | changed)
+
+
+def _own_opinions(db: sqlite3.Connection, cases: list[Case], reader: str) -> set[str]:
+    """Of these contents, those that a reader has an opinion of."""
+    hashes = [case.sha256 for case in cases]
+    rows = db.execute(f"SELECT DISTINCT sha256 FROM reviews WHERE reader = ? AND sha256 IN ({', '.join('?' * len(hashes))})", (reader, *hashes))
+    return {row["sha256"] for row in rows}
+
+
+def _row(case: Case, shown: Callable[[str], str], *, is_hidden: bool) -> dict[str, Any]:
+    return asdict(case) | {"path": shown(case.path), "patient": case.patient and shown(case.patient), "is_hidden": is_hidden}
+
+
+@requires("reviewer", "admin")
+async def case(request: Request) -> Response:
+    """One case; in blinded mode, the answer only when the reader has an opinion."""
+    record, reader, store = await record_of(request), request.state.person.name, request.app.state.store
+    chosen = await _chosen(request)
+    sha256 = record["sha256"]
+
+    def find(db: sqlite3.Connection) -> dict[str, Any]:
+        here = worklist.case(db, sha256)
+        assert here is not None
+        entries = reviews.of_case(db, sha256)
+        has_opinion = any(review.reader == reader for review in reviews.opinions(entries))
+        rule = db.execute("SELECT threshold, review_low, review_high FROM bundles WHERE sha256 = ?", (here.bundle_sha256,)).fetchone()
+        following = worklist.following(db, sha256, chosen)
+        return {
+            **{"case": _row(here, store.shown, is_hidden=request.app.state.settings.blinded and not has_opinion), "has_opinion": has_opinion},
+            **{"entries": [_entry(review, entries) for review in entries if has_opinion or review.reader == reader]},
+            **{"others": len({review.reader for review in reviews.opinions(entries)} - {reader}), "rule": dict(rule) if rule else None},
+            **{"following": following and following.sha256, "left": worklist.count(db, chosen)},
+        }
+
+    found = await store.read(find)
+    filed = await _filed(request)
+    return render(request, "case.html", record=record, filed=filed, keys=KEYS, uid=uuid.uuid4().hex, query=_query(request), **found)
+
+
+def _entry(review: Review, entries: list[Review]) -> dict[str, Any]:
+    undone = {other.undoes for other in entries}
+    return asdict(review) | {"is_undone": review.id in undone}
+
+
+async def _filed(request: Request) -> dict[str, Any] | None:
+    """The reader's entry that led to this page, to be undone."""
+    number = _number(request, "filed")
+    if not number:
+        return None
+    row = await request.app.state.store.read(
+        lambda db: db.execute(
+            """SELECT id, sha256, decision, path FROM reviews WHERE id = ? AND reader = ?
+               AND NOT EXISTS (SELECT 1 FROM reviews AS other WHERE other.undoes = reviews.id)""",
+            (number, request.state.person.name),
+        ).fetchone()
+    )
+    return dict(row) if row else None
+
+
+@requires("reviewer")
+async def decide(request: Request) -> Response:
+    """Files the decision in the form, and leads to the next case; in blinded mode to the same one, with its answer."""
+    form = await request.form()
+    sha256, given = request.path_params["sha256"], {name: str(form.get(name, "")) for name in ("decision", "comment", "uid", "bundle_sha256")}
+    if given["decision"] not in reviews.DECISIONS:
+        raise HTTPException(400, "The form has no decision; go back, and press one of the keys.")
+    chosen = await _chosen(request)
+    before = await request.app.state.store.read(lambda db: worklist.following(db, sha256, chosen))
+    body = {name: value for name, value in given.items() if value} | {"sha256": sha256, "blinded": form.get("blinded") == "yes"}
+    review = await filing.review(request, body)
+    target = sha256 if request.app.state.settings.blinded and body["blinded"] else before.sha256 if before else None
+    query = _query(request, filed=str(review.id))
+    return RedirectResponse(f"/cases/{target}?{query}" if target else f"/?{query}", 303)
+
+
+@requires("reviewer")
+async def undo(request: Request) -> Response:
+    """Takes an opinion back, and leads to its case."""
+    review = await filing.undo(request, int(request.path_params["id"]), {})
+    return RedirectResponse(f"/cases/{review.sha256}?{_query(request)}", 303)
+
+
+@requires("reviewer", "admin")
+async def patients(request: Request) -> Response:
+    """Patients, the latest first."""
+    shown = request.app.state.store.shown
+
+    def find(db: sqlite3.Connection) -> list[dict[str, Any]]:
+        opened = dict(db.execute("SELECT patient, TOTAL(open) FROM cases WHERE patient IS NOT NULL GROUP BY patient").fetchall())
+        signed = {row["patient"]: row["decision"] for row in db.execute("SELECT patient, decision FROM sign_outs ORDER BY id")}
+        return [
+            asdict(patient) | {"shown": shown(patient.name), "open": int(opened.get(patient.name, 0)), "signed_out": signed.get(patient.name)}
+            for patient in report.patients(db, 500)
+        ]
+
+    return render(request, "patients.html", patients=await request.app.state.store.read(find), is_blinded=request.app.state.settings.blinded)
+
+
+async def _patient(request: Request) -> dict[str, Any]:
+    store, settings, reader = request.app.state.store, request.app.state.settings, request.state.person.name
+    patient = await patient_named(request, request.path_params["patient"])
+
+    def find(db: sqlite3.Connection) -> dict[str, Any]:
+        cases = worklist.cases(db, Filter("all", patient=patient), limit=500)
+        own = _own_opinions(db, cases[:500], reader)
+        rows = [_row(case, store.shown, is_hidden=settings.blinded and case.sha256 not in own) for case in cases]
+        return {"cases": rows, "sign_outs": reviews.sign_outs(db, patient), "open": sum(case.open for case in cases)}
+
+    found = await store.read(find)
+    if not found["cases"]:
+        raise HTTPException(404, "There is no such patient; take the name from the list of patients.")
+    return {**found, "patient": store.shown(patient), "link": f"/patients/{quote(store.shown(patient), safe='')}"}
+
+
+@requires("reviewer", "admin")
+async def patient(request: Request) -> Response:
+    """One patient, and the sign-out."""
+    return render(request, "patient.html", **await _patient(request), decisions=reviews.DECISIONS, uid=uuid.uuid4().hex)
+
+
+@requires("reviewer", "admin")
+async def sheet(request: Request) -> Response:
+    """One sheet of A4 about a patient."""
+    return render(request, "sheet.html", **await _patient(request), pictures=PRINTED_PICTURES, rows=PRINTED_ROWS)
+
+
+@requires("reviewer")
+async def sign_out(request: Request) -> Response:
+    """Signs a patient out."""
+    form = await request.form()
+    body = {name: str(form.get(name, "")) for name in ("decision", "comment", "uid")}
+    entry = await filing.sign_out(request, await patient_named(request, request.path_params["patient"]), body)
+    return RedirectResponse(f"/patients/{quote(request.app.state.store.shown(entry.patient), safe='')}", 303)
+
+
+@requires("submitter", "reviewer", "admin")
+async def document(request: Request) -> Response:
+    """The API's document, to be browsed offline."""
+    from bcd_edge.serve import openapi
+
+    return render(request, "document.html", document=openapi.document())
+
+
+def routes() -> list[Route]:
+    """The pages."""
+    return [
+        Route("/", queue),
+        Route("/cases/{sha256}", case),
+        Route("/cases/{sha256}/review", decide, methods=["POST"]),
+        Route("/reviews/{id:int}/undo", undo, methods=["POST"]),
+        Route("/patients", patients),
+        Route("/patients/{patient:path}/sheet", sheet),
+        Route("/patients/{patient:path}/sign-out", sign_out, methods=["POST"]),
+        Route("/patients/{patient:path}", patient),
+        Route("/api/v1/docs", document),
+    ]

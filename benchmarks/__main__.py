@@ -157,5 +157,16 @@ def fuzz(cases: int, seed: int, log: Path | None, out: Path | None) -> None:
     run(cases, seed, log, out)
 
 
+@main.command("corpus")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--list", "listing", type=click.Path(path_type=Path, dir_okay=False), help="CSV of every file, what came of it, and beside Pillow.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def corpus(folder: Path, listing: Path | None, out: Path | None) -> None:
+    """The decoders with every file of a folder, for example an imaging library's own test images, beside Pillow (Linux). Minutes."""
+    from benchmarks.corpus import run
+
+    run(folder, listing, out)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

@@ -41,7 +41,7 @@ DAMAGES: Final = (
 )
 HOLE_BYTES: Final = 4096
 # Formats without a checksum, whose decoder need not lose its step.
-BLIND: Final = ("BMP", "TIFF none", "WebP lossless")
+BLIND: Final = ("BMP", "TIFF none", "WebP lossless", "AVIF", "HEIC")
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,8 @@ def damaged_kinds(images: Path | None) -> dict[str, list[bytes]]:
         kinds[f"TIFF {scheme}"] = [layouts.tiff_file(picture, compression=scheme, rowsperstrip=64) for picture in pictures]
     kinds["WebP lossless"] = [layouts.by_pillow(picture, "WEBP", lossless=True) for picture in pictures]
     kinds["WebP lossy"] = [layouts.by_pillow(picture, "WEBP", quality=90) for picture in pictures]
+    kinds["AVIF"] = [layouts.by_pillow(picture, "AVIF", quality=90) for picture in pictures]
+    kinds["HEIC"] = [layouts.heic(picture) for picture in pictures]
     kinds["BMP"] = [layouts.by_pillow(picture, "BMP") for picture in pictures]
     return kinds
 

@@ -37,6 +37,8 @@ DEGRADED: Final = 200
 # The answer begins to change where this share of it turns from benign to malignant or the other way.
 CHANGED: Final = 0.05
 
+# Decision by the probability alone, and whether the picture is novel.
+Answer = tuple[str, bool]
 Degradation = Callable[[UInt8Image, float], UInt8Image]
 
 
@@ -144,25 +146,35 @@ def _foreign(data: Path) -> Iterator[Row]:
 
 
 def _degraded(data: Path, bundle: Path | None) -> Iterator[Row]:
-    """For each degradation the weakest strength that turns answers, and what share is flagged there and beyond."""
+    """For each degradation the weakest strength that turns the model's answers, and what share is flagged there and beyond.
+
+    An answer turns when the decision by probability alone goes from benign to malignant or back; novelty is counted beside quality.
+    """
     images = [image for _, image in _images(data / TISSUE["breakhis"][0])]
     images = [images[index] for index in np.random.default_rng(0).choice(len(images), min(DEGRADED, len(images)), replace=False)]
     with Classifier.load(bundle, RunOptions(), purpose="throughput", measures_quality=False) as classifier:
 
-        def answers(pictures: Sequence[UInt8Image]) -> list[str | None]:
-            return [record.decision for _, record in classifier.classify_many(enumerate(pictures))]
+        def answers(pictures: Sequence[UInt8Image]) -> list[Answer]:
+            records = [record for _, record in classifier.classify_many(enumerate(pictures))]
+            return [(classifier.rule.predict(record.p_malignant or 0.0).decision, (record.novelty or 0.0) > 1) for record in records]
 
         before = answers(images)
         for name, (degrade, strengths) in DEGRADATIONS.items():
             turned: dict[float, float] = {}
             flagged: dict[float, float] = {}
+            either: dict[float, float] = {}
             for strength in strengths:
                 pictures = [degrade(image, strength) for image in images]
-                pairs = zip(before, answers(pictures), strict=True)
-                turned[strength] = sum({*pair} == {"benign", "malignant"} for pair in pairs) / len(images)
-                flagged[strength] = sum(bool(reasons(picture)) for picture in pictures) / len(images)
+                after = answers(pictures)
+                is_flagged = [bool(reasons(picture)) for picture in pictures]
+                turned[strength] = float(np.mean([{old, new} == {"benign", "malignant"} for (old, _), (new, _) in zip(before, after, strict=True)]))
+                flagged[strength] = float(np.mean(is_flagged))
+                either[strength] = float(np.mean([flag or is_novel for flag, (_, is_novel) in zip(is_flagged, after, strict=True)]))
             begins = next((strength for strength in strengths if turned[strength] >= CHANGED), None)
-            figures = "; ".join(f"{strength:g}: {turned[strength]:.0%} turned, {flagged[strength]:.0%} flagged" for strength in strengths)
+            figures = "; ".join(
+                f"{strength:g}: {turned[strength]:.0%} turned, {flagged[strength]:.0%} flagged, {either[strength]:.0%} with novelty"
+                for strength in strengths
+            )
             measured = f"{flagged[begins]:.0%} at {begins:g}" if begins is not None else "no strength turns 5 % of the answers"
             yield Row(f"{name}, flagged where answers begin to turn", "95 %", measured, figures)
 

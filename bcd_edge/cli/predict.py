@@ -108,7 +108,7 @@ def command(
         finally:  # after an interruption, too, to show what was classified until then
             output.close()
     if inputs.skipped and not is_quiet(ctx):
-        click.echo(f"Skipped in folders and globs, because their names are not those of images: {inputs.skipped}.", err=True)
+        click.echo(f"Skipped in folders and globs, because they are hidden or no images: {inputs.skipped}.", err=True)
     if failures and format_name != "table":
         click.echo(f"{failures} input{'s' * (failures > 1)} failed; see the error in their records.", err=True)
     if failures:

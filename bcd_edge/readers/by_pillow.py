@@ -24,7 +24,7 @@ def opened(data: bytes, plugin: Callable[[io.BytesIO], ImageFile.ImageFile]) -> 
     A plug-in is called directly, because `Image.open` warns of large pictures, and a filter for warnings belongs to the whole process.
 
     Raises:
-        InputError: it is damaged, too large, or holds several frames.
+        InputError: it is damaged, too large, of a kind that Pillow does not read, or holds several frames.
     """
     try:
         with plugin(io.BytesIO(data)) as image:
@@ -36,11 +36,15 @@ def opened(data: bytes, plugin: Callable[[io.BytesIO], ImageFile.ImageFile]) -> 
     except InputError:
         raise
     except Exception as error:  # Pillow's plug-ins raise nearly anything on damaged input; none of it is our bug
+        if str(error).startswith("Unsupported "):
+            raise InputError(f"The image is of a kind that is not read ({str(error)[12:]}); export it as RGB with 8 bits per channel.") from None
         raise damaged(str(error) or type(error).__name__) from None
 
 
 def picture(image: Image.Image) -> UInt8Image:
-    """The pixels of an opened image of 8 bits per channel, upright, on white."""
+    """The pixels of an opened image of 8 bits per channel, or grey of 16, upright, on white."""
+    if image.mode.startswith("I;16"):
+        return upright(rgb(np.asarray(image, np.uint16)[..., np.newaxis]), orientation(image))
     has_alpha = "A" in image.mode or "transparency" in image.info
     samples = _samples(image, "RGBA" if has_alpha else "RGB")
     return upright(rgb(samples, "straight" if has_alpha else "none"), orientation(image))

@@ -84,7 +84,7 @@ def skipped_files(skipped: Mapping[str, int]) -> str:
     kinds = ", ".join(
         f"{number:,} {printable(suffix) or 'without a suffix'}" for suffix, number in sorted(skipped.items(), key=lambda pair: -pair[1])
     )
-    return f"{count(total, 'file')} in the inbox {'is' if total == 1 else 'are'} not taken, because of the name: {kinds}."
+    return f"{count(total, 'file')} in the inbox {'is' if total == 1 else 'are'} not taken, by name or content: {kinds}."
 
 
 def _unanswered(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:

@@ -120,7 +120,8 @@ class Batch:
                 attempts += 1
                 reason = getattr(error, "strerror", None) or error
                 if signals.stop or (settings.once and attempts >= settings.max_attempts):
-                    raise OutputError(f"Results could not be written ({reason}); make room, and start again: nothing is lost.") from None
+                    advice = "make room there, or allow this user to write, and start again: nothing is lost"
+                    raise OutputError(f"Results could not be written ({reason}); {advice}.") from None
                 log.warning("Results cannot be written (%s); trying again in %g s.", reason, wait)
                 self._housekeeping.set_state(f"results cannot be written ({reason})")
                 self._housekeeping.beat()

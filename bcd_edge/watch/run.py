@@ -67,7 +67,8 @@ def _restarted(settings: Settings, classifier: Classifier, signals: ControlSigna
         log.warning("Results cannot be written (%s); starting again in %g s.", reason, RESTART_S)
         signals.wait_for_stop(RESTART_S)
     if settings.once or signals.stop:
-        raise OutputError(f"Results could not be written ({reason}); make room, and start again: nothing is lost.") from None
+        advice = "make room there, or allow this user to write, and start again: nothing is lost"
+        raise OutputError(f"Results could not be written ({reason}); {advice}.") from None
     classifier.close()
     return _load(settings)
 

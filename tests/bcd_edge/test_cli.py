@@ -120,7 +120,7 @@ def test_standard_input_is_one_image(png: bytes) -> None:
 
 def test_what_was_left_out_of_a_folder_is_counted(folder: Path) -> None:
     (folder / "notes.txt").write_text("x")
-    assert b"because their names are not those of images: 1." in run("predict", folder).stderr
+    assert b"because they are hidden or no images: 1." in run("predict", folder).stderr
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "jsonl"])

@@ -19,6 +19,8 @@ SUFFIXES: Final = (".jpg", ".jpeg", ".jfif", ".jpe")
 MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 # Progressive encoders write about ten scans; hundreds of them are a way to keep a decoder busy.
 MAX_SCANS: Final = 100
+# Bytes between segments of the header that are skipped: some writers give a segment a wrong length. A hole is longer.
+MAX_STRAY: Final = 64
 # Start-of-frame markers that libjpeg-turbo decodes to 8 bits: baseline, extended, progressive, and the last two with arithmetic coding.
 FRAMES: Final = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 OTHER_FRAMES: Final = {0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical", 0xCB: "lossless"}
@@ -60,10 +62,11 @@ def decode(data: bytes) -> UInt8Image:
     """
     header = read_header(data)
     check(header)
+    plain = _without_metadata(data)
     if len(header.components) == 4:
-        ink = pixels(data, "CMYK")
+        ink = pixels(plain, "CMYK")
         return upright(cmyk_to_rgb(255 - ink if header.adobe is not None else ink), header.orientation)
-    return upright(pixels(data, "RGB"), header.orientation)
+    return upright(pixels(plain, "RGB"), header.orientation)
 
 
 def check(header: Header) -> None:
@@ -111,7 +114,7 @@ def read_header(data: bytes) -> Header:
     """
     header = Header()
     exif = xmp = b""
-    for marker, body in _segments(data):
+    for marker, _, body in _segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             _start_of_frame(header, marker, body)
         elif marker == 0xDA:
@@ -128,20 +131,35 @@ def read_header(data: bytes) -> Header:
     return header
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and body of each segment, to the end of the first picture or of the data; thumbnails lie inside segments."""
+def _without_metadata(data: bytes) -> bytes:
+    """The same JPEG with only those segments before its first scan that the pixels need, so that no profile or EXIF can stop it."""
+    parts, end = [data[:2]], 2
+    for marker, start, body in _segments(data):
+        if start - end > MAX_STRAY:
+            break
+        if marker == 0xDA:
+            return b"".join([*parts, data[start:]])
+        end = start + 4 + len(body)
+        is_metadata = 0xE0 <= marker <= 0xEF or marker == 0xFE
+        if not is_metadata or body.startswith((b"JFIF\0", b"Adobe")):  # these two say which colours the components are
+            parts.append(data[start:end])
+    return data
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Marker, place and body of each segment, to the end of the first picture or of the data; thumbnails lie inside segments."""
     at = 2
     while (match := MARKER.search(data, at)) is not None:
         marker, at = data[match.start() + 1], match.end()
         if marker == 0xD9:
-            yield marker, b""
+            yield marker, match.start(), b""
             return
         if marker in (0x01, 0xD8):
             continue
         length = int.from_bytes(data[at : at + 2], "big")
         if length < 2 or at + length > len(data):
             return
-        yield marker, data[at + 2 : at + length]
+        yield marker, match.start(), data[at + 2 : at + length]
         at += length
 
 

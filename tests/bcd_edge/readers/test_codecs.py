@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import struct
@@ -174,10 +175,79 @@ def test_other_formats_are_named(head: bytes, words: str) -> None:
         raster.decode(head + bytes(200))
 
 
-def test_heic_is_named_where_it_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"bcd-edge\[heic\]"):
-        raster.decode(b"\0\0\0\x18ftypheic" + bytes(100))
+def heic(picture: npt.NDArray[Any], **options: Any) -> bytes:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(picture)).save(buffer, quality=95, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIC"])
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_phones_formats_upright(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = heic(PICTURE, exif=exif.tobytes()) if kind == "HEIC" else saved("AVIF", quality=95, exif=exif)
+    expected = np.rot90(PICTURE, {1: 0, 6: -1, 8: 1}[orientation])
+    image = raster.decode(data)
+    assert image.shape == expected.shape
+    assert np.abs(image.astype(int) - expected).mean() < 5
+
+
+def test_grey_heic_of_more_than_eight_bits() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    deep = PICTURE[..., 0].astype(np.uint16) * 257
+    file = pillow_heif.HeifFile()
+    file.add_frombytes("I;16", deep.shape[::-1], deep.tobytes())
+    buffer = io.BytesIO()
+    file.save(buffer, quality=95)
+    assert np.abs(raster.decode(buffer.getvalue()).astype(int) - PICTURE[..., :1]).mean() < 5
+
+
+def test_heic_without_its_plug_in_and_avif_without_its_decoder_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = heic(PICTURE), saved("AVIF", quality=90)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "pillow_heif" else find_spec(name))
+    monkeypatch.setattr("PIL.features.check", lambda name: False)
+    for data, words in zip(files, (r"HEIC .* install bcd-edge\[heic\]", "AVIF .* PNG or JPEG"), strict=True):
+        with pytest.raises(InputError, match=words):
+            raster.decode(data)
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", 2 + len(body)) + body
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        segment(0xE2, b"ICC_PROFILE\0\7\3 no profile"),
+        segment(0xE1, b"Exif\0\0II*\0\xff\xff\xff\xff"),
+        segment(0xFE, b"a comment"),
+        segment(0xED, b"Photoshop 3.0") + bytes(16),
+    ],
+    ids=["profile", "EXIF", "comment", "wrong length"],
+)
+def test_metadata_cannot_stop_a_jpeg(stray: bytes) -> None:
+    whole = saved("JPEG")
+    assert np.array_equal(raster.decode(whole[:2] + stray + whole[2:]), raster.decode(whole))
+
+
+def test_a_jpeg_with_a_hole_in_its_header_is_damaged() -> None:
+    whole = saved("JPEG")
+    tables = whole.index(b"\xff\xdb")
+    for hole in (b"", bytes(200), whole[tables : tables + 4] + bytes(196)):
+        with pytest.raises(InputError, match="damaged"):
+            raster.decode(whole[:tables] + hole + whole[tables + 200 :])
+
+
+def test_a_bmp_is_whole_whatever_length_its_header_gives() -> None:
+    whole = saved("BMP")
+    assert np.array_equal(raster.decode(whole[:2] + struct.pack("<I", 2**31) + whole[6:]), PICTURE)
+    with pytest.raises(InputError, match="ends early"):
+        raster.decode(whole[:-1])
+    with pytest.raises(InputError, match="kind that is not read"):
+        raster.decode(whole[:28] + struct.pack("<H", 2) + whole[30:])
 
 
 @pytest.mark.parametrize(

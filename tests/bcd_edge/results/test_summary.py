@@ -44,8 +44,8 @@ def test_what_is_printed_has_no_scroll_bar_and_wraps(results: Results) -> None:
     ("skipped", "sentence"),
     [
         ({}, ""),
-        ({".svs": 1}, "1 file in the inbox is not taken, because of the name: 1 .svs."),
-        ({".txt": 1, ".svs": 1200, "": 3}, "1,204 files in the inbox are not taken, because of the name: 1,200 .svs, 3 without a suffix, 1 .txt."),
+        ({".svs": 1}, "1 file in the inbox is not taken, by name or content: 1 .svs."),
+        ({".txt": 1, ".svs": 1200, "": 3}, "1,204 files in the inbox are not taken, by name or content: 1,200 .svs, 3 without a suffix, 1 .txt."),
     ],
 )
 def test_files_that_are_not_taken_are_counted_by_suffix(results: Results, skipped: dict[str, int], sentence: str) -> None:

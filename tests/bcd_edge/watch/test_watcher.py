@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -186,7 +187,6 @@ def test_patients(place: Any) -> None:
         place.drop(f"{name}.png", seed=index)
     place.run(patients=compile_pattern("breakhis"))
     told = place.tell("report", "--json").stdout
-    import json
 
     patients = {one["name"]: one for one in json.loads(told)["patients"]}
     assert {name: (one["images"], one["slides"], one["p_malignant"], one["decision"]) for name, one in patients.items()} == {
@@ -198,7 +198,6 @@ def test_patients(place: Any) -> None:
 
 
 def test_a_pattern_sees_folders_and_what_several_patients_share_is_reported(place: Any, caplog: pytest.LogCaptureFixture) -> None:
-    import json
 
     place.drop("P1/a.png", "P2/b.png")
     place.run()
@@ -221,14 +220,15 @@ def test_a_pattern_sees_folders_and_what_several_patients_share_is_reported(plac
 
 
 def test_what_is_not_taken_is_counted_by_suffix_in_log_heartbeat_and_page(place: Any, caplog: pytest.LogCaptureFixture) -> None:
-    place.drop("a.png", "slide.SVS", "more/slide.svs", "notes.txt", "no suffix", "@eaDir/thumb.svs", ".hidden.txt", "copying.part", "excluded.bin")
+    place.drop("a.png", "slide.SVS", "more/slide.svs", "notes.txt", "IMG0001", "@eaDir/thumb.svs", ".hidden.txt", "copying.part", "excluded.bin")
+    (place.inbox / "no suffix").write_text("no image")
     place.run(exclude=("*.bin",))
-    sentence = "4 files in the inbox are not taken, because of the name: 2 .svs, 1 .txt, 1 without a suffix."
+    sentence = "4 files in the inbox are not taken, by name or content: 2 .svs, 1 .txt, 1 without a suffix."
     assert sorted(sentence) == sorted(next(record.message for record in caplog.records if "not taken" in record.message))
     for name in ("status", "report"):
         assert "2 .svs" in " ".join(place.tell(name).stdout.split())
     assert "2 .svs" in (place.results / "summary.html").read_text()
-    assert place.done() == 1
+    assert {image["path"] for image in json.loads(place.tell("report", "--json").stdout)["images"]} == {"a.png", "IMG0001"}
 
 
 def test_images_in_a_recycle_bin_are_not_deleted(place: Any) -> None:

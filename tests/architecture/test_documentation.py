@@ -15,6 +15,7 @@ import click
 import cv2
 import pytest
 
+from bcd_edge import bundle
 from bcd_edge.synthetic import tissue
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,13 @@ def test_the_readme_is_short_and_names_every_page() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.count("\n") <= 120
     assert [page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in text] == []
+
+
+def test_the_readme_shows_the_embedded_bundle() -> None:
+    opened = bundle.open()
+    ran = re.search(r"^    (\S+ \S+) int8 on cpu .*, bundle (\w+), bcd-edge", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert ran, "README.md shows what `make demo` prints"
+    assert ran.groups() == (opened.name, opened.sha256[:12]), "the bundle changed; paste what `make demo` prints into README.md"
 
 
 @PAGE

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Final
 
+# The manifest in a folder of exported labels.
+LABELS_FILE: Final = "labels.csv"
 # In lower case; True is malignant.
 LABELS: Final[Mapping[str, bool]] = {
     "benign": False,

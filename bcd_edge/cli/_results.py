@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     import sqlite3
 
+    from bcd_edge.bundle import Bundle
     from bcd_edge.results.folder import Results
 
 
@@ -247,3 +248,12 @@ def writing(results: Path, *, begins: bool = False) -> Iterator[Results]:
             yield opened
     finally:
         give_to_owner(results)
+
+
+def answering_bundle(db: sqlite3.Connection, path: Path | None) -> Bundle | None:
+    """The bundle at a path, or the embedded one if it answered last in this journal."""
+    from bcd_edge import bundle
+
+    opened = bundle.open(path)
+    last = db.execute("SELECT sha256 FROM bundles ORDER BY used_at DESC LIMIT 1").fetchone()
+    return opened if path or (last and last[0] == opened.sha256) else None

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from bcd_edge.cli._results import reading, results_argument
-
-if TYPE_CHECKING:
-    import sqlite3
-
-    from bcd_edge.bundle import Bundle
+from bcd_edge.cli._results import answering_bundle, reading, results_argument
 
 
 @click.command()
@@ -46,7 +40,7 @@ def command(results: Path, bundle_path: Path | None, kind: str, out: Path | None
     from bcd_edge.system.atomic import atomic_write
 
     with reading(results) as db:
-        report = monitor(db, _bundle(db, bundle_path))
+        report = monitor(db, answering_bundle(db, bundle_path))
     write = {"text": monitor_views.text, "html": monitor_views.html, "prometheus": monitor_views.exposition}
     content = json.dumps(report.as_dict(), indent=1) + "\n" if kind == "json" else write[kind](report)
     if out:
@@ -54,12 +48,3 @@ def command(results: Path, bundle_path: Path | None, kind: str, out: Path | None
     else:
         click.echo(content, nl=False)
     raise click.exceptions.Exit(1 if report.changes else 0)
-
-
-def _bundle(db: sqlite3.Connection, path: Path | None) -> Bundle | None:
-    """The bundle at a path, or the embedded one if it answered last."""
-    from bcd_edge import bundle
-
-    opened = bundle.open(path)
-    last = db.execute("SELECT sha256 FROM bundles ORDER BY used_at DESC LIMIT 1").fetchone()
-    return opened if path or (last and last[0] == opened.sha256) else None

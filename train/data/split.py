@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +11,9 @@ import click
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
+from bcd_edge import holdout
+from bcd_edge.holdout import PARTS, Part
 from train.data.sources import Item
-
-Part = Literal["train", "validation", "test"]
-PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class Split:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the assignment, so that two runs can show that they hold out the same people."""
-        return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()
+        return holdout.fingerprint(self.parts)
 
     def part(self, item: Item) -> Part:
         """Where an item is.
@@ -54,7 +51,7 @@ class Split:
 
     def text(self) -> str:
         """JSON, as `read` takes it."""
-        return json.dumps({"unit": self.unit, "fingerprint": self.fingerprint, "parts": self.parts}, indent=0, sort_keys=True)
+        return holdout.text(self.unit, self.parts)
 
 
 def make(items: Sequence[Item], how: str, seed: int) -> Split:
@@ -73,17 +70,10 @@ def read(path: Path) -> Split:
         click.ClickException: missing, not a split, or changed since it was written.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        split = Split(content["unit"], content["parts"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise click.ClickException(
-            f"--split {path}: no split can be read there ({error}); give patient, image, or the split.json of a run."
-        ) from None
-    if split.unit not in ("patient", "image") or not set(split.parts.values()) <= set(PARTS):
-        raise click.ClickException(f"--split {path}: units are patient and image, parts {', '.join(PARTS)}; give the split.json of a run.")
-    if split.fingerprint != content.get("fingerprint"):
-        raise click.ClickException(f"--split {path}: its parts are not those of its fingerprint, so it was changed by hand; make it again.")
-    return split
+        unit, parts = holdout.read(path)
+    except ValueError as error:
+        raise click.ClickException(f"--split {path}: {error}") from None
+    return Split(unit, parts)  # type: ignore[arg-type]
 
 
 def by_patient(items: Sequence[Item], seed: int) -> dict[str, Part]:

@@ -5,9 +5,11 @@
 | `file` | needed; relative to the CSV's folder, or inside a .zip in that folder |
 | `label` | needed; `benign`, `malignant`, or another name in `bcd_edge.labels.LABELS` or given by `--label`, in any case |
 | `patient` | without it EVERY IMAGE COUNTS AS A PATIENT OF ITS OWN, and no split can protect from leakage |
+| `source` | the collection, such as `breakhis`, that the patient belongs to, if not this one: who is in two collections is one patient |
 | `magnification`, `slide`, `subtype` | may be left out or empty |
 
-Further columns are ignored. UTF-8, with or without the mark that Excel writes; commas between cells.
+A folder with a `labels.csv`, as `bcd-edge labels export` writes it, may be given in its place. Further columns are ignored. UTF-8,
+with or without the mark that Excel writes; commas between cells.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from bcd_edge.labels import LABELS_FILE
 from train.data.sources import Item, Labels, files
 
 NOTE = "An image without a patient in its row counts as a patient of its own; no split can then keep a person on one side."
 
 
 def recognises(path: Path, names: Sequence[PurePosixPath]) -> bool:
-    return path.suffix.lower() == ".csv" and path.is_file()
+    return (path.suffix.lower() == ".csv" and path.is_file()) or (path / LABELS_FILE).is_file()
 
 
 def rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
@@ -51,7 +54,9 @@ def read(path: Path, labels: Labels) -> Iterator[Item]:
         ValueError: a row whose label is unknown, whose path leaves the folder, or whose file is missing, by its line.
     """
     if path.is_dir():
-        raise ValueError("that is a folder; give the .csv in it.")
+        path = path / LABELS_FILE
+        if not path.is_file():
+            raise ValueError(f"that is a folder without a {LABELS_FILE}; give the .csv in it.")
     listed = [(f"line {line} ({row['file']})", row) for line, row in rows(path, ("file", "label"))]
     if unknown := sorted({row["label"] for _, row in listed if row["label"].lower() not in labels}):
         place = next(place for place, row in listed if row["label"] in unknown)
@@ -68,7 +73,7 @@ def read(path: Path, labels: Labels) -> Iterator[Item]:
         data = packed[name] if name in packed else (path.parent / name).read_bytes()
         magnification = row.get("magnification", "").upper()
         yield Item(
-            "manifest",
+            row.get("source", "") or "manifest",
             str(name),
             data,
             bool(labels[row["label"].lower()]),

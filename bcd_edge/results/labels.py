@@ -1,0 +1,273 @@
+"""Labels come home: what readers agreed on, as a folder that `python -m train fit --data` reads.
+
+The pictures are copied, each checked against its hash: the folder is taken to another computer to train on, inboxes are emptied,
+and a link would let a later change of the file change a label's picture.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any, Final
+
+from bcd_edge import holdout
+from bcd_edge.bundle import Bundle
+from bcd_edge.errors import InputError, UsageError
+from bcd_edge.holdout import PARTS, Part
+from bcd_edge.labels import LABELS_FILE
+from bcd_edge.readers import raster
+from bcd_edge.results import pictures
+from bcd_edge.results.consensus import LABELS, outcomes
+from bcd_edge.results.folder import Results
+from bcd_edge.results.pseudonyms import naming
+
+SPLIT: Final = "split.json"
+COLUMNS: Final = ("file", "label", "patient", "slide", "source", "part", "sha256")
+# As `train` splits patients: a quarter to test, a fifth of the others to validation.
+SHARES: Final[Mapping[Part, float]] = {"train": 0.6, "validation": 0.15, "test": 0.25}
+# Of the journal's settings: in which part each patient of this folder is, for good, and the splits that were exported.
+PARTS_SETTING, SPLITS_SETTING = "label_parts", "label_splits"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        labels: pictures by label.
+        patients: people by part.
+        tested: names of patients who were test patients of the split that was given.
+        left_out: pictures that have an opinion and no label here, by reason.
+        source: the collection's name.
+    """
+
+    labels: dict[str, int]
+    patients: dict[Part, int]
+    tested: list[str]
+    left_out: dict[str, int]
+    source: str
+
+
+@dataclass(slots=True)
+class _Row:
+    sha256: str
+    label: str
+    patient: str
+    slide: str
+    name: str
+    part: Part = field(default="train")
+
+
+def export(
+    results: Results,
+    out: Path,
+    *,
+    inbox: Path | None = None,
+    source: str = "",
+    split: Path | None = None,
+    bundle: Bundle | None = None,
+    pseudonymise: bool = False,
+    overwrite: bool = False,
+) -> Exported:
+    """Writes `labels.csv`, `split.json` and the pictures, all or nothing.
+
+    A patient stays in one part for good: in that of the split that is given, else in that of an earlier export of this folder;
+    who is new is put where the class has too few, a quarter of it to test.
+
+    Args:
+        results: the folder.
+        out: the new folder.
+        inbox: where a watcher took the pictures from.
+        source: name of the collection; one that is this folder's own if not given.
+        split: of the run whose people must not change sides, as the running bundle's.
+        bundle: the running bundle; if it was trained on this collection, its split must be known.
+        pseudonymise: whether patients are hashes.
+        overwrite: replace the export that is there.
+
+    Raises:
+        UsageError: nothing has a label, the folder exists, or the split does not fit.
+        OSError: it could not be written; what was there before still is.
+    """
+    if out.exists() and not (overwrite and ((out / LABELS_FILE).is_file() or not any(out.iterdir()))):
+        hint = "only a folder of exported labels is replaced; give another --out." if overwrite else "give another --out, or --overwrite."
+        raise UsageError(f"{out} exists; {hint}")
+    rows, left_out = _labelled(results)
+    db = results.journal.connection
+    shown = naming(db, pseudonymise=pseudonymise or results.journal.setting("pseudonymise"))
+    source = source or f"clinic-{hashlib.blake2b(b'source', key=_secret(results), digest_size=4).hexdigest()}"
+    given = _given(split)
+    groups = {row.patient: f"{source}/{shown(row.patient).strip()}" for row in rows}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _check_provenance(results, bundle, source, given)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as staging:
+        folder = Path(staging) / "labels"
+        rows = _copied(results, rows, folder, inbox, left_out)
+        if not rows:
+            raise UsageError(_nothing(results.root, left_out))
+        known = {patient: given[group] for patient, group in groups.items() if group in given}
+        with results.journal.transaction(flushed=True):  # before the folder is there: what is trained on must be remembered
+            parts = _assigned(results, rows, known)
+            whole = given | {groups[row.patient]: parts[row.patient] for row in rows}
+            _remember(results, SPLITS_SETTING, [*_recall(results, SPLITS_SETTING, []), holdout.fingerprint(whole)])
+        for row in rows:
+            row.part = parts[row.patient]
+        (folder / SPLIT).write_text(holdout.text("patient", whole), encoding="utf-8")
+        (folder / LABELS_FILE).write_text(_table(rows, source, groups), encoding="utf-8")
+        _replace(folder, out, Path(staging) / "before")
+    people = {row.patient: row.part for row in rows}
+    return Exported(
+        {label: sum(row.label == label for row in rows) for label in LABELS},
+        {part: sum(own == part for own in people.values()) for part in PARTS},
+        sorted(shown(patient) for patient in people if given.get(groups[patient]) == "test"),
+        dict(left_out),
+        source,
+    )
+
+
+def _labelled(results: Results) -> tuple[list[_Row], Counter[str]]:
+    """The contents with a label and one patient, and how many others have an opinion, by reason."""
+    db = results.journal.connection
+    names = "SELECT COUNT(DISTINCT patient) FROM names WHERE names.sha256 = cases.sha256"
+    about = {
+        row["sha256"]: row
+        for row in db.execute(f"SELECT sha256, patient, COALESCE(slide, '') AS slide, path, ({names}) AS patients FROM cases WHERE opinions > 0")
+    }
+    rows, left_out = [], Counter[str]()
+    for sha256, word in sorted(outcomes(db).items()):
+        patient = (about[sha256]["patient"] or "").strip()
+        if word not in LABELS:
+            left_out[word] += 1
+        elif not patient:
+            left_out["without a patient"] += 1
+        elif about[sha256]["patients"] > 1:
+            left_out["under several patients"] += 1
+        else:
+            rows.append(_Row(sha256, word, patient, about[sha256]["slide"], PurePath(bytes(about[sha256]["path"]).decode(errors="replace")).name))
+    return rows, left_out
+
+
+def _copied(results: Results, rows: list[_Row], folder: Path, inbox: Path | None, left_out: Counter[str]) -> list[_Row]:
+    """Writes the pictures, and returns the rows whose picture was found."""
+    (folder / "images").mkdir(parents=True)
+    kept = []
+    for row in rows:
+        try:
+            data = pictures.read(results.journal.connection, results.root, inbox, row.sha256)
+        except InputError:
+            left_out["no longer there"] += 1
+            continue
+        (folder / _file(row)).write_bytes(data)
+        kept.append(row)
+    return kept
+
+
+def _file(row: _Row) -> str:
+    """Named by content: a file name of a clinic may be a person's name."""
+    suffix = PurePath(row.name).suffix.lower()
+    return f"images/{row.sha256}{suffix if suffix in raster.suffixes() else ''}"
+
+
+def _given(split: Path | None) -> dict[str, Part]:
+    try:
+        unit, parts = holdout.read(split) if split else ("patient", {})
+    except ValueError as error:
+        raise UsageError(f"--split {split}: {error}") from None
+    if unit != "patient":
+        raise UsageError(f"--split {split} is by image, so patients are on both sides; give the split of a run that was split by patient.")
+    return parts
+
+
+def _check_provenance(results: Results, bundle: Bundle | None, source: str, given: Mapping[str, Part]) -> None:
+    """The running bundle's test patients must not become training patients because nobody said who they are."""
+    training = bundle.manifest["training"]["split"] if bundle else {"parts": {}}
+    if bundle is None or not any(source in counts for counts in training["parts"].values()):
+        return
+    known = {holdout.fingerprint(given), *_recall(results, SPLITS_SETTING, [])}
+    if training["fingerprint"] not in known:
+        raise UsageError(
+            f"{bundle.name} was trained on {source} with another split than is known here, so its test patients could become training patients; "
+            "give the split.json of its run: --split FILE."
+        )
+
+
+def _assigned(results: Results, rows: list[_Row], given: Mapping[str, Part]) -> dict[str, Part]:
+    """The part of every patient; those who are new, in an order that nobody chose, go where their class lacks most.
+
+    Raises:
+        UsageError: the split that was given and an earlier export put somebody in different parts.
+    """
+    earlier: dict[str, Part] = _recall(results, PARTS_SETTING, {})
+    if moved := sorted(patient for patient in given.keys() & earlier.keys() if given[patient] != earlier[patient]):
+        raise UsageError(
+            f"{len(moved)} patients are in another part in --split than in an earlier export of this folder, such as {moved[0]}; "
+            "give the split.json that the earlier labels were trained with, or none."
+        )
+    parts: dict[str, Part] = {**earlier, **given}
+    secret = _secret(results)
+    shares = {patient: [row.label == "malignant" for row in rows if row.patient == patient] for patient in {row.patient for row in rows}}
+    for malignant in (False, True):
+        people = [patient for patient, own in shares.items() if (2 * sum(own) > len(own)) == malignant]
+        counts = Counter(parts[patient] for patient in people if patient in parts)
+        for patient in sorted(people, key=lambda name: hashlib.blake2b(name.encode(errors="surrogateescape"), key=secret).digest()):
+            if patient not in parts:
+                total = sum(counts.values()) + 1
+                parts[patient] = max(PARTS, key=lambda part: SHARES[part] * total - counts[part])
+                counts[parts[patient]] += 1
+    _remember(results, PARTS_SETTING, parts)
+    return parts
+
+
+def _table(rows: list[_Row], source: str, groups: Mapping[str, str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow((_file(row), row.label, groups[row.patient].partition("/")[2], row.slide, source, row.part, row.sha256))
+    return text.getvalue()
+
+
+def _replace(folder: Path, out: Path, before: Path) -> None:
+    """Renames into place; an earlier export is out of the way only between two renames, and put back if the second fails."""
+    if not out.exists():
+        folder.rename(out)
+        return
+    out.rename(before)
+    try:
+        folder.rename(out)
+    except OSError:
+        before.rename(out)
+        raise
+    shutil.rmtree(before)
+
+
+def _nothing(root: Path, left_out: Counter[str]) -> str:
+    if left_out["without a patient"]:
+        fix = f"name the patients first: bcd-edge watch recount {root} --patients PATTERN"
+    elif left_out["no longer there"]:
+        fix = "give the folder that the pictures are in: --inbox DIR"
+    else:
+        fix = "review some first: bcd-edge serve"
+    why = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) or "nothing was reviewed"
+    return f"No picture in {root} has a label to export ({why}); {fix}."
+
+
+def _secret(results: Results) -> bytes:
+    value: bytes = results.journal.connection.execute("SELECT value FROM meta WHERE name = 'pseudonym_key'").fetchone()[0]
+    return value
+
+
+def _recall(results: Results, name: str, default: Any) -> Any:
+    row = results.journal.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return json.loads(row[0]) if row else default
+
+
+def _remember(results: Results, name: str, value: object) -> None:
+    results.journal.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))

@@ -58,6 +58,17 @@ def explain(images: Path, bundle: Path, checkpoint: Path, out: Path | None) -> N
     compare(images, bundle, checkpoint, out)
 
 
+@main.command("borders")
+@click.argument("images", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--bundle", type=click.Path(path_type=Path, exists=True), help="Its first variant; the embedded bundle if not given.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def borders(images: Path, bundle: Path | None, out: Path | None) -> None:
+    """Whether explanations favour the border of the image: a model that looks there looks at something else than tissue."""
+    from benchmarks.explain import borders
+
+    borders(images, bundle, out)
+
+
 @main.command("train")
 @click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True, help="Per loader, step, and both.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")

@@ -70,9 +70,7 @@ def compare(folder: Path, bundle: Path, checkpoint: Path, out: Path | None) -> N
     import torch
 
     with _opened(bundle, "int8") as int8, _opened(bundle, "fp32") as fp32:
-        images = [raster.resize(raster.decode(raster.read(path)), int8.bundle.input) for _, path in Inputs([str(folder)]) if isinstance(path, Path)]
-        if not images:
-            raise UsageError(f"The folder {folder} holds no image; name the folder that does.")
+        images = _images(folder, int8)
         network = _network(checkpoint, fp32, images)
         rows = shown(
             row
@@ -85,6 +83,40 @@ def compare(folder: Path, bundle: Path, checkpoint: Path, out: Path | None) -> N
         )
         title = f"{int8.bundle.name}, {len(images)} images, {int8.execution.provider} {int8.execution.precision}, batch {EXPLAINED_BATCH}"
     put(markdown(title, rows, f"torch {torch.__version__.partition('+')[0]}", f"lime {metadata.version('lime')}"), out, "explain")
+
+
+def borders(folder: Path, bundle: Path | None, out: Path | None) -> None:
+    """How often the weightiest superpixels of a folder's images touch the border, beside all superpixels; between the marks `borders` of `out`.
+
+    Raises:
+        UsageError: there are no images in the folder.
+    """
+    with Classifier.load(bundle, RunOptions(batch=EXPLAINED_BATCH)) as classifier:
+        images = _images(folder, classifier)
+        shares = np.array([_at_border(explain(classifier.probabilities, image, "hadamard", Settings())) for image in images])
+        title = f"{classifier.bundle.name}, {len(images)} images, {classifier.execution.provider} {classifier.execution.precision}"
+    top, every = (_interval(100 * shares[:, column], np.mean) for column in (0, 1))
+    difference = _interval(100 * (shares[:, 0] - shares[:, 1]), np.mean)
+    work = f"the {Settings().top} weightiest superpixels at the border"
+    row = Row(work, "within 6 points of all", f"{top} %", f"all {every} %; difference {difference}")
+    put(markdown(title, shown(iter([row]))), out, "borders")
+
+
+def _at_border(explanation: Explanation) -> tuple[float, float]:
+    """Share of the weightiest superpixels that touch the border, and share of all."""
+    segments = explanation.segments
+    touching = np.zeros(len(explanation.weights), bool)
+    for edge in (segments[0], segments[-1], segments[:, 0], segments[:, -1]):
+        touching[edge] = True
+    return float(touching[explanation.order[: Settings().top]].mean()), float(touching.mean())
+
+
+def _images(folder: Path, classifier: Classifier) -> list[Image]:
+    """Every image of a folder as the network takes it."""
+    paths = [path for _, path in Inputs([str(folder)]) if isinstance(path, Path)]
+    if not paths:
+        raise UsageError(f"The folder {folder} holds no image; name the folder that does.")
+    return [raster.resize(raster.decode(raster.read(path)), classifier.bundle.input) for path in paths]
 
 
 def _opened(bundle: Path, precision: str) -> Classifier:

@@ -10,6 +10,7 @@ import torch
 
 from bcd_edge import Classifier
 from bcd_edge.errors import UsageError
+from bcd_edge.explain import Explanation
 from bcd_edge.explain.segments import baseline, segment
 from bcd_edge.options import RunOptions
 from bcd_edge.readers import raster
@@ -49,6 +50,13 @@ def test_the_fewest_calls_that_are_as_stable_are_named(monkeypatch: pytest.Monke
     (row,) = explain._stability(known, [IMAGE])
     assert row.ratio in ("64", "128")
     assert "package 1.00 [1.00, 1.00]" in row.detail
+
+
+def test_superpixels_at_the_border_are_counted() -> None:
+    segments = np.kron(np.arange(9).reshape(3, 3), np.ones((4, 4), int))  # eight touch the border, number 4 does not
+    weights = np.array([0.1, 0, 0, 0, -5.0, 0.2, 0.3, 0.4, 0.05])
+    explanation = Explanation("hadamard", "malignant", 0.9, segments, weights, np.zeros(9), 9, True, "")
+    assert explain._at_border(explanation) == pytest.approx((4 / 5, 8 / 9))
 
 
 def test_both_precisions_are_asked_about_the_same_masks() -> None:

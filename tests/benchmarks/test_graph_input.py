@@ -47,9 +47,9 @@ def test_a_graph_that_begins_otherwise_is_refused(int8: bytes) -> None:
 
 def test_turns_alternate_and_leave_the_warm_up_out() -> None:
     order: list[str] = []
-    found = medians({name: lambda name=name: order.append(name) for name in ("a", "b")}, 0.05)
-    assert set(found) == {"a", "b"}
-    assert all(value >= 0 for value in found.values())
+    times = medians({name: lambda name=name: order.append(name) for name in ("a", "b")}, 0.05)
+    assert set(times) == {"a", "b"}
+    assert all(value >= 0 for value in times.values())
     assert order[: 2 * WARM_UP] == ["a"] * WARM_UP + ["b"] * WARM_UP
     turns = [name for index, name in enumerate(order) if index >= 2 * WARM_UP and (index == 2 * WARM_UP or order[index - 1] != name)]
     assert turns == ["a", "b"] * ROUNDS

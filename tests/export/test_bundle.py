@@ -65,9 +65,9 @@ def test_the_runtime_answers_as_the_checkpoint_does(built: Path, run: Path, coll
     with torch.inference_mode():
         logits = model.eval()(torch.tensor(images.pixels_nhwc_u8).permute(0, 3, 1, 2) / 255).numpy()
     classifier = Classifier.load(built, RunOptions(precision="fp32"))
-    found = [classifier.classify(pixels).p_malignant for pixels in images.pixels_nhwc_u8]
+    probabilities = [classifier.classify(pixels).p_malignant for pixels in images.pixels_nhwc_u8]
     expected = expit((logits[:, 1] - logits[:, 0]) / content["meta"]["temperature"])
-    assert np.allclose(found, expected, atol=1e-5)
+    assert np.allclose(probabilities, expected, atol=1e-5)
 
 
 def test_the_manifest_holds_the_comparison_and_no_path_of_this_machine(built: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -174,8 +174,8 @@ def test_golden_inputs_are_in_the_bundle_with_what_every_variant_says(built: Pat
 
 
 def test_the_report_is_beside_the_bundle(built: Path) -> None:
-    found = json.loads((built.with_name("small-report") / "export.json").read_text())
-    assert [row["precision"] for row in found["variants"]] == ["fp32", "int8", "fp16", "int8-tensorrt", "int8-openvino"]
+    report = json.loads((built.with_name("small-report") / "export.json").read_text())
+    assert [row["precision"] for row in report["variants"]] == ["fp32", "int8", "fp16", "int8-tensorrt", "int8-openvino"]
     assert "does not diagnose alone" in (built.with_name("small-report") / "export.html").read_text()
 
 
@@ -256,15 +256,15 @@ def test_sensitive_nodes_are_kept_in_float_one_by_one_until_the_gate_passes(
 
     monkeypatch.setattr("export.quantise.write", ruins_one)
     monkeypatch.setattr("export.quantise.convolutions", lambda prepared, real=quantise.convolutions: real(prepared)[-3:])
-    said: list[str] = []
+    messages: list[str] = []
     fp32 = variants.floats(parts, tmp_path, "fp32")
 
     def passes(variant: variants.Variant) -> bool:
         return f"0:{last[0]}" in variant.quantisation["float_nodes"]
 
-    made = variants.int8("int8", fp32, parts, tmp_path, 0, "minmax", passes, said.append)
+    made = variants.int8("int8", fp32, parts, tmp_path, 0, "minmax", passes, messages.append)
     assert made.quantisation["float_nodes"][-1] == f"0:{last[0]}"
-    assert f"0:{last[0]} in float32" in said[-1]
+    assert f"0:{last[0]} in float32" in messages[-1]
     kept = next(node for node in onnx.load(made.files[0]).graph.node if node.name == last[0])
     assert kept.op_type == "Conv"
 
@@ -377,7 +377,7 @@ def test_a_folder_that_cannot_be_written_is_5_and_a_bundle_that_is_none_3(run: P
 def test_score_finds_what_the_manifest_promises(built: Path, collection: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(collection.partition("=")[2]) as archive:
         archive.extractall(tmp_path / "images")
-    said = subprocess.run(
+    predicted = subprocess.run(
         [
             sys.executable,
             "-m",
@@ -397,11 +397,11 @@ def test_score_finds_what_the_manifest_promises(built: Path, collection: str, tm
         check=True,
     )
     predictions = tmp_path / "predictions.csv"
-    predictions.write_bytes(said.stdout)
+    predictions.write_bytes(predicted.stdout)
     command = ["score", str(predictions), "--bundle", str(built), "--data", collection]
     done = CliRunner().invoke(main, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    rows = list(csv.DictReader(said.stdout.decode().splitlines()))
+    rows = list(csv.DictReader(predicted.stdout.decode().splitlines()))
     for row in rows:
         row["p_malignant"] = str(1 - float(row["p_malignant"]))
     with predictions.open("w") as stream:
@@ -415,7 +415,7 @@ def test_score_finds_what_the_manifest_promises(built: Path, collection: str, tm
     assert done.exit_code == 1
     assert "was made with the bundle small 1" in done.output
     assert "--bundle DIR" in done.output
-    predictions.write_bytes(b"".join(said.stdout.splitlines(keepends=True)[:5]))
+    predictions.write_bytes(b"".join(predicted.stdout.splitlines(keepends=True)[:5]))
     assert "no answer for" in CliRunner().invoke(main, command).output
 
 
@@ -452,8 +452,8 @@ def test_folded_networks_compute_what_the_checkpoint_computes(name: str) -> None
                 value.normal_(0, 0.1)
         images = torch.rand(2, 3, networks.get_architecture(name).smallest, networks.get_architecture(name).smallest)
         expected = model(images)
-        found = graph.plain(model)(images)
-    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        folded = graph.plain(model)(images)
+    assert torch.allclose(folded, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
     left = sum(isinstance(module, torch.nn.BatchNorm2d) for module in graph.plain(model).modules())
     assert left == {"densenet121": 62, "resnet50v2": 15}.get(name, 0)  # those before their convolution
 

@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 import pytest
 
+from bcd_edge.backends.fake import FakeBackend, Model, darkness
+from bcd_edge.backends.providers import null
 from bcd_edge.options import RunOptions
 from bcd_edge.results.clock import Clock
 from bcd_edge.results.verify import Verification, verify
@@ -109,17 +111,30 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Model], None]:
+    """Has the provider null run a function as its model, from the next watcher on; not for the black image of the warm-up."""
+
+    def replace_null(model: Model) -> None:
+        def warmed_up(batch_nhwc_u8: np.ndarray) -> np.ndarray:
+            return (model if batch_nhwc_u8.any() else darkness)(batch_nhwc_u8)
+
+        monkeypatch.setattr(null, "open", lambda *_: FakeBackend(warmed_up, provider="null"))
+
+    return replace_null
+
+
+@pytest.fixture
 def interned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Everything that Python code interns from now on; it stays for ever in some Pythons: see `bcd_edge.watch`."""
-    found: list[str] = []
+    messages: list[str] = []
     intern = sys.intern
 
     def noting(text: str) -> str:
-        found.append(text)
+        messages.append(text)
         return intern(text)
 
     monkeypatch.setattr(sys, "intern", noting)
-    return found
+    return messages
 
 
 @pytest.fixture
@@ -127,10 +142,10 @@ def until() -> Callable[[Callable[[], object], str], None]:
     """Waits for a condition, with words for what it is."""
     import time
 
-    def wait(condition: Callable[[], object], what: str) -> None:
+    def wait(condition: Callable[[], object], awaited: str) -> None:
         ends = time.monotonic() + 60
         while not condition():
-            assert time.monotonic() < ends, f"waited in vain for: {what}"
+            assert time.monotonic() < ends, f"waited in vain for: {awaited}"
             time.sleep(0.02)
 
     return wait

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
+import tests.networks  # noqa: F401
 from bcd_edge.errors import BundleError
 from bcd_edge.interleaved import ROUNDS, WARM_UP, medians
 from benchmarks.graph_input import converted, float_input
@@ -20,7 +21,7 @@ from train.data.images import Images
 @pytest.fixture(scope="module")
 def int8(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder: Path = tmp_path_factory.mktemp("graph")
-    graph.write(networks.build().eval(), 32, folder / "fp32.onnx")
+    graph.write(networks.build(name="tiny").eval(), 32, folder / "fp32.onnx")
     names = np.array([str(index) for index in range(16)])
     pixels = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
     images = Images(pixels, np.arange(16) % 2 == 1, np.full(16, "x"), names, names, names)

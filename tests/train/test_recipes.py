@@ -23,6 +23,8 @@ from train.evaluation import reproduce
 from train.teacher import Distillation
 from train.training import Settings, Training
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 TINY = ["--network", "tiny", "--size", "32", "--epochs", "2", "--epoch-images", "64", "--batch-size", "8", "--device", "cpu"]
 
 

@@ -19,6 +19,8 @@ OPTIONS = [
     *("--network", "tiny", "--size", "32", "--epochs", "1", "--head-epochs", "0", "--epoch-images", "96", "--batch-size", "16"),
     *("--learning-rate", "5e-3", "--labels", "subtype", "--folds", "3", "--device", "cpu", "--soften", "0.5"),
 ]
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 TRIALS = '[[trial]]\nname = "subtype"\n\n[[trial]]\nname = "class"\nlabels = "class"\n'
 
 

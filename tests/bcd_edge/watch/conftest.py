@@ -29,6 +29,12 @@ from bcd_edge.watch.settings import ControlSignals, Settings, Stats
 QUICK = ("--provider", "null", "--stable-for", "50ms", "--scan", "200ms", "--retry-after", "20ms", "--max-attempts", "3", "--min-free", "0")
 
 
+def without_blue(batch_nhwc_u8: np.ndarray) -> bool:
+    """Whether an image of a batch is that of `Place.drop_without_blue`; the warm-up's is black."""
+    brightest = batch_nhwc_u8.max(axis=(1, 2))
+    return bool(((brightest[:, 2] == 0) & (brightest[:, 0] > 0)).any())
+
+
 @dataclass
 class Place:
     """An inbox and results, and what can be done with them."""
@@ -47,6 +53,11 @@ class Place:
             path = self.inbox / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.picture(name if seed is None else seed))
+
+    def drop_without_blue(self, name: str) -> None:
+        """Writes a picture that a fake engine can recognise."""
+        pixels = np.random.default_rng(5).integers(0, 256, (12, 12, 3), np.uint8) * np.array([0, 1, 1], np.uint8)
+        (self.inbox / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
 
     def settings(self, **how: Any) -> Settings:
         quick = Settings(

@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
@@ -23,6 +22,7 @@ from bcd_edge.results.daily import DailyTables
 from bcd_edge.results.folder import Results
 from bcd_edge.results.patients import compile_pattern
 from bcd_edge.watch.reader import Content, read
+from tests.bcd_edge.watch.conftest import without_blue
 
 Engine = Callable[[Model], None]
 
@@ -353,11 +353,10 @@ def test_a_provider_that_fails_on_and_on_ends_the_watcher_and_the_next_one_answe
 
 def test_one_image_that_breaks_the_provider_goes_to_quarantine_and_the_others_are_answered(place: Any, engine: Engine) -> None:
     place.drop(*(f"{index}.png" for index in range(12)))
-    without_blue = np.random.default_rng(5).integers(0, 256, (12, 12, 3), np.uint8) * np.array([0, 1, 1], np.uint8)
-    (place.inbox / "5.png").write_bytes(cv2.imencode(".png", without_blue)[1].tobytes())
+    place.drop_without_blue("5.png")
 
     def failing(batch: np.ndarray) -> np.ndarray:
-        if (batch[..., 2].max(axis=(1, 2)) == 0).any():
+        if without_blue(batch):
             raise ProviderError("not a number")
         return darkness(batch)
 

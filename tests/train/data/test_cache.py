@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -104,7 +105,7 @@ def test_the_first_damaged_image_ends_the_decoding_of_all_others(monkeypatch: py
     decode = raster.decode
     monkeypatch.setattr(raster, "decode", lambda data: (decoded.append(data), decode(data))[1])
     with pytest.raises(click.ClickException):
-        cache.pixels([Item("idc", "bad.png", b"no image", True, "1"), *(item(0, f"{index}.png") for index in range(2000))], 32)
+        cache.pixels([Item("idc", "bad.png", b"no image", True, "1"), *(replace(ITEMS[0], name=f"{index}.png") for index in range(2000))], 32)
     assert len(decoded) < 1000
 
 

@@ -205,7 +205,7 @@ def list_audit(results: Path, about: str | None, who: str | None, as_json: bool)
 
     with reading(results) as db:
         for entry in chain.entries(db, about=about, who=who):
-            details = " ".join(f"{key}={value}" for key, value in entry.details.items())
+            details = " ".join(f"{key}={value}" for key, value in entry.details.items() if not key.startswith("row"))
             columns = (str(entry.id), shown_time(entry.at), entry.who, entry.address, entry.action, entry.about, details)
             click.echo(json.dumps(asdict(entry)) if as_json else "\t".join(map(printable, columns)))
 

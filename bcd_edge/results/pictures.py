@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -44,3 +45,12 @@ def places(db: sqlite3.Connection, root: Path, inbox: Path | None, sha256: str) 
         name = PurePath(os.fsdecode(row["path"]))
         if not name.is_absolute() and ".." not in name.parts:
             yield Path(inbox or "") / name
+
+
+def watched_inbox(root: Path) -> Path | None:
+    """The inbox of the watcher that wrote the last heartbeat; None if there is none."""
+    try:
+        inbox = json.loads((root / "heartbeat.json").read_bytes()).get("inbox")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return Path(inbox) if isinstance(inbox, str) else None

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sqlite3
 from pathlib import Path, PurePath
-from typing import Final
 
 import cv2
 
 from bcd_edge.errors import InputError
 from bcd_edge.readers import raster
+from bcd_edge.results.pictures import watched_inbox
 from bcd_edge.serve import uploads
 from bcd_edge.serve.settings import Settings
-
-HEARTBEAT: Final = "heartbeat.json"
 
 
 def read(db: sqlite3.Connection, settings: Settings, sha256: str) -> bytes:
@@ -46,17 +43,8 @@ def shown(data: bytes) -> bytes:
 
 def _places(db: sqlite3.Connection, settings: Settings, sha256: str) -> list[Path]:
     rows = db.execute("SELECT path, target FROM names WHERE sha256 = ? ORDER BY target IS NULL, rowid", (sha256,)).fetchall()
-    inbox = settings.inbox or _watched(settings.results)
+    inbox = settings.inbox or watched_inbox(settings.results)
     names = [PurePath(os.fsdecode(row["path"])) for row in rows] if inbox else []
     inside = [name for name in names if not name.is_absolute() and ".." not in name.parts]
     targets = [settings.results / os.fsdecode(row["target"]) for row in rows if row["target"]]
     return [settings.results / uploads.path(sha256), *targets, *(Path(inbox or "") / name for name in inside)]
-
-
-def _watched(results: Path) -> str | None:
-    """The inbox of the watcher that wrote the last heartbeat."""
-    try:
-        heartbeat = json.loads((results / HEARTBEAT).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return heartbeat.get("inbox") if isinstance(heartbeat, dict) else None

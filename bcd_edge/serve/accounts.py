@@ -29,7 +29,6 @@ from bcd_edge.serve.store import Store
 # A page of its own: nothing but its own style, and it is in no frame.
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 LARGEST_FORM: Final = 64 * 1024
-LONGEST_UPLOAD_S: Final = 30.0
 FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -155,28 +154,20 @@ async def _form(request: Request) -> dict[str, str]:
     """The fields of a plain form, the first of each name.
 
     Raises:
-        HTTPException: 400, it is another body; 408, it does not come; 413, it is too large.
+        HTTPException: 400, it is another body; 413, it is too large.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise HTTPException(400, f"The body is not a form; send {FORM}.")
-    try:
-        body = await asyncio.wait_for(_body(request), LONGEST_UPLOAD_S)
-    except asyncio.TimeoutError:
-        raise HTTPException(408, f"The form was not complete after {LONGEST_UPLOAD_S:g} s; send it again.") from None
-    try:
-        fields = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=100)
-    except ValueError:
-        raise HTTPException(400, "The form has more than 100 fields.") from None
-    return {name: values[0] for name, values in fields.items()}
-
-
-async def _body(request: Request) -> bytearray:
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > LARGEST_FORM:
             raise HTTPException(413, f"The form has more than {LARGEST_FORM} bytes.")
-    return body
+    try:
+        fields = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=100)
+    except ValueError:
+        raise HTTPException(400, "The form has more than 100 fields.") from None
+    return {name: values[0] for name, values in fields.items()}
 
 
 def _page(target: str, problem: str = "", status: int = 200) -> HTMLResponse:

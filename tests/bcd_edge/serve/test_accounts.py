@@ -29,6 +29,7 @@ from bcd_edge.results.folder import Results  # noqa: E402
 from bcd_edge.serve import accounts, security  # noqa: E402
 from bcd_edge.serve.accounts import Accounts  # noqa: E402
 from bcd_edge.serve.auth import requires  # noqa: E402
+from bcd_edge.serve.settings import Settings  # noqa: E402
 from bcd_edge.serve.store import Store  # noqa: E402
 
 PASSWORD = "four random words"
@@ -45,12 +46,12 @@ async def decide(request: Request) -> Response:
 class Server:
     """The routes of `Accounts` and one that needs a role, called without a network."""
 
-    def __init__(self, root: Path, *, is_local: bool = True, is_encrypted: bool = False) -> None:
+    def __init__(self, root: Path, *, is_local: bool = True, is_encrypted: bool = False, timeout_s: float = 60.0) -> None:
         self.store = Store(root)
         self.accounts = Accounts(self.store, is_local=is_local, is_encrypted=is_encrypted)
         self.app = Starlette(
             routes=[*self.accounts.routes(), Route("/decide", decide, methods=["GET", "POST"])],
-            middleware=[Middleware(security.Guard, hosts=("localhost",))],
+            middleware=[Middleware(security.Guard, settings=Settings(root, hosts=("localhost",), timeout_s=timeout_s))],
             exception_handlers={HTTPException: security.http_error},
         )
         self.app.state.authenticator = self.accounts
@@ -184,15 +185,15 @@ def test_odd_forms_are_refused(server: Server, body: bytes, kind: str, code: int
     assert server.ask("POST", "/login", content=body, headers={"Content-Type": kind}).status_code == code
 
 
-def test_a_form_that_never_ends_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "LONGEST_UPLOAD_S", 0.05)
-
+def test_a_form_that_never_ends_is_given_up(folder: Path) -> None:
     async def dripping() -> object:
         yield b"name=a"
         await asyncio.sleep(30)
 
+    server = Server(folder, timeout_s=0.05)
     response = server.ask("POST", "/login", content=dripping(), headers={"Content-Type": accounts.FORM})
     assert response.status_code == 408
+    server.close()
 
 
 def test_a_machine_needs_no_form_token_and_has_no_session(server: Server, folder: Path) -> None:

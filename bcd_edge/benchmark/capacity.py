@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bcd_edge.benchmark.results import label
+from bcd_edge.benchmark.results import engine, label
 from bcd_edge.classifier import EXPLAINED_BATCH
 from bcd_edge.estimates import Estimate
 from bcd_edge.explain import Settings
@@ -51,7 +51,7 @@ def capacities(run: dict[str, Any]) -> list[Capacity]:
     """One for each provider and variant of a run, see benchmark.schema.json. Unsteady rows are not used."""
     engines = dict.fromkeys((row["provider"], row["precision"]) for row in run["rows"])
     return [
-        _capacity(f"{provider} {precision}", [row for row in run["rows"] if (row["provider"], row["precision"]) == (provider, precision)])
+        _capacity(engine(provider, precision), [row for row in run["rows"] if (row["provider"], row["precision"]) == (provider, precision)])
         for provider, precision in engines
     ]
 

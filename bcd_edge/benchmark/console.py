@@ -52,8 +52,8 @@ def short_verdict(row: Row) -> str:
     return "unsteady" if row["unsteady"] else "VALID" if row["verdict"]["valid"] else "INVALID"
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, COLUMNS, initial_indent="    ", subsequent_indent="      ")
+def _wrapped(text: str, indent: str = "    ") -> list[str]:
+    return textwrap.wrap(text, COLUMNS, initial_indent=indent, subsequent_indent=indent + "  ")
 
 
 def end_lines(rows: list[Row]) -> Iterator[str]:
@@ -94,14 +94,14 @@ def capacity_lines(capacity: Capacity) -> Iterator[str]:
         yield f"  images per day: {interval(images.estimate.as_dict())}"
         yield f"    from {images.source}"
     else:
-        yield from _wrapped(f"images per day: {images.source}")
+        yield from _wrapped(f"images per day: {images.source}", "  ")
     if capacity.kj_per_day:
         yield f"  kJ for these images: {interval(capacity.kj_per_day.as_dict())}"
     if lime.estimate:
         yield f"  LIME: {interval(lime.estimate.as_dict())} s in the model for {capacity.samples} masks, its maximum"
         yield f"    from {lime.source}; superpixels and fit not included"
     else:
-        yield from _wrapped(f"LIME: {lime.source}")
+        yield from _wrapped(f"LIME: {lime.source}", "  ")
 
 
 def note_lines(comparison: Comparison) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bcd_edge.benchmark.results import label, rounded
+from bcd_edge.benchmark.results import engine, label, rounded
 
 Row = dict[str, Any]
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -137,7 +137,7 @@ def _legend(rows: Sequence[Row], x: float, y: float) -> list[str]:
     parts = []
     for (provider, precision), colour in colours(rows).items():
         parts.append(f'<rect x="{x - 6:.0f}" y="{y - 6:.0f}" width="12" height="12" fill="{colour}"/>')
-        parts.append(_text(x + 14, y + 4, provider if precision == "unknown" else f"{provider} {precision}"))
+        parts.append(_text(x + 14, y + 4, engine(provider, precision)))
         y += 22
     for scenario in dict.fromkeys(row["scenario"] for row in rows):
         y += 22

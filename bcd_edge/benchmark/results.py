@@ -73,12 +73,16 @@ def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + key, "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
+def engine(provider: str, precision: str) -> str:
+    """The name of what computes; the precision of an ONNX file is not known."""
+    return provider if precision == "unknown" else f"{provider} {precision}"
+
+
 def label(row: dict[str, Any]) -> str:
     """What ran, in a few words."""
-    precision = "" if row["precision"] == "unknown" else f" {row['precision']}"
     threads = f", {row['threads']} thread{'s' * (row['threads'] > 1)}" if row["threads"] else ""
     streams = f", {row['streams']} streams" if row["streams"] > 1 else ""
-    return f"{row['provider']}{precision}, batch {row['batch']}{threads}{streams}"
+    return f"{engine(row['provider'], row['precision'])}, batch {row['batch']}{threads}{streams}"
 
 
 def interval(figure: dict[str, Any], digits: int = 3) -> str:

@@ -7,12 +7,15 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from bcd_edge import __version__, plugins
 from bcd_edge.errors import BcdEdgeError, OutputError
+
+# What only `python -m train`, `export` and `benchmarks` import; the extra `export` brings all of it.
+SOURCE_TREE_MODULES: Final = frozenset({"torch", "torchvision", "sklearn", "matplotlib", "jinja2", "safetensors", "onnx", "onnxscript"})
 
 
 class ErrorGroup(click.Group):
@@ -25,6 +28,11 @@ class ErrorGroup(click.Group):
             return super().invoke(ctx)
         except BcdEdgeError as error:
             raise _exit(error) from None
+        except ModuleNotFoundError as error:
+            module = str(error.name).partition(".")[0]
+            if module not in SOURCE_TREE_MODULES:
+                raise
+            raise click.ClickException(f'{module} is not installed; type, in the source tree: pip install -e ".[export]"') from None
         except KeyboardInterrupt:
             click.echo("\nInterrupted. What was written until now is complete.", err=True)
             raise click.exceptions.Exit(130) from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +91,14 @@ def test_it_is_never_written_over_a_folder_nor_made_from_a_bundle_with_its_own_f
     done = CliRunner().invoke(main, ["dequantise", "--bundle", str(tmp_path / "bundle"), "--out", str(tmp_path / "out")])
     assert done.exit_code == 1
     assert "--precision fp32" in done.output
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [("onnx", ["export", "dequantise", "--out", "fp32"]), ("torch", ["train", "bench"]), ("onnx", ["benchmarks", "graph-input"])],
+)
+def test_a_package_that_is_missing_is_one_sentence(module: str, command: list[str]) -> None:
+    script = f"import runpy, sys; sys.modules[{module!r}] = None; sys.argv = {command!r}; runpy.run_module({command[0]!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f'Error: {module} is not installed; type, in the source tree: pip install -e ".[export]"\n'

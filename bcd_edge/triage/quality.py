@@ -30,7 +30,7 @@ CLIPPED, MOST_CLIPPED = 254, 0.4
 # Tissue: mean optical density above that of glass, and the share of the picture that must have it.
 GLASS_DENSITY, LEAST_TISSUE = 0.12, 0.08
 # Stain: share of the colour that lies between the blue of haematoxylin and the pink of eosin, and the colour's share of the density.
-LEAST_STAIN, LEAST_COLOUR = 0.57, 0.065
+LEAST_STAIN, LEAST_COLOUR = 0.53, 0.075
 # Focus: finest detail beside that of four times its size. Small pictures were shrunk by who made them and have more of it.
 LEAST_FOCUS, FOCUS_EXPONENT = 0.055, 1.0
 SMALLEST: Final = 48
@@ -61,7 +61,8 @@ def quality(image_hwc_u8: UInt8Image, reduced_hwc_u8: UInt8Image | None = None) 
     shares = np.cumsum(np.bincount(grey.ravel(), minlength=256)) / grey.size
     white, black = float(np.searchsorted(shares, WHITE_SHARE)), float(shares[BLACK - 1])
     sparse = small[::3, ::3].reshape(-1, 3)
-    clipped = float(((sparse >= CLIPPED).sum(axis=1) >= 2).mean())
+    red, green, blue = (sparse >= CLIPPED).T
+    clipped = float((red & green | blue & (red | green)).mean())
     density = DENSITY[sparse]
     tissue = float((density.sum(axis=1) > 3 * GLASS_DENSITY).mean())
     stain, colour = _stain(sparse, density)
@@ -93,7 +94,7 @@ def _stain(flat: UInt8Image, density: npt.NDArray[np.float32]) -> tuple[float, f
     red, green, blue = density[stained].T
     # the plane of colour: zero for grey, at 60 degrees the blue of haematoxylin, at 180 the pink side of eosin
     x, y = (2 * red - green - blue) / math.sqrt(6), (green - blue) / math.sqrt(2)
-    strength = np.hypot(x, y)
+    strength = np.sqrt(x * x + y * y)
     is_stain = (y >= 0) & (y >= math.sqrt(3) * x)
     whole = float(strength.sum()) + 1e-6
     return float(strength[is_stain].sum()) / whole, whole / (float(total[stained].sum()) / math.sqrt(3) + 1e-6)

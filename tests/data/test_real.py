@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from bcd_edge import bundle
+from bcd_edge.readers import raster
 from train.data import split
 from train.data.images import read_all
 
@@ -44,6 +48,15 @@ def test_predictions_on_the_test_patients_equal_the_model_card(tmp_path: Path) -
     options = [option for entry in data for option in ("--data", entry)] + ["--split", str(SPLIT)]
     scored = subprocess.run([sys.executable, "-m", "export", "score", predictions, *options], capture_output=True, text=True)
     assert scored.returncode == 0, scored.stdout + scored.stderr
+
+
+def test_pixels_are_those_of_a_plain_decoder() -> None:
+    for path in SETS.values():
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(name for name in archive.namelist() if name.endswith((".jpg", ".png")))
+            for data in map(archive.read, names[::50]):
+                plain = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+                assert np.array_equal(raster.decode(data), plain)
 
 
 def test_the_originals_are_read_at_their_published_size() -> None:

@@ -23,13 +23,13 @@ def decode(data: bytes) -> UInt8Image:
     Raises:
         InputError: it is damaged, or what decodes it is not installed.
     """
-    from PIL import AvifImagePlugin, features
-
     from bcd_edge.readers.by_pillow import opened, picture
 
     if data[8:12] in AVIF_BRANDS or b"avif" in data[16:64]:
-        if not features.check("avif"):
+        if importlib.util.find_spec("PIL._avif") is None:
             raise InputError("This is an AVIF image, which the Pillow installed here does not decode; export it as PNG or JPEG.")
+        from PIL import AvifImagePlugin
+
         with opened(data, AvifImagePlugin.AvifImageFile) as image:
             return picture(image)
     if importlib.util.find_spec("pillow_heif") is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import re
 import sqlite3
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ import cv2
 import numpy as np
 
 from bcd_edge import Classifier, bundle
+from bcd_edge.interleaved import in_turns
 from bcd_edge.options import RunOptions
 from bcd_edge.outputs.formats import csv as csv_output
 from bcd_edge.results.clock import Clock
@@ -165,34 +167,38 @@ def memory(count: int, seed: int) -> Row:
 
 
 def throughput(count: int, turns: int) -> Row:
-    """Images a second from the first taken to the last answered, beside what `predict` does with the same files; in turns."""
+    """Images per second from the first taken to the last answered, beside what `predict` does with the same files; in turns."""
     with tempfile.TemporaryDirectory() as name, Classifier.load(purpose="throughput") as classifier:
         inbox = Path(name, "inbox")
         inbox.mkdir()
         files = _tissues(inbox, count)
-        ours, theirs = [], []
-        for turn in range(turns + 1):
-            began = time.perf_counter()
-            with Path(name, "predictions.csv").open("w", encoding="utf-8") as stream:
-                output = csv_output.open(stream)
-                for _, record in classifier.classify_many((file, file) for file in files):
-                    output.write(record)
-                output.close()
-            predicting = time.perf_counter() - began
-            results = Path(name, f"results-{turn}")
-            _once(inbox, results, provider=None, stats=Stats())
-            assert fault_injection.answered(results) == count
-            if turn:  # the first finds cold caches
-                theirs.append(count / predicting)
-                ours.append(count / _seconds(results))
+        results = (Path(name, f"results-{turn}") for turn in itertools.count())
+        measures = {"predict": lambda: _predict_s(classifier, files, Path(name, "predictions.csv")), "watch": lambda: _watch_s(inbox, next(results))}
+        seconds = in_turns(measures, turns + 1)
         ran = classifier.execution
-    rates = [float(np.median(values)) for values in (ours, theirs)]
+    predict, watched = (count / float(np.median(seconds[key][1:])) for key in measures)  # the first turn finds cold caches
     return Row(
         f"throughput: {count:,} PNGs of 700 x 460, beside `bcd-edge predict`",
         "at least 90 % of it",
-        f"{100 * rates[0] / rates[1]:.0f} %",
-        f"{ran.provider} {ran.precision}: {rates[0]:.0f} images/s, predict {rates[1]:.0f}; medians of {turns} turns",
+        f"{100 * watched / predict:.0f} %",
+        f"{ran.provider} {ran.precision}: {watched:.0f} images/s, predict {predict:.0f}; medians of {turns} turns",
     )
+
+
+def _predict_s(classifier: Classifier, files: Sequence[Path], csv: Path) -> float:
+    started = time.perf_counter()
+    with csv.open("w", encoding="utf-8") as stream:
+        output = csv_output.open(stream)
+        for _, record in classifier.classify_many((file, file) for file in files):
+            output.write(record)
+        output.close()
+    return time.perf_counter() - started
+
+
+def _watch_s(inbox: Path, results: Path) -> float:
+    _once(inbox, results, provider=None, stats=Stats())
+    assert fault_injection.answered(results) == len(list(inbox.iterdir()))
+    return _seconds(results)
 
 
 def _seconds(results: Path) -> float:

@@ -164,8 +164,8 @@ def write_table(path: Path, rows: list[Any], outer: tuple[Images, Logits, list[s
     sources = sorted(entries[0][2])
     header = ["trial", "settings", *(f"{source} {figure}" for source in sources for figure in FIGURES), "seconds"]
     table = [
-        [name, said, *("" if np.isnan(f[source][key]) else f"{f[source][key]:.4f}" for source in sources for key in FIGURES), f"{seconds:.0f}"]
-        for name, said, f, seconds in entries
+        [name, settings, *("" if np.isnan(f[source][key]) else f"{f[source][key]:.4f}" for source in sources for key in FIGURES), f"{seconds:.0f}"]
+        for name, settings, f, seconds in entries
     ]
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([header, *table])

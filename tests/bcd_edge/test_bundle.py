@@ -60,9 +60,9 @@ def test_the_embedded_models_load_in_onnxruntime_1_20() -> None:
     opened = bundle.open()
     for variant in opened.variants():
         for entry, model in zip(bundle.files(variant), opened.model(variant["precision"])[1], strict=True):
-            found = list(fields(model))
-            (ir_version,) = [value for number, value in found if number == 1]
-            opsets = [dict(fields(value)) for number, value in found if number == 8 and isinstance(value, bytes)]
+            model_fields = list(fields(model))
+            (ir_version,) = [value for number, value in model_fields if number == 1]
+            opsets = [dict(fields(value)) for number, value in model_fields if number == 8 and isinstance(value, bytes)]
             assert isinstance(ir_version, int)
             assert ir_version == entry["ir_version"] <= 10
             assert [opset.get(1, b"") for opset in opsets] == [b""]

@@ -109,10 +109,10 @@ def test_an_ensemble_answers_with_the_mean_of_calibrated_probabilities(
     p = classifier.classify(picture).p_malignant
     assert p
     difference = single.temperature * math.log(p / (1 - p))
-    found = Classifier.load(ensemble(), RunOptions(provider="cpu")).classify(picture)
-    assert found.p_malignant == pytest.approx(np.mean([1 / (1 + math.exp(-difference / temperature)) for temperature in (1, 3)]), abs=1e-6)
-    assert found.execution.precision == "int8"
-    assert set(found.as_dict()) == set(classifier.classify(picture).as_dict())
+    record = Classifier.load(ensemble(), RunOptions(provider="cpu")).classify(picture)
+    assert record.p_malignant == pytest.approx(np.mean([1 / (1 + math.exp(-difference / temperature)) for temperature in (1, 3)]), abs=1e-6)
+    assert record.execution.precision == "int8"
+    assert set(record.as_dict()) == set(classifier.classify(picture).as_dict())
 
 
 def with_files(*contents: bytes) -> Callable[[dict[str, Any]], None]:

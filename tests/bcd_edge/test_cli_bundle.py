@@ -10,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from bcd_edge import bundle, plugins, selftest
+from bcd_edge import bundle, selftest
+from bcd_edge.backends.fake import FakeBackend
+from bcd_edge.backends.providers import cpu
 from bcd_edge.cli import main
 from bcd_edge.errors import BundleError, ProviderError, UsageError
 
@@ -159,8 +162,8 @@ def test_selftest_runs_what_is_meant_for_a_provider(golden: Changed) -> None:
         manifest["variants"] = [first | {"precision": "fp16", "providers": ["cuda"]}, first, first | {"precision": "fp32"}]
 
     folder = golden(edit)
-    assert [one.precision for one in selftest.run(folder, provider="cpu")] == ["int8", "fp32"]
-    assert [one.precision for one in selftest.run(folder, provider="cpu", precision="fp32")] == ["fp32"]
+    assert [row.precision for row in selftest.run(folder, provider="cpu")] == ["int8", "fp32"]
+    assert [row.precision for row in selftest.run(folder, provider="cpu", precision="fp32")] == ["fp32"]
     with pytest.raises(BundleError, match="no fp16 variant for the provider cpu"):
         selftest.run(folder, provider="cpu", precision="fp16")
     with pytest.raises(UsageError, match="abacus"):
@@ -180,11 +183,11 @@ def test_a_provider_that_is_not_here_is_listed_with_its_reason_and_4_if_alone(go
 
 
 def test_an_engine_that_fails_is_a_row_and_1(golden: Changed, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(batch_nhwc_u8: np.ndarray) -> np.ndarray:
         raise ProviderError("Inference on the cpu failed (no memory).")
 
     folder = golden()
-    monkeypatch.setattr(plugins.load("bcd_edge.backends.providers", "cpu").CpuBackend, "infer", fail)
+    monkeypatch.setattr(cpu, "open", lambda *_: FakeBackend(fail))
     done = run("selftest", folder, "--provider", "cpu")
     assert done.exit_code == 1
     assert "failed" in done.output

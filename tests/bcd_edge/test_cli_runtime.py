@@ -46,9 +46,9 @@ def test_a_folder_is_answered_whole_and_in_order(folder: Path) -> None:
 
 
 def test_one_image_and_a_folder_of_it_give_the_same_probability(folder: Path) -> None:
-    one = json.loads(run("predict", folder / "001.png", "--format", "jsonl").stdout)
+    alone = json.loads(run("predict", folder / "001.png", "--format", "jsonl").stdout)
     many = [json.loads(line) for line in run("predict", folder / "001.png", folder / "002.png", "--format", "jsonl").stdout.splitlines()]
-    assert [record["p_malignant"] for record in many] == pytest.approx([one["p_malignant"]] * 2, abs=1e-6)
+    assert [record["p_malignant"] for record in many] == pytest.approx([alone["p_malignant"]] * 2, abs=1e-6)
 
 
 @pytest.mark.parametrize("blows", [signal.SIGINT])
@@ -62,10 +62,10 @@ def test_ctrl_c_ends_within_seconds_and_what_was_written_is_whole(folder: Path, 
         while out.stat().st_size < 20_000 and time.monotonic() < ends:
             time.sleep(0.01)
         process.send_signal(blows)
-        _, said = process.communicate(timeout=30)
+        _, message = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert b"Interrupted" in said
-    assert b"Traceback" not in said
+    assert b"Interrupted" in message
+    assert b"Traceback" not in message
     content = out.read_text()
     assert content.endswith("\n")
     rows = list(csv.DictReader(content.splitlines()))
@@ -117,7 +117,7 @@ def test_the_command_line_comes_before_variables_before_the_file(folder: Path, t
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "sentence"),
     [
         ("provider = ", "could not be read"),
         ('colour = "red"', "no command has an option colour"),
@@ -127,13 +127,13 @@ def test_the_command_line_comes_before_variables_before_the_file(folder: Path, t
         (None, "could not be read"),
     ],
 )
-def test_a_wrong_configuration_is_2_and_names_the_mistake(folder: Path, tmp_path: Path, content: str | None, said: str) -> None:
+def test_a_wrong_configuration_is_2_and_names_the_mistake(folder: Path, tmp_path: Path, content: str | None, sentence: str) -> None:
     file = tmp_path / "config.toml"
     if content is not None:
         file.write_text(content)
     done = run("--config", file, "predict", folder / "001.png")
     assert done.returncode == 2
-    assert said in done.stderr.decode()
+    assert sentence in done.stderr.decode()
 
 
 def test_doctor_lists_what_runs_here_and_exits_with_0() -> None:
@@ -167,8 +167,8 @@ def test_doctor_heeds_the_variable_as_a_container_that_asks_for_its_health(provi
 
 
 def test_two_engines_in_each_others_way_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {"onnxruntime": "1.20.0", "onnxruntime-gpu": "1.20.0", "opencv-python-headless": "4.8"}
-    monkeypatch.setattr(doctor, "_version", lambda name: found.get(name, ""))
+    versions = {"onnxruntime": "1.20.0", "onnxruntime-gpu": "1.20.0", "opencv-python-headless": "4.8"}
+    monkeypatch.setattr(doctor, "_version", lambda name: versions.get(name, ""))
     report = doctor.examine()
     (both,) = [check for check in report.checks if check.name == "one onnxruntime"]
     assert both.ok is False
@@ -185,8 +185,8 @@ def test_tune_keeps_what_predict_then_uses(folder: Path, tmp_path: Path) -> None
     (kept,) = (tmp_path / "cache" / "tune").iterdir()
     rows = json.loads(kept.read_text())["rows"]
     best = max(rows, key=lambda row: row["images_per_s"])["plan"]
-    said = run("predict", folder / "001.png", folder / "002.png", "-v", env=cache).stderr.decode()
-    assert f"batch={best['batch']}, threads={best['threads']}, streams={best['streams']}" in said
+    message = run("predict", folder / "001.png", folder / "002.png", "-v", env=cache).stderr.decode()
+    assert f"batch={best['batch']}, threads={best['threads']}, streams={best['streams']}" in message
     assert run("tune", "--seconds", "0.1", "--provider", "cuda", env=cache).returncode in (0, 4)
 
 

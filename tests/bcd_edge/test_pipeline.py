@@ -37,9 +37,9 @@ def test_every_item_is_answered_once_and_in_order(broken: list[bool], config: Pi
         return twice(values)
 
     items = list(enumerate(broken))
-    found = list(run_pipeline(items, prepare, infer, config))
-    assert [item for item, _ in found] == items
-    assert [str(answer) if bad else answer for (_, answer), bad in zip(found, broken, strict=True)] == [
+    results = list(run_pipeline(items, prepare, infer, config))
+    assert [item for item, _ in results] == items
+    assert [str(answer) if bad else answer for (_, answer), bad in zip(results, broken, strict=True)] == [
         f"{number} is broken" if bad else 2 * number for number, bad in items
     ]
     assert all(1 <= size <= config.batch for size in sizes)
@@ -98,10 +98,10 @@ def test_what_hangs_fails_alone_and_blocks_nothing() -> None:
             for_ever.wait()
         return item
 
-    found = list(run_pipeline(range(40), prepare, twice, PipelineConfig(decoders=2, streams=1, batch=4, timeout_s=0.2)))
+    results = list(run_pipeline(range(40), prepare, twice, PipelineConfig(decoders=2, streams=1, batch=4, timeout_s=0.2)))
     for_ever.set()
-    assert [item for item, _ in found] == list(range(40))
-    late = {item: answer for item, answer in found if isinstance(answer, InputError)}
+    assert [item for item, _ in results] == list(range(40))
+    late = {item: answer for item, answer in results if isinstance(answer, InputError)}
     assert set(late) == {3, 4, 9}
     assert "longer than 0.2 s" in str(late[3])
 

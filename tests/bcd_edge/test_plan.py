@@ -87,14 +87,14 @@ def test_the_written_order_prefers_what_is_fastest_where_it_runs(changed: Callab
 
 def test_tuning_measures_each_split_and_what_it_kept_is_used(opened: Bundle) -> None:
     tried = tune.candidates(opened, RunOptions())
-    assert {one.provider for one in tried} == {"cpu"}
+    assert {candidate.provider for candidate in tried} == {"cpu"}
     assert {Plan("cpu", precision="int8"), Plan("cpu", precision="int8", threads=1)} <= set(tried)
     row = tune.measure(opened, Plan("cpu", precision="int8", batch=2, threads=1, streams=2), 0.2)
     assert 0 < row.call_ms < 10_000
     assert row.images_per_s > 0
     assert tune.estimated_s(1, 2.0) == 2 * (1 + tune.TURNS), "measured, and once more in each turn of the finals"
     again = tune.finals(opened, [row], 0.05)
-    assert [one.plan for one in again] == [row.plan]
+    assert [kept.plan for kept in again] == [row.plan]
     assert str(plan.remember(opened, again)).startswith(str(caches.root()))
     assert plan.choose(opened, "throughput", RunOptions()) == row.plan
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import tests.networks  # noqa: F401
 from bcd_edge import Classifier
 from bcd_edge.errors import UsageError
 from bcd_edge.explain import Explanation
@@ -68,7 +69,7 @@ def test_both_precisions_are_asked_about_the_same_masks() -> None:
 
 def test_another_network_is_no_partner(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    torch.save({"meta": {"settings": {"network": "resnet50"}}, "model": networks.build().state_dict()}, tmp_path / "best.pt")
+    torch.save({"meta": {"settings": {"network": "tiny"}}, "model": networks.build(name="tiny").state_dict()}, tmp_path / "best.pt")
     with (
         Classifier.load(options=RunOptions(provider="cpu", batch=0)) as classifier,
         pytest.raises(UsageError, match="answers otherwise than the bundle"),

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
+import tests.networks  # noqa: F401
 from bcd_edge.errors import BundleError
 from bcd_edge.interleaved import ROUNDS, WARM_UP, medians
 from benchmarks.graph_input import converted, float_input
@@ -20,7 +21,7 @@ from train.data.images import Images
 @pytest.fixture(scope="module")
 def int8(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder: Path = tmp_path_factory.mktemp("graph")
-    graph.write(networks.build().eval(), 32, folder / "fp32.onnx")
+    graph.write(networks.build(name="tiny").eval(), 32, folder / "fp32.onnx")
     names = np.array([str(index) for index in range(16)])
     pixels = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
     images = Images(pixels, np.arange(16) % 2 == 1, np.full(16, "x"), names, names, names)
@@ -47,9 +48,9 @@ def test_a_graph_that_begins_otherwise_is_refused(int8: bytes) -> None:
 
 def test_turns_alternate_and_leave_the_warm_up_out() -> None:
     order: list[str] = []
-    found = medians({name: lambda name=name: order.append(name) for name in ("a", "b")}, 0.05)
-    assert set(found) == {"a", "b"}
-    assert all(value >= 0 for value in found.values())
+    times = medians({name: lambda name=name: order.append(name) for name in ("a", "b")}, 0.05)
+    assert set(times) == {"a", "b"}
+    assert all(value >= 0 for value in times.values())
     assert order[: 2 * WARM_UP] == ["a"] * WARM_UP + ["b"] * WARM_UP
     turns = [name for index, name in enumerate(order) if index >= 2 * WARM_UP and (index == 2 * WARM_UP or order[index - 1] != name)]
     assert turns == ["a", "b"] * ROUNDS

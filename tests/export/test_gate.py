@@ -16,6 +16,7 @@ from sklearn.metrics import brier_score_loss, f1_score, recall_score, roc_auc_sc
 
 from bcd_edge import interleaved
 from bcd_edge.backends import Availability
+from bcd_edge.backends.fake import FakeBackend, darkness
 from bcd_edge.backends.providers import cpu
 from bcd_edge.decision import DecisionRule
 from bcd_edge.errors import BundleError, UsageError
@@ -128,15 +129,15 @@ def test_the_same_draw_serves_both_so_the_interval_is_narrower(held_out: tuple[I
     apart = [
         metrics.measure_resamples(malignant, p[own], 0.5, resample_groups(malignant, groups, seed)) for seed, p in enumerate((after, before), 10)
     ]
-    low, high = np.percentile([one["auroc"] - other["auroc"] for one, other in zip(*apart, strict=True)], [2.5, 97.5])
+    low, high = np.percentile([first["auroc"] - second["auroc"] for first, second in zip(*apart, strict=True)], [2.5, 97.5])
     assert paired["high"] - paired["low"] < (high - low) / 3
 
 
 def test_collections_do_not_draw_the_same_patients() -> None:
     """A loss in one collection and the same gain in its twin: with one draw for both, the interval would be zero wide."""
-    one, p = collection("a", 12, 6, 0)
-    other = images(one.malignant, [group.replace("a/", "b/") for group in one.groups])
-    test, _ = joined((one, p), (other, p))
+    first, p = collection("a", 12, 6, 0)
+    second = images(first.malignant, [group.replace("a/", "b/") for group in first.groups])
+    test, _ = joined((first, p), (second, p))
     shifted = np.clip(p + np.random.default_rng(5).normal(0, 0.1, len(p)), 0, 1)
     judged = gate.judge("int8", np.concatenate([shifted, p]), np.concatenate([p, shifted]), test, RULE, gate.BOUNDS)
     assert judged["difference"]["brier"]["value"] == pytest.approx(0, abs=1e-12)
@@ -325,30 +326,19 @@ def test_answers_that_are_no_numbers_are_refused(monkeypatch: pytest.MonkeyPatch
 
 def test_latencies_take_turns_and_leave_the_warm_up_out(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-
-    class Recorded:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def infer(self, batch: np.ndarray) -> np.ndarray:
-            assert (batch.shape, batch.dtype) == ((1, 24, 24, 3), np.uint8)
-            order.append(self.name)
-            return np.zeros((1, 2), np.float32)
-
-        def close(self) -> None:
-            order.append(f"{self.name} closed")
-
-    monkeypatch.setattr(cpu, "open", lambda model, options: Recorded(model.decode()))
-    found = gate.latencies({("fp32", "cpu"): (b"A", 24), ("int8", "cpu"): (b"B", 24)}, seconds=0)
+    engines = {name: FakeBackend(lambda batch, name=name: order.append(name) or darkness(batch)) for name in "AB"}
+    monkeypatch.setattr(cpu, "open", lambda model, options: engines[model.decode()])
+    latencies = gate.latencies({("fp32", "cpu"): (b"A", 24), ("int8", "cpu"): (b"B", 24)}, seconds=0)
     turns = "A" * interleaved.WARM_UP + "B" * interleaved.WARM_UP + "AABB" * interleaved.ROUNDS  # in each turn one run is not counted
-    assert order == [*turns, "A closed", "B closed"]
-    assert {key: one["runs"] for key, one in found.items()} == {("fp32", "cpu"): interleaved.ROUNDS, ("int8", "cpu"): interleaved.ROUNDS}
+    assert order == [*turns]
+    assert all(engine.is_closed and set(engine.shapes) == {(1, 24, 24, 3)} for engine in engines.values())
+    assert {key: latency["runs"] for key, latency in latencies.items()} == {("fp32", "cpu"): interleaved.ROUNDS, ("int8", "cpu"): interleaved.ROUNDS}
 
 
 def test_latency_of_a_graph_and_of_a_provider_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    (found,) = gate.latencies({("fp32", "cpu"): (graph(1.0), 16)}, seconds=0.05).values()
-    assert set(found) == {"p50_ms", "p90_ms", "runs"}
-    assert all(smaller <= larger for smaller, larger in pairwise([0, found["p50_ms"], found["p90_ms"]]))
-    assert found["runs"] >= interleaved.ROUNDS
+    (latency,) = gate.latencies({("fp32", "cpu"): (graph(1.0), 16)}, seconds=0.05).values()
+    assert set(latency) == {"p50_ms", "p90_ms", "runs"}
+    assert all(smaller <= larger for smaller, larger in pairwise([0, latency["p50_ms"], latency["p90_ms"]]))
+    assert latency["runs"] >= interleaved.ROUNDS
     monkeypatch.setattr(cpu, "is_available", lambda: Availability(False, "none here", "buy one"))
     assert gate.latencies({("int8", "cpu"): (graph(1.0), 16)}) == {}

@@ -136,7 +136,7 @@ def test_a_page_says_what_a_reviewer_asks(tmp_path: Path, judged: dict[str, dict
                 assert f"{value} [{low}, {high}]</td>" in text
     for sentence in judged["int8"]["refused"]:
         assert sentence.replace("'", "&#39;") in text
-    for said in (
+    for sentence in (
         "does not diagnose alone",
         "PyTorch 2.14.1 float32",
         "method MinMax, images 256",
@@ -152,7 +152,7 @@ def test_a_page_says_what_a_reviewer_asks(tmp_path: Path, judged: dict[str, dict
         '<span class="good">passed</span>',
         judged["int8"]["flips"][0]["sha256"][:12],
     ):
-        assert said in text
+        assert sentence in text
     assert text.count("✗") == 1 + 2 + len(judged["int8"]["refused"])  # explained once; in the overview AUROC and sensitivity
 
 

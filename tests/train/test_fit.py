@@ -55,33 +55,33 @@ def test_what_was_trained_on_is_what_the_split_says(run: Path) -> None:
 
 
 def test_an_existing_run_is_not_overwritten(run: Path, collection: str) -> None:
-    code, said = fit("--data", collection, "--out", run)
+    code, output = fit("--data", collection, "--out", run)
     assert code == 1
-    assert "--resume" in said
+    assert "--resume" in output
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU, so asking for one is no error")
 def test_a_gpu_that_is_not_there_is_an_error(collection: str, tmp_path: Path) -> None:
-    code, said = fit("--data", collection, "--out", tmp_path / "out", "--device", "cuda")
+    code, output = fit("--data", collection, "--out", tmp_path / "out", "--device", "cuda")
     assert code == 1
-    assert "no CUDA GPU" in said
+    assert "no CUDA GPU" in output
     assert not (tmp_path / "out").exists()
 
 
 def test_resume_wants_a_run_and_the_same_settings(run: Path, collection: str, tmp_path: Path) -> None:
     assert "no run to resume" in fit("--data", collection, "--out", tmp_path, "--resume")[1]
-    code, said = fit("--data", collection, "--out", run, "--resume", "--network", "tiny", "--size", "32", "--epochs", "2", "--seed", "5")
+    code, output = fit("--data", collection, "--out", run, "--resume", "--network", "tiny", "--size", "32", "--epochs", "2", "--seed", "5")
     assert code == 1
-    assert "seed" in said
-    assert "batch_size" in said
+    assert "seed" in output
+    assert "batch_size" in output
 
 
 def test_weights_that_saw_a_held_out_patient_are_refused(run: Path, collection: str, tmp_path: Path) -> None:
     for name in ("best.pt", "last.pt"):
-        code, said = fit("--data", collection, "--out", tmp_path / "leaky", "--network", "tiny", "--init", run / name, "--seed", "1")
+        code, output = fit("--data", collection, "--out", tmp_path / "leaky", "--network", "tiny", "--init", run / name, "--seed", "1")
         assert code == 1
-        assert "that this run holds out" in said
-    assert "same --seed" in said
+        assert "that this run holds out" in output
+    assert "same --seed" in output
 
 
 KILLS_ITSELF = """
@@ -110,8 +110,8 @@ def test_a_killed_run_resumes_to_the_same_result(run: Path, collection: str, tmp
     process = subprocess.run([sys.executable, "-c", KILLS_ITSELF, "fit", *options], cwd=ROOT, stderr=subprocess.DEVNULL)
     assert process.returncode == -signal.SIGKILL
     assert len(checkpoint.load(out / "last.pt")["history"]) == 1
-    code, said = fit(*options, "--resume")
-    assert code == 0, said
+    code, output = fit(*options, "--resume")
+    assert code == 0, output
     resumed, alone = (
         [[float(value) for value in line.split(",")[1:3]] for line in (folder / "history.csv").read_text().splitlines()[1:]] for folder in (out, run)
     )
@@ -134,9 +134,9 @@ def test_ctrl_c_names_the_command_that_goes_on(collection: str, tmp_path: Path) 
 
 def test_a_second_training_into_one_folder_is_refused(collection: str, tmp_path: Path) -> None:
     with runs.exclusive(tmp_path / "out", ""):
-        code, said = fit(*training_options(collection, tmp_path / "out"))
+        code, output = fit(*training_options(collection, tmp_path / "out"))
     assert code == 1
-    assert "Another training is writing to" in said
+    assert "Another training is writing to" in output
     assert not (tmp_path / "out").exists()
 
 

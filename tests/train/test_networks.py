@@ -39,8 +39,8 @@ def test_normalisation_is_folded_into_the_first_layer(imagenet: tuple[Path, torc
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (made.mean, made.std))
     with torch.inference_mode():
         expected = model.bn1(model.conv1((pixels - mean) / std))
-        found = ours.bn1(ours.conv1(pixels))
-    assert torch.allclose(found[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], atol=1e-4)
+        computed = ours.bn1(ours.conv1(pixels))
+    assert torch.allclose(computed[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], atol=1e-4)
     assert ours.fc.out_features == 2
     assert torch.equal(ours.layer4[0].conv1.weight, model.layer4[0].conv1.weight)
 

@@ -23,6 +23,8 @@ from train.evaluation import reproduce
 from train.teacher import Distillation
 from train.training import Settings, Training
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 TINY = ["--network", "tiny", "--size", "32", "--epochs", "2", "--epoch-images", "64", "--batch-size", "8", "--device", "cpu"]
 
 
@@ -33,14 +35,14 @@ def train(*options: str | Path) -> tuple[int, str]:
 
 
 def test_pretraining_with_a_teacher_starts_a_fit(collection: str, tmp_path: Path) -> None:
-    code, said = train("pretrain", "--data", collection, "--out", tmp_path / "pretrain", *TINY, "--teacher", "efficientnet-lite0")
-    assert code == 0, said
+    code, output = train("pretrain", "--data", collection, "--out", tmp_path / "pretrain", *TINY, "--teacher", "efficientnet-lite0")
+    assert code == 0, output
     kept = checkpoint.load(tmp_path / "pretrain" / "best.pt")
     assert kept["meta"]["settings"]["teacher"] == "efficientnet-lite0"
     assert set(kept["model"]) == set(networks.build(name="tiny").state_dict())  # neither the teacher nor its map
     options = ["--label-smoothing", "0.1", "--mixup", "0.2", "--accumulate", "2", "--unfreeze", "layer4", "--head-epochs", "1"]
-    code, said = train("fit", "--data", collection, "--init", tmp_path / "pretrain" / "best.pt", "--out", tmp_path / "fit", *TINY, *options)
-    assert code == 0, said
+    code, output = train("fit", "--data", collection, "--init", tmp_path / "pretrain" / "best.pt", "--out", tmp_path / "fit", *TINY, *options)
+    assert code == 0, output
     tuned = checkpoint.load(tmp_path / "fit" / "best.pt")
     assert tuned["meta"]["before"][0]["settings"]["teacher"] == "efficientnet-lite0"
     assert torch.equal(tuned["model"]["layer3.0.conv1.weight"], kept["model"]["layer3.0.conv1.weight"])
@@ -58,9 +60,9 @@ def test_two_runs_with_a_seed_give_the_same_metrics_and_another_seed_others(coll
 
 def test_early_stopping_stops(collection: str, tmp_path: Path) -> None:
     options = [*TINY, "--epochs", "30", "--epoch-images", "16", "--head-epochs", "1", "--patience", "2", "--learning-rate", "1e-6"]
-    code, said = train("fit", "--data", collection, "--out", tmp_path / "run", *options)
-    assert code == 0, said
-    assert "stopping early" in said
+    code, output = train("fit", "--data", collection, "--out", tmp_path / "run", *options)
+    assert code == 0, output
+    assert "stopping early" in output
     history = (tmp_path / "run" / "history.csv").read_text().splitlines()
     assert 4 <= len(history) < 31
 
@@ -83,15 +85,15 @@ def test_every_network_takes_a_step_of_training(name: str) -> None:
 
 
 def test_an_input_too_small_for_the_network_is_said(collection: str, tmp_path: Path) -> None:
-    code, said = train("fit", "--data", collection, "--out", tmp_path / "run", "--network", "inception_v3", "--size", "64")
+    code, output = train("fit", "--data", collection, "--out", tmp_path / "run", "--network", "inception_v3", "--size", "64")
     assert code == 1
-    assert "needs at least 75 pixels" in said
+    assert "needs at least 75 pixels" in output
 
 
 def test_a_split_by_image_marks_everything(collection: str, tmp_path: Path) -> None:
-    code, said = train("fit", "--data", collection, "--out", tmp_path / "run", *TINY, "--split", "image")
-    assert code == 0, said
-    assert "LEAKY" in said
+    code, output = train("fit", "--data", collection, "--out", tmp_path / "run", *TINY, "--split", "image")
+    assert code == 0, output
+    assert "LEAKY" in output
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["leaky"] is True
     assert "LEAKY" in (tmp_path / "run" / "report.html").read_text()
     for name in ("predictions.csv", "history.csv"):
@@ -108,8 +110,8 @@ def test_a_split_by_image_marks_everything(collection: str, tmp_path: Path) -> N
 
 def test_cross_validation_tests_everybody_once_and_goes_on_where_it_was(collection: str, tmp_path: Path) -> None:
     options = ["--data", collection, "--out", tmp_path / "cv", "--folds", "3", *TINY]
-    code, said = train("cross-validate", *options)
-    assert code == 0, said
+    code, output = train("cross-validate", *options)
+    assert code == 0, output
     result = json.loads((tmp_path / "cv" / "crossval.json").read_text())["sources"]["breakhis"]
     assert (result["images"], result["patients"]) == (60, 20)
     assert set(result["baselines"]) == {"colour", "frozen features"}
@@ -123,15 +125,15 @@ def test_cross_validation_tests_everybody_once_and_goes_on_where_it_was(collecti
     assert code == 0, again
     assert (tmp_path / "cv" / "fold-1" / "best.pt").stat().st_mtime_ns == finished
     assert json.loads((tmp_path / "cv" / "crossval.json").read_text())["sources"]["breakhis"] == result
-    code, said = train("cross-validate", *options, "--seed", "1")
+    code, output = train("cross-validate", *options, "--seed", "1")
     assert code == 1
-    assert "another seed" in said
+    assert "another seed" in output
 
 
 def test_the_published_protocol_beside_patients(tmp_path: Path) -> None:
     data = f"breakhis={write_collection(tmp_path / 'images.zip', patients=14, images=12, side=32)}"
-    code, said = train("reproduce-published", "--data", data, "--out", tmp_path / "out", *TINY)
-    assert code == 0, said
+    code, output = train("reproduce-published", "--data", data, "--out", tmp_path / "out", *TINY)
+    assert code == 0, output
     result = json.loads((tmp_path / "out" / "published.json").read_text())
     assert (result["image"]["images"], result["image"]["malignant"]) == (140, 80)
     assert result["image"]["shared_patients"] > 10
@@ -177,9 +179,9 @@ def test_distillation_falls_to_zero_for_the_teachers_own_features() -> None:
 
 def test_the_bench_prints_three_rates_and_a_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     bench("tiny", 32, 4, 0.1, device="cpu", workers=1, compiled=False)
-    said = capsys.readouterr().out
-    rates = [float(line.split()[-1].replace(",", "")) for line in said.splitlines() if line.startswith(("loader alone", "step alone", "both"))]
+    output = capsys.readouterr().out
+    rates = [float(line.split()[-1].replace(",", "")) for line in output.splitlines() if line.startswith(("loader alone", "step alone", "both"))]
     assert len(rates) == 3
     assert all(np.isfinite(rates))
     assert min(rates) > 0
-    assert "it may" in said
+    assert "it may" in output

@@ -19,6 +19,8 @@ OPTIONS = [
     *("--network", "tiny", "--size", "32", "--epochs", "1", "--head-epochs", "0", "--epoch-images", "96", "--batch-size", "16"),
     *("--learning-rate", "5e-3", "--labels", "subtype", "--folds", "3", "--device", "cpu", "--soften", "0.5"),
 ]
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 TRIALS = '[[trial]]\nname = "subtype"\n\n[[trial]]\nname = "class"\nlabels = "class"\n'
 
 
@@ -41,10 +43,10 @@ def test_a_pack_holds_the_same_images_smaller_and_under_their_names(collection: 
     assert [(item.name.rpartition(".")[0], item.group, item.malignant) for item in before] == [
         (item.name.rpartition(".")[0], item.group, item.malignant) for item in after
     ]
-    for one, other in zip(before[:3], after[:3], strict=True):
-        pixels = raster.decode(other.data)
+    for item, smaller in zip(before[:3], after[:3], strict=True):
+        pixels = raster.decode(smaller.data)
         assert pixels.shape == (32, 32, 3)
-        shrunk = raster.decode(one.data).reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
+        shrunk = raster.decode(item.data).reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
         assert np.abs(pixels - shrunk).mean() < 6  # levels of 255 that WebP of quality 95 and rounding may cost
 
 

@@ -92,9 +92,9 @@ def test_a_fixed_batch_and_inferences_at_once_answer_as_one_after_the_other(name
     assert many.batch in (None, 4)
     batches = [images[start : start + 4] for start in range(0, 16, 4)] * 5
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(many.infer, batches))
-    assert np.allclose(np.concatenate(found[:4]), expected, atol=1e-3)
-    assert all(np.array_equal(found[index], found[index % 4]) for index in range(20))
+        outputs = list(pool.map(many.infer, batches))
+    assert np.allclose(np.concatenate(outputs[:4]), expected, atol=1e-3)
+    assert all(np.array_equal(outputs[index], outputs[index % 4]) for index in range(20))
     if many.batch:
         with pytest.raises(ProviderError, match="failed"):
             many.infer(images[:3])

@@ -144,8 +144,8 @@ def test_a_model_that_no_provider_loads_is_a_bundle_error(card: type[Session], m
 
 def test_on_a_jetson_the_fix_is_no_package_of_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
     tree = Path(__file__).parents[1] / "system" / "jetson" / "orin"
-    found = jetson.read(tree)
-    monkeypatch.setattr(jetson, "read", lambda: found)
+    state = jetson.read(tree)
+    monkeypatch.setattr(jetson, "read", lambda: state)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
     assert "docs/jetson.md" in nvidia.availability(TENSORRT).fix
     monkeypatch.setattr(jetson, "read", lambda: None)

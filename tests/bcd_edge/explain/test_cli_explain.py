@@ -28,10 +28,10 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 class Sources(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.sources: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.found += [str(value) for name, value in attributes if name in ("src", "href")]
+        self.sources += [str(value) for name, value in attributes if name in ("src", "href")]
 
 
 def test_overlay_numbers_and_page(tmp_path: Path, png: bytes) -> None:
@@ -53,8 +53,8 @@ def test_overlay_numbers_and_page(tmp_path: Path, png: bytes) -> None:
     html = (out / "index.html").read_text()
     parser = Sources()
     parser.feed(html)
-    assert parser.found
-    assert all(source.startswith("data:image/png;base64,") for source in parser.found)
+    assert parser.sources
+    assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
     assert "a &lt;b&gt;.png" in html
     assert "<b>" not in html
     assert not list(out.glob(".*"))
@@ -79,9 +79,11 @@ def test_predict_explains_what_it_classifies(tmp_path: Path, png: bytes) -> None
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [record["status"] for record in records] == ["ok", "failed", "ok"]
     assert "with 2 explanations" in done.stderr
-    found = [json.loads(path.read_text()) for path in out.glob("*.json")]
-    assert sorted(one["record"]["source"] for one in found) == sorted(record["source"] for record in records if record["status"] == "ok")
-    assert {one["record"]["execution"]["provider"] for one in found} == {"cpu"}
+    explanations = [json.loads(path.read_text()) for path in out.glob("*.json")]
+    assert sorted(explained["record"]["source"] for explained in explanations) == sorted(
+        record["source"] for record in records if record["status"] == "ok"
+    )
+    assert {explained["record"]["execution"]["provider"] for explained in explanations} == {"cpu"}
 
 
 @pytest.mark.parametrize("command", ["predict", "explain"])

@@ -148,10 +148,10 @@ except InputError as error:
     print(error)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 100_000)
 """
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "pixels" in said.stdout
-    assert said.stdout.endswith("True\n")
-    assert said.stderr == ""
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "pixels" in process.stdout
+    assert process.stdout.endswith("True\n")
+    assert process.stderr == ""
 
 
 @given(kind=st.sampled_from(sorted(FILES)), share=st.floats(0, 1, exclude_max=True))
@@ -206,9 +206,9 @@ def test_bytes_after_the_end_of_a_jpeg_are_ignored() -> None:
 
 
 def test_paths_that_are_no_readable_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError) as said:
+    with pytest.raises(InputError) as raised:
         raster.read(tmp_path / "no.png")
-    assert str(said.value) == f"{tmp_path / 'no.png'} does not exist; give the path of an image."
+    assert str(raised.value) == f"{tmp_path / 'no.png'} does not exist; give the path of an image."
     for path, sentence in ((tmp_path / "no.png", "does not exist"), (tmp_path, "folder"), (Path("/dev/zero"), "device"), (Path("a\0b"), "a")):
         with pytest.raises(InputError, match=sentence):
             raster.decode(path)

@@ -47,7 +47,7 @@ def test_tissue_passes(seed: int, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("reason", DEGRADED)
 def test_what_cannot_be_judged_is_flagged_for_its_reason(reason: str) -> None:
-    assert any(found.startswith(reason) for found in quality(DEGRADED[reason](PICTURE)).reasons)
+    assert any(sentence.startswith(reason) for sentence in quality(DEGRADED[reason](PICTURE)).reasons)
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])

@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 import pytest
 
+from bcd_edge.backends.fake import FakeBackend, Model, darkness
+from bcd_edge.backends.providers import null
 from bcd_edge.options import RunOptions
 from bcd_edge.results.clock import Clock
 from bcd_edge.results.verify import Verification, verify
@@ -25,6 +27,12 @@ from bcd_edge.watch.run import watch
 from bcd_edge.watch.settings import ControlSignals, Settings, Stats
 
 QUICK = ("--provider", "null", "--stable-for", "50ms", "--scan", "200ms", "--retry-after", "20ms", "--max-attempts", "3", "--min-free", "0")
+
+
+def without_blue(batch_nhwc_u8: np.ndarray) -> bool:
+    """Whether an image of a batch is that of `Place.drop_without_blue`; the warm-up's is black."""
+    brightest = batch_nhwc_u8.max(axis=(1, 2))
+    return bool(((brightest[:, 2] == 0) & (brightest[:, 0] > 0)).any())
 
 
 @dataclass
@@ -45,6 +53,11 @@ class Place:
             path = self.inbox / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.picture(name if seed is None else seed))
+
+    def drop_without_blue(self, name: str) -> None:
+        """Writes a picture that a fake engine can recognise."""
+        pixels = np.random.default_rng(5).integers(0, 256, (12, 12, 3), np.uint8) * np.array([0, 1, 1], np.uint8)
+        (self.inbox / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
 
     def settings(self, **how: Any) -> Settings:
         quick = Settings(
@@ -109,17 +122,30 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Model], None]:
+    """Has the provider null run a function as its model, from the next watcher on; not for the black image of the warm-up."""
+
+    def replace_null(model: Model) -> None:
+        def warmed_up(batch_nhwc_u8: np.ndarray) -> np.ndarray:
+            return (model if batch_nhwc_u8.any() else darkness)(batch_nhwc_u8)
+
+        monkeypatch.setattr(null, "open", lambda *_: FakeBackend(warmed_up, provider="null"))
+
+    return replace_null
+
+
+@pytest.fixture
 def interned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Everything that Python code interns from now on; it stays for ever in some Pythons: see `bcd_edge.watch`."""
-    found: list[str] = []
+    messages: list[str] = []
     intern = sys.intern
 
     def noting(text: str) -> str:
-        found.append(text)
+        messages.append(text)
         return intern(text)
 
     monkeypatch.setattr(sys, "intern", noting)
-    return found
+    return messages
 
 
 @pytest.fixture
@@ -127,10 +153,10 @@ def until() -> Callable[[Callable[[], object], str], None]:
     """Waits for a condition, with words for what it is."""
     import time
 
-    def wait(condition: Callable[[], object], what: str) -> None:
+    def wait(condition: Callable[[], object], awaited: str) -> None:
         ends = time.monotonic() + 60
         while not condition():
-            assert time.monotonic() < ends, f"waited in vain for: {what}"
+            assert time.monotonic() < ends, f"waited in vain for: {awaited}"
             time.sleep(0.02)
 
     return wait

@@ -122,11 +122,11 @@ def test_metrics_on_localhost(place: Any, until: Until, tmp_path: Path) -> None:
     (place.inbox / "c.png").write_bytes(b"")
     with watching(place, "--metrics-port", str(port), log=tmp_path / "log"):
         until(lambda: place.query("SELECT COUNT(*) FROM files WHERE state = 'quarantined'") == [1] if place.done() == 2 else False, "the answers")
-        told = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+        metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
         taken = subprocess.run(place.command("--metrics-port", str(port)), capture_output=True, text=True)
-    assert 'bcd_edge_images_total{decision="review"} 2.0' in told
-    assert 'bcd_edge_failed_attempts_total{state="quarantined"} 1.0' in told
-    assert "bcd_edge_heartbeat_timestamp_seconds" in told
+    assert 'bcd_edge_images_total{decision="review"} 2.0' in metrics
+    assert 'bcd_edge_failed_attempts_total{state="quarantined"} 1.0' in metrics
+    assert "bcd_edge_heartbeat_timestamp_seconds" in metrics
     assert taken.returncode == 2
     assert "give another --metrics-port" in taken.stderr
 
@@ -142,8 +142,8 @@ def test_metrics_without_the_package_say_which_line_to_type(place: Any) -> None:
 def test_json_logs_have_the_answer_in_fields(place: Any) -> None:
     place.drop("a.png")
     done = subprocess.run(place.command("--once", "-v", "--json-logs"), capture_output=True, text=True)
-    told = [json.loads(line) for line in done.stderr.splitlines()]
-    (answer,) = [line for line in told if "p_malignant" in line]
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    (answer,) = [line for line in lines if "p_malignant" in line]
     assert (answer["file"], answer["decision"], answer["p_malignant"]) == ("a.png", "review", 0.5)
 
 
@@ -232,18 +232,18 @@ def test_a_missing_inbox_is_2_with_once_and_waited_for_without(place: Any, until
 def test_a_folder_that_cannot_be_written_is_5(place: Any) -> None:
     place.results.write_text("a file")
     assert subprocess.run(place.command("--once"), capture_output=True).returncode == 2
-    command = [one if one != str(place.results) else "/proc/nowhere" for one in place.command("--once")]
+    command = [argument if argument != str(place.results) else "/proc/nowhere" for argument in place.command("--once")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 5
     assert "Traceback" not in done.stderr
 
 
 def test_commands_and_options_are_told_together(place: Any) -> None:
-    told = subprocess.run([*place.command()[:4], "--help"], capture_output=True, text=True)
-    assert told.returncode == 0
+    done = subprocess.run([*place.command()[:4], "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
     for word in ("--after", "status", "report", "retry", "verify"):
-        assert word in told.stdout
+        assert word in done.stdout
     inbox = place.inbox.with_name("status")  # a folder called like a command is named with its path
     place.inbox.rename(inbox)
-    command = [one if one != str(place.inbox) else "./status" for one in place.command("--once")]
+    command = [argument if argument != str(place.inbox) else "./status" for argument in place.command("--once")]
     assert subprocess.run(command, capture_output=True, cwd=inbox.parent).returncode == 0

@@ -9,9 +9,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+ROOT = Path(__file__).parents[3]
 
 # Module, class or nothing, function, whether it is killed before or after it, and at which call.
 STEPS = [
@@ -38,8 +41,8 @@ STEPS = [
 SCRIPT = """
 import importlib, itertools, os, signal, sys
 module, owner, name, when, call = sys.argv[1:6]
-found = importlib.import_module("bcd_edge." + module)
-place = getattr(found, owner) if owner else found
+place = importlib.import_module("bcd_edge." + module)
+place = getattr(place, owner) if owner else place
 real, calls = getattr(place, name), itertools.count(1)
 def killed(*arguments, **options):
     now = next(calls) == int(call)
@@ -103,17 +106,20 @@ def test_killed_at_random_moments_while_images_arrive(place: Any) -> None:
 
 def test_what_ends_the_program_again_and_again_goes_to_quarantine(place: Any) -> None:
     place.drop(*(f"{index}.png" for index in range(8)))
+    place.drop_without_blue("5.png")
     script = """
 import os, sys
-from bcd_edge.classifier import Classifier
-real = Classifier._infer
-Classifier._infer = lambda self, images: os._exit(9) if any(image.name == "5.png" for image in images) else real(self, images)
+from bcd_edge.backends.fake import FakeBackend, darkness
+from bcd_edge.backends.providers import null
 from bcd_edge.cli import main
+from tests.bcd_edge.watch.conftest import without_blue
+null.open = lambda *_: FakeBackend(lambda batch: os._exit(9) if without_blue(batch) else darkness(batch), provider="null")
 main(sys.argv[1:])
 """
     codes = []
     while not codes or codes[-1] == 9:
-        codes.append(subprocess.run([sys.executable, "-c", script, *place.command("--once")[3:]], capture_output=True).returncode)
+        command = [sys.executable, "-c", script, *place.command("--once")[3:]]
+        codes.append(subprocess.run(command, cwd=ROOT, capture_output=True).returncode)
         assert len(codes) < 8
     assert codes[-1] == 1
     assert place.done() == 7

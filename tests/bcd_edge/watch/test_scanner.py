@@ -42,7 +42,7 @@ def test_a_folder_that_may_not_be_read_hides_nothing_else(tmp_path: Path, until:
     (tmp_path / "b.png").write_bytes(b"x")
     with Scanner(tmp_path, scan_s=0.05, events=False) as scanner:
         until(lambda: scanner.scans > 1, "two scans")
-        assert {one.path for one in scanner.fetch(100)} == {"b.png", "open/a.png"}
+        assert {file.path for file in scanner.fetch(100)} == {"b.png", "open/a.png"}
         tmp_path.rename(tmp_path.with_name("away"))
         until(lambda: scanner.problem, "the inbox to be missed")
         tmp_path.with_name("away").rename(tmp_path)
@@ -77,7 +77,7 @@ class TestDisposal:
     """An answered input, and what else may lie there by then."""
 
     @pytest.fixture(params=["same disk", "other disk"])
-    def one(self, request: pytest.FixtureRequest, place: Any, monkeypatch: pytest.MonkeyPatch) -> PendingDisposal:
+    def pending(self, request: pytest.FixtureRequest, place: Any, monkeypatch: pytest.MonkeyPatch) -> PendingDisposal:
         if request.param == "other disk":
             real = Path.rename
 
@@ -96,41 +96,43 @@ class TestDisposal:
         assert seen is not None
         return PendingDisposal(1, seen, sha256, disposal.target_path("a.png", sha256, "2026-01-01", place.results))
 
-    def test_it_is_moved_once(self, place: Any, one: PendingDisposal) -> None:
-        assert disposal.put_away(one, place.inbox, place.results) == one.target
-        assert (place.results / str(one.target)).read_bytes() == place.picture(1)
+    def test_it_is_moved_once(self, place: Any, pending: PendingDisposal) -> None:
+        assert disposal.put_away(pending, place.inbox, place.results) == pending.target
+        assert (place.results / str(pending.target)).read_bytes() == place.picture(1)
         assert not list(place.inbox.iterdir())
         assert not list((place.results / "tmp").iterdir())
-        assert disposal.put_away(one, place.inbox, place.results) == one.target
+        assert disposal.put_away(pending, place.inbox, place.results) == pending.target
 
-    def test_other_content_stays(self, place: Any, one: PendingDisposal) -> None:
+    def test_other_content_stays(self, place: Any, pending: PendingDisposal) -> None:
         place.drop("a.png", seed=2)
-        assert disposal.put_away(one, place.inbox, place.results) is None
+        assert disposal.put_away(pending, place.inbox, place.results) is None
         assert (place.inbox / "a.png").read_bytes() == place.picture(2)
 
-    def test_content_that_came_between_look_and_renaming_is_put_back(self, place: Any, one: PendingDisposal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_content_that_came_between_look_and_renaming_is_put_back(
+        self, place: Any, pending: PendingDisposal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         real = disposal._status
 
         def status(path: str) -> os.stat_result | None:
-            found = real(path)
+            before = real(path)
             if path.endswith("/a.png"):
                 place.drop("b.png", seed=2)
                 (place.inbox / "b.png").replace(path)
-            return found
+            return before
 
         monkeypatch.setattr(disposal, "_status", status)
-        assert disposal.put_away(one, place.inbox, place.results) is None
+        assert disposal.put_away(pending, place.inbox, place.results) is None
         assert {path.name: path.read_bytes() for path in place.inbox.iterdir()} == {"a.png": place.picture(2)}
 
-    def test_ended_in_the_middle_with_a_new_file_of_that_name(self, place: Any, one: PendingDisposal) -> None:
-        (place.inbox / "a.png").rename(place.inbox / f".{one.sha256[:16]}-{one.id}.bcd-edge")
+    def test_ended_in_the_middle_with_a_new_file_of_that_name(self, place: Any, pending: PendingDisposal) -> None:
+        (place.inbox / "a.png").rename(place.inbox / f".{pending.sha256[:16]}-{pending.id}.bcd-edge")
         place.drop("a.png", seed=2)
-        assert disposal.put_away(one, place.inbox, place.results) == one.target
-        assert (place.results / str(one.target)).read_bytes() == place.picture(1)
+        assert disposal.put_away(pending, place.inbox, place.results) == pending.target
+        assert (place.results / str(pending.target)).read_bytes() == place.picture(1)
         assert (place.inbox / "a.png").read_bytes() == place.picture(2)
 
-    def test_what_cannot_be_moved_lies_where_it_lay(self, place: Any, one: PendingDisposal) -> None:
+    def test_what_cannot_be_moved_lies_where_it_lay(self, place: Any, pending: PendingDisposal) -> None:
         (place.results / "processed").write_text("in the way")
         with pytest.raises(OSError, match=r"exists|directory"):
-            disposal.put_away(one, place.inbox, place.results)
+            disposal.put_away(pending, place.inbox, place.results)
         assert [path.name for path in place.inbox.iterdir()] == ["a.png"]

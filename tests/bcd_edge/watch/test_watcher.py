@@ -10,8 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bcd_edge.backends.fake import Model, darkness
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import OutputError, ProviderError, UsageError
 from bcd_edge.options import RunOptions
@@ -20,6 +22,9 @@ from bcd_edge.results.daily import DailyTables
 from bcd_edge.results.folder import Results
 from bcd_edge.results.patients import compile_pattern
 from bcd_edge.watch.reader import Content, read
+from tests.bcd_edge.watch.conftest import without_blue
+
+Engine = Callable[[Model], None]
 
 
 def test_every_content_has_one_row_one_result_and_one_line(place: Any) -> None:
@@ -44,20 +49,22 @@ def test_the_record_is_that_of_predict_with_the_watchers_own_under_one_key(place
     assert list(record) == [*plain, "intake"]
     own = record.pop("intake")
     assert list(own) == ["patient", "slide", "seen", "taken", "answered"]
-    for one in (record, plain):
-        one.pop("timing_ms")
-        one["execution"].pop("requested")
-        one["reasons"] = list(one["reasons"])
-        one["quality"]["reasons"] = list(one["quality"]["reasons"])
+    for answer in (record, plain):
+        answer.pop("timing_ms")
+        answer["execution"].pop("requested")
+        answer["reasons"] = list(answer["reasons"])
+        answer["quality"]["reasons"] = list(answer["quality"]["reasons"])
     assert record == plain
 
 
-def test_the_same_content_under_a_new_name_is_linked_and_not_classified(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_content_under_a_new_name_is_linked_and_not_classified(place: Any, engine: Engine) -> None:
     place.drop("a.png", seed=1)
     place.run()
-    monkeypatch.setattr(Classifier, "_infer", lambda *_: pytest.fail("classified again"))
+    batches: list[np.ndarray] = []
+    engine(lambda batch: batches.append(batch) or darkness(batch))
     place.drop("b.png", "below/c.png", seed=1)
     assert place.run().linked == 2
+    assert batches == []
     assert place.query("SELECT COUNT(*) FROM images") == [1]
     assert {row["source"]: row["intake.same_as"] for row in place.rows()} == {"a.png": "", "b.png": "a.png", "below/c.png": "a.png"}
     assert len({row["decision"] for row in place.rows()}) == 1
@@ -186,10 +193,10 @@ def test_patients(place: Any) -> None:
     for index, name in enumerate(("SOB_M_DC-14-2523-40-001", "SOB_M_DC-14-2523AB-100-002", "SOB_B_A-14-22549G-40-001", "other")):
         place.drop(f"{name}.png", seed=index)
     place.run(patients=compile_pattern("breakhis"))
-    told = place.tell("report", "--json").stdout
+    output = place.tell("report", "--json").stdout
 
-    patients = {one["name"]: one for one in json.loads(told)["patients"]}
-    assert {name: (one["images"], one["slides"], one["p_malignant"], one["decision"]) for name, one in patients.items()} == {
+    patients = {patient["name"]: patient for patient in json.loads(output)["patients"]}
+    assert {name: (patient["images"], patient["slides"], patient["p_malignant"], patient["decision"]) for name, patient in patients.items()} == {
         "2523": (2, 1, 0.5, "review"),
         "22549": (1, 1, 0.5, "review"),
     }
@@ -254,11 +261,11 @@ def test_pseudonyms_leave_no_name_in_logs_table_page_or_report(place: Any, caplo
     place.drop("SOB_M_DC-14-2523-40-001.png", "Doe-Jane.png")
     (place.inbox / "Doe-John.png").write_bytes(b"")
     place.run(pseudonymise=True, patients=compile_pattern("breakhis"))
-    told = caplog.text + "".join(path.read_text() for path in [*(place.results / "daily").iterdir(), place.results / "summary.html"])
-    told += place.tell("report", "--pseudonymise", "--json").stdout
-    assert "malignant" in told
+    shown = caplog.text + "".join(path.read_text() for path in [*(place.results / "daily").iterdir(), place.results / "summary.html"])
+    shown += place.tell("report", "--pseudonymise", "--json").stdout
+    assert "malignant" in shown
     for secret in ("Doe", "SOB", "2523"):
-        assert secret not in told
+        assert secret not in shown
     assert {record["source"] for record in place.records()} == {"SOB_M_DC-14-2523-40-001.png", "Doe-Jane.png"}
 
 
@@ -311,49 +318,49 @@ def test_a_csv_that_was_cut_lengthened_or_deleted_is_mended(place: Any) -> None:
         assert path.read_bytes() == whole
     (place.results / "daily" / "2001-01-01.csv").write_bytes(b"torn")  # of a day whose first transaction never came
     place.run()
-    assert [found.name for found in (place.results / "daily").iterdir()] == [path.name]
+    assert [file.name for file in (place.results / "daily").iterdir()] == [path.name]
 
 
-def test_a_provider_that_fails_is_started_anew_and_nothing_is_lost(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_fails_is_started_anew_and_nothing_is_lost(place: Any, engine: Engine) -> None:
     place.drop(*(f"{index}.png" for index in range(30)))
-    real, failures = Classifier._infer, iter([True, False, True, True, False])
+    failures = iter([True, False, True, True, False])
 
-    def failing(self: Classifier, images: Any) -> Any:
+    def failing(batch: np.ndarray) -> np.ndarray:
         if next(failures, False):
             raise ProviderError("the engine is gone")
-        return real(self, images)
+        return darkness(batch)
 
-    monkeypatch.setattr(Classifier, "_infer", failing)
+    engine(failing)
     stats = place.run()
     assert place.done() == 30
     assert stats.provider_failures >= 1
     assert place.verification().problems == ()
 
 
-def test_a_provider_that_fails_on_and_on_ends_the_watcher_and_the_next_one_answers(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_fails_on_and_on_ends_the_watcher_and_the_next_one_answers(place: Any, engine: Engine) -> None:
     place.drop(*(f"{index}.png" for index in range(10)))
 
-    def failing(self: Classifier, images: Any) -> Any:
+    def failing(batch: np.ndarray) -> np.ndarray:
         raise ProviderError("the engine is gone")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "_infer", failing)
-        with pytest.raises(ProviderError, match="4 times in a row, nothing is lost"):
-            place.run(max_provider_attempts=4)
+    engine(failing)
+    with pytest.raises(ProviderError, match="4 times in a row, nothing is lost"):
+        place.run(max_provider_attempts=4)
     assert place.done() == 0
+    engine(darkness)
     assert place.run().answered == 10
 
 
-def test_one_image_that_breaks_the_provider_goes_to_quarantine_and_the_others_are_answered(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_image_that_breaks_the_provider_goes_to_quarantine_and_the_others_are_answered(place: Any, engine: Engine) -> None:
     place.drop(*(f"{index}.png" for index in range(12)))
-    real = Classifier._infer
+    place.drop_without_blue("5.png")
 
-    def failing(self: Classifier, images: Any) -> Any:
-        if any(image.name == "5.png" for image in images):
+    def failing(batch: np.ndarray) -> np.ndarray:
+        if without_blue(batch):
             raise ProviderError("not a number")
-        return real(self, images)
+        return darkness(batch)
 
-    monkeypatch.setattr(Classifier, "_infer", failing)
+    engine(failing)
     place.run(max_provider_attempts=20)
     assert place.done() == 11
     ((path, reason),) = place.query("SELECT path, reason FROM files WHERE state = 'quarantined'")

@@ -34,8 +34,8 @@ def test_it_moves_and_recolours_and_the_seed_repeats_it(pictures: torch.Tensor) 
 def test_each_picture_of_a_batch_is_changed_its_own_way(pictures: torch.Tensor) -> None:
     torch.manual_seed(0)
     out = augment.augment(pictures[:1].expand(4, -1, -1, -1), 0.3)
-    for one in range(3):
-        assert (out[one] - out[one + 1]).abs().mean() > 0.01
+    for index in range(3):
+        assert (out[index] - out[index + 1]).abs().mean() > 0.01
 
 
 def test_moving_a_plain_picture_uncovers_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -39,8 +40,8 @@ def test_the_second_run_decodes_nothing_and_gets_the_pixels_of_the_runtime(monke
     with monkeypatch.context() as without_decoder:
         without_decoder.delattr(raster, "decode")
         second = cache.pixels(ITEMS, 32)
-    for index, one in enumerate(ITEMS):
-        assert np.array_equal(second[index], raster.resize(raster.decode(one.data), Input(32, 32)))
+    for index, item in enumerate(ITEMS):
+        assert np.array_equal(second[index], raster.resize(raster.decode(item.data), Input(32, 32)))
     for pixels in (first, second):
         assert isinstance(pixels, np.memmap)
         assert not pixels.flags.writeable
@@ -93,10 +94,10 @@ def test_a_folder_that_cannot_be_written_costs_one_line(where: Path, capsys: pyt
     pixels = cache.pixels(ITEMS, 32)
     assert np.array_equal(pixels[0], raster.resize(raster.decode(ITEMS[0].data), Input(32, 32)))
     assert not pixels.flags.writeable
-    said = capsys.readouterr().err
-    assert "BCD_EDGE_CACHE" in said
-    assert str(where) in said
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert "BCD_EDGE_CACHE" in message
+    assert str(where) in message
+    assert "Traceback" not in message
 
 
 def test_the_first_damaged_image_ends_the_decoding_of_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +105,7 @@ def test_the_first_damaged_image_ends_the_decoding_of_all_others(monkeypatch: py
     decode = raster.decode
     monkeypatch.setattr(raster, "decode", lambda data: (decoded.append(data), decode(data))[1])
     with pytest.raises(click.ClickException):
-        cache.pixels([Item("idc", "bad.png", b"no image", True, "1"), *(item(0, f"{index}.png") for index in range(2000))], 32)
+        cache.pixels([Item("idc", "bad.png", b"no image", True, "1"), *(replace(ITEMS[0], name=f"{index}.png") for index in range(2000))], 32)
     assert len(decoded) < 1000
 
 

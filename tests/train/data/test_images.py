@@ -74,8 +74,8 @@ def test_sampling_is_by_the_square_root_of_sources_and_patients() -> None:
 def test_magnifications_are_filtered(tmp_path: Path) -> None:
     for name in ("SOB_B_A-14-1-40-001.png", "SOB_M_DC-14-2-100-001.png", "SOB_M_DC-14-3-400-001.png"):
         (tmp_path / name).write_bytes(name.encode())
-    found = data.read_all([f"breakhis={tmp_path}"], ["40X", "400X"])
-    assert {item.magnification for item in found} == {"40X", "400X"}
+    items = data.read_all([f"breakhis={tmp_path}"], ["40X", "400X"])
+    assert {item.magnification for item in items} == {"40X", "400X"}
     with pytest.raises(click.ClickException, match="20X: no image has it; there are 100X, 400X, 40X"):
         data.read_all([f"breakhis={tmp_path}"], ["40X", "20X"])
 
@@ -113,7 +113,9 @@ def test_workers_gather_the_same_batches() -> None:
     assert len(epochs[0]) == 20
     assert torch.stack([pixels for pixels, _, _ in epochs[0]]).float().std() > 1
     for epoch in epochs[1:]:
-        assert all(torch.equal(one, other) for batch, same in zip(epochs[0], epoch, strict=True) for one, other in zip(batch, same, strict=True))
+        assert all(
+            torch.equal(tensor, repeated) for batch, same in zip(epochs[0], epoch, strict=True) for tensor, repeated in zip(batch, same, strict=True)
+        )
 
 
 def test_a_loader_that_is_left_early_leaves_no_thread() -> None:

@@ -52,9 +52,9 @@ def test_breakhis_patient_is_the_number_without_the_slide_letters(tmp_path: Path
 
 @given(st.sampled_from("BM"), st.sampled_from(["A", "DC", "PC"]), st.integers(1, 99999), st.sampled_from(["", "A", "CD", "EF"]), st.integers(1, 999))
 def test_every_breakhis_name_gives_its_parts(label: str, subtype: str, patient: int, slide: str, number: int) -> None:
-    found = NAME.match(f"SOB_{label}_{subtype}-14-{patient}{slide}-400-{number:03d}")
-    assert found
-    assert found.groups() == (label, subtype, str(patient), slide, "400")
+    match = NAME.match(f"SOB_{label}_{subtype}-14-{patient}{slide}-400-{number:03d}")
+    assert match
+    assert match.groups() == (label, subtype, str(patient), slide, "400")
 
 
 def test_idc_class_and_patient(tmp_path: Path) -> None:

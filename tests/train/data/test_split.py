@@ -66,12 +66,12 @@ def test_folds_test_everybody_once_and_validate_everybody_once(counts: list[tupl
     items = collection(counts)
     made = folds(items, count, seed)
     for name in ("test", "validation"):
-        chosen = [group for one in made for group, part in one.parts.items() if part == name]
+        chosen = [group for division in made for group, part in division.parts.items() if part == name]
         assert sorted(chosen) == sorted({item.group for item in items})
-    for one in made:
-        assert not one.leaky
+    for division in made:
+        assert not division.leaky
         for name in PARTS:
-            assert {item.malignant for item in items if one.part(item) == name} == {False, True}
+            assert {item.malignant for item in items if division.part(item) == name} == {False, True}
 
 
 def test_more_folds_than_patients_of_a_class_are_refused() -> None:
@@ -84,7 +84,7 @@ def test_by_image_tears_patients_apart_and_says_so() -> None:
     parts = by_image(items, 0)
     assert len(parts) == len(items)
     sides = {item.group: {parts[other.sha256] for other in items if other.group == item.group} for item in items}
-    assert any(len(found) > 1 for found in sides.values())
+    assert any(len(parts) > 1 for parts in sides.values())
     assert split.make(items, "image", 0).leaky
     with pytest.raises(click.ClickException, match="too few images"):
         by_image([items[0], items[20]], 0)

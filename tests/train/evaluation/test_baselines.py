@@ -23,9 +23,9 @@ def coloured(shift: float, seed: int) -> Images:
 
 
 def test_colour_is_found_where_it_is_and_only_there() -> None:
-    found = baselines.colour(coloured(40, 0), coloured(40, 1))["idc"]["auroc"]
-    assert found["value"] > 0.95
-    assert found["low"] <= found["value"] <= found["high"]
+    auroc = baselines.colour(coloured(40, 0), coloured(40, 1))["idc"]["auroc"]
+    assert auroc["value"] > 0.95
+    assert auroc["low"] <= auroc["value"] <= auroc["high"]
     nothing = baselines.colour(coloured(0, 0), coloured(0, 1))["idc"]["auroc"]
     assert nothing["low"] < 0.6 < nothing["high"] + 0.4
     assert nothing["value"] < 0.8
@@ -34,8 +34,8 @@ def test_colour_is_found_where_it_is_and_only_there() -> None:
 def test_colour_features_by_hand() -> None:
     pixels = np.zeros((1, 2, 2, 3), np.uint8)
     pixels[0, 0, :, 1] = 10
-    one = np.array(["x"])
-    features = baselines.colour_features(Images(pixels, np.array([True]), one, one, one, one))
+    text = np.array(["x"])
+    features = baselines.colour_features(Images(pixels, np.array([True]), text, text, text, text))
     assert features.tolist() == [[0, 5, 0, 0, 5, 0]]
 
 

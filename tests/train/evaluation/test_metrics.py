@@ -104,8 +104,8 @@ def test_a_resample_is_measured_as_scikit_learn_does(rows: list[tuple[bool, floa
     malignant, p = columns(rows)
     chosen = np.array(data.draw(st.lists(st.integers(0, len(p) - 1), min_size=len(p), max_size=len(p))))
     drawn = [part for part in (chosen, np.arange(len(p))) if 0 < malignant[part].sum() < len(part)]
-    for part, found in zip(drawn, measure_resamples(malignant, p, step / 20, drawn), strict=True):
-        assert found == pytest.approx(measure(malignant[part], p[part], step / 20), abs=1e-12)
+    for part, measured in zip(drawn, measure_resamples(malignant, p, step / 20, drawn), strict=True):
+        assert measured == pytest.approx(measure(malignant[part], p[part], step / 20), abs=1e-12)
 
 
 @given(ROWS)
@@ -137,9 +137,9 @@ def test_calling_everything_the_same_is_zero_and_no_warning(threshold: float, tn
 
 
 def test_a_patient_has_the_mean_of_their_images() -> None:
-    found = patient_level(np.array([True, False, True]), np.array([0.2, 0.3, 0.6]), np.array(["b", "a", "b"]))
-    assert found is not None
-    labels, p, names = found
+    patients = patient_level(np.array([True, False, True]), np.array([0.2, 0.3, 0.6]), np.array(["b", "a", "b"]))
+    assert patients is not None
+    labels, p, names = patients
     assert names.tolist() == ["a", "b"]
     assert labels.tolist() == [False, True]
     assert p == pytest.approx([0.3, 0.4])

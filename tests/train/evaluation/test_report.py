@@ -109,7 +109,7 @@ def test_a_report_says_what_a_reviewer_asks(test_part: tuple[Images, np.ndarray]
     text = (tmp_path / "report.html").read_text()
     for metric in (result["test"]["breakhis"]["metrics"]["mcc"], result["test"]["breakhis"]["patient_level"]["metrics"]["auroc"]):
         assert f"<td>{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]</td>" in text
-    for said in (
+    for sentence in (
         "does not diagnose alone",
         "weighted avg",
         "by patient (mean p)",
@@ -119,7 +119,7 @@ def test_a_report_says_what_a_reviewer_asks(test_part: tuple[Images, np.ndarray]
         "f00d",
         "1.250",
     ):
-        assert said in text
+        assert sentence in text
     assert "LEAKY" not in text
 
 
@@ -197,7 +197,7 @@ def test_a_thumbnail_is_the_picture_in_its_colours(test_part: tuple[Images, np.n
 
 
 @pytest.mark.parametrize(
-    ("low", "value", "said"),
+    ("low", "value", "parts"),
     [
         (0.7, 0.9, []),
         (0.4, 0.9, ["better than guessing: the interval of the AUROC begins at 0.400"]),
@@ -205,11 +205,11 @@ def test_a_thumbnail_is_the_picture_in_its_colours(test_part: tuple[Images, np.n
         (0.5, 0.5, ["guessing", "colour alone"]),
     ],
 )
-def test_a_run_that_learned_nothing_says_so(low: float, value: float, said: list[str]) -> None:
+def test_a_run_that_learned_nothing_says_so(low: float, value: float, parts: list[str]) -> None:
     colour = {"auroc": {"low": 0.7, "value": 0.8, "high": 0.9}}
-    found = report.doubts({"metrics": {"auroc": {"low": low, "value": value, "high": 1.0}}}, colour)
-    assert len(found) == len(said)
-    assert all(part in sentence for part, sentence in zip(said, found, strict=True))
+    sentences = report.doubts({"metrics": {"auroc": {"low": low, "value": value, "high": 1.0}}}, colour)
+    assert len(sentences) == len(parts)
+    assert all(part in sentence for part, sentence in zip(parts, sentences, strict=True))
 
 
 def test_nothing_is_doubted_where_nothing_was_scored() -> None:

@@ -29,52 +29,52 @@ def test_validation_weighs_sources_by_their_patients() -> None:
     some = images(["idc"] * 8 + ["breakhis"] * 2, groups, [False, True] * 5)
     right = np.stack([np.zeros(10), some.malignant], axis=1).astype(np.float32)
     right[8:, 1] = [1, 0]  # breakhis the wrong way round
-    found = scores.validate(some, right)
-    assert found["auroc_breakhis"] == 0
-    assert found["auroc_idc"] == 1
-    assert found["auroc"] == pytest.approx(4 / 5)
+    validation = scores.validate(some, right)
+    assert validation["auroc_breakhis"] == 0
+    assert validation["auroc_idc"] == 1
+    assert validation["auroc"] == pytest.approx(4 / 5)
 
 
 def test_validation_loss_and_accuracy_weigh_both_classes_alike() -> None:
     some = images(["idc"] * 4, ["idc/1", "idc/1", "idc/2", "idc/2"], [False, False, False, True])
     logits = np.array([[0, -1], [0, 2], [0, -3], [0, 0.5]], np.float32)
     p = 1 / (1 + np.exp(-(logits[:, 1] - logits[:, 0]).astype(float)))
-    found = scores.validate(some, logits)
-    assert found["validation_loss"] == pytest.approx(log_loss(some.malignant, p, sample_weight=[1, 1, 1, 3]), rel=1e-6)
-    assert found["accuracy"] == pytest.approx((2 / 3 + 1) / 2)
-    assert found["auroc"] == pytest.approx(roc_auc_score(some.malignant, p))
+    validation = scores.validate(some, logits)
+    assert validation["validation_loss"] == pytest.approx(log_loss(some.malignant, p, sample_weight=[1, 1, 1, 3]), rel=1e-6)
+    assert validation["accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    assert validation["auroc"] == pytest.approx(roc_auc_score(some.malignant, p))
 
 
 def test_a_source_with_one_class_in_validation_is_left_out_of_the_mean() -> None:
     some = images(["a", "a", "b"], ["a/1", "a/2", "b/1"], [False, True, True])
-    found = scores.validate(some, np.array([[0, 0], [0, 1], [0, 1]], np.float32))
-    assert found["auroc"] == 1
-    assert "auroc_b" not in found
+    validation = scores.validate(some, np.array([[0, 0], [0, 1], [0, 1]], np.float32))
+    assert validation["auroc"] == 1
+    assert "auroc_b" not in validation
 
 
 def test_logits_are_those_of_the_network_whatever_the_batch() -> None:
     torch.manual_seed(0)
     model = networks.build(name="tiny")
     some = images(["idc"] * 70, ["idc/1"] * 70, [False, True] * 35)
-    found = scores.logits(model, some, torch.device("cpu"))
+    logits = scores.logits(model, some, torch.device("cpu"))
     with torch.inference_mode():
         expected = model.eval()(torch.from_numpy(some.pixels_nhwc_u8[64:]).permute(0, 3, 1, 2) / 255).numpy()
-    assert found.shape == (70, 2)
-    assert np.allclose(found[64:], expected, atol=1e-4)
+    assert logits.shape == (70, 2)
+    assert np.allclose(logits[64:], expected, atol=1e-4)
 
 
 def test_strata_with_one_patient_of_a_class_are_left_out() -> None:
     groups = ["breakhis/1", "breakhis/2", "breakhis/3", "breakhis/4", "breakhis/5"]
     strata = ["breakhis/40X"] * 4 + ["breakhis/100X"]
     some = images(["breakhis"] * 5, groups, [False, False, True, True, True], strata)
-    found = scores.score_strata(some, np.array([0.1, 0.6, 0.2, 0.9, 0.7]), RULE)
-    assert set(found) == {"breakhis", "breakhis/40X"}
-    assert found["breakhis"]["review"] == 2
-    assert found["breakhis"]["malignant_called_benign"] == 1
-    assert found["breakhis"]["per_class"]["malignant"] == {"tp": 2, "tn": 1, "fp": 1, "fn": 1}
-    assert found["breakhis"]["report"]["benign"]["support"] == 2
-    assert found["breakhis"]["patient_level"]["patients"] == 5
-    assert "report" not in found["breakhis/40X"]
+    strata = scores.score_strata(some, np.array([0.1, 0.6, 0.2, 0.9, 0.7]), RULE)
+    assert set(strata) == {"breakhis", "breakhis/40X"}
+    assert strata["breakhis"]["review"] == 2
+    assert strata["breakhis"]["malignant_called_benign"] == 1
+    assert strata["breakhis"]["per_class"]["malignant"] == {"tp": 2, "tn": 1, "fp": 1, "fn": 1}
+    assert strata["breakhis"]["report"]["benign"]["support"] == 2
+    assert strata["breakhis"]["patient_level"]["patients"] == 5
+    assert "report" not in strata["breakhis/40X"]
 
 
 def test_predictions_can_be_scored_elsewhere() -> None:

@@ -15,7 +15,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,10 +39,12 @@ def connect(path: Path) -> sqlite3.Connection:
     with suppress(OSError):  # names, hashes of passwords and keys are in it; SQLite gives its other files the same mode
         path.touch(mode=0o600, exist_ok=False)
     try:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
-        _use_wal(connection)
-        connection.row_factory = sqlite3.Row
-        _migrate(connection, path)
+        with ExitStack() as unless_ready:
+            connection = unless_ready.enter_context(closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)))
+            _use_wal(connection)
+            connection.row_factory = sqlite3.Row
+            _migrate(connection, path)
+            unless_ready.pop_all()
     except sqlite3.DatabaseError as error:
         if any(word in str(error) for word in ("full", "I/O")):
             raise OSError(errno.ENOSPC, str(error)) from None
@@ -125,8 +127,10 @@ def _open_for_reading(path: Path, spare: Path) -> sqlite3.Connection:
     try:
         connection.execute("SELECT COUNT(*) FROM sqlite_master")
         return connection
-    except sqlite3.OperationalError:
+    except sqlite3.DatabaseError as error:
         connection.close()
+        if not isinstance(error, sqlite3.OperationalError):
+            raise
     if not os.path.exists(f"{path}-wal"):
         return sqlite3.connect(f"{place}?mode=ro&immutable=1", uri=True, isolation_level=None)
     for suffix in ("", "-wal"):

@@ -62,7 +62,7 @@ def test_overlay_numbers_and_page(tmp_path: Path, png: bytes) -> None:
 
 def test_check_says_how_stable_and_how_faithful(tmp_path: Path, png: bytes) -> None:
     (tmp_path / "a.png").write_bytes(png)
-    done = run("explain", tmp_path / "a.png", "--out", tmp_path / "why", "--check", "2", "--samples", "32", "--segments", "8")
+    done = run("explain", tmp_path / "a.png", "--out", tmp_path / "why", "--check", "2", "--samples", "32", "--segments", "8", "--provider", "null")
     assert done.returncode == 0
     assert "2 seeds: top-5 Jaccard" in done.stdout
     assert "random order" in done.stdout
@@ -74,7 +74,7 @@ def test_predict_explains_what_it_classifies(tmp_path: Path, png: bytes) -> None
     (tmp_path / "in" / "broken.png").write_bytes(png[:200])
     (tmp_path / "in" / f"{'long' * 60}.png").write_bytes(png)
     out = tmp_path / "why"
-    done = run("predict", tmp_path / "in", "--explain", "--explain-out", out, "--format", "jsonl", "--provider", "cpu")
+    done = run("predict", tmp_path / "in", "--explain", "--explain-out", out, "--format", "jsonl", "--provider", "null")
     assert done.returncode == 1
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [record["status"] for record in records] == ["ok", "failed", "ok"]
@@ -83,7 +83,7 @@ def test_predict_explains_what_it_classifies(tmp_path: Path, png: bytes) -> None
     assert sorted(explained["record"]["source"] for explained in explanations) == sorted(
         record["source"] for record in records if record["status"] == "ok"
     )
-    assert {explained["record"]["execution"]["provider"] for explained in explanations} == {"cpu"}
+    assert {explained["record"]["execution"]["provider"] for explained in explanations} == {"null"}
 
 
 @pytest.mark.parametrize("command", ["predict", "explain"])

@@ -107,5 +107,5 @@ def test_few_patients_give_no_interval() -> None:
 def test_means_treat_patients_as_units() -> None:
     """A hundred pictures of each of ten patients tell as much as one of each, if a patient's are all alike."""
     values = np.random.default_rng(0).random(10)
-    one, many = (accuracy.means(np.repeat(values, times)[:, None], np.repeat(np.arange(10), times))[0] for times in (1, 100))
-    assert (many.value, many.low, many.high) == pytest.approx((one.value, one.low, one.high))
+    once, many = (accuracy.means(np.repeat(values, times)[:, None], np.repeat(np.arange(10), times))[0] for times in (1, 100))
+    assert (many.value, many.low, many.high) == pytest.approx((once.value, once.low, once.high))

@@ -160,7 +160,7 @@ def test_a_review_that_is_not_as_its_entry_says_is_found(results: Results, recor
     for trigger in ("reviews_change", "reviews_delete"):
         db.execute(f"DROP TRIGGER {trigger}")
     db.execute(statement)
-    assert [found for found in audit.verify(db).problems if problem in found]
+    assert [text for text in audit.verify(db).problems if problem in text]
 
 
 def test_a_reader_without_the_right_to_write_verifies(results: Results, tmp_path: Path) -> None:

@@ -41,12 +41,12 @@ def test_false_alarms_are_as_rare_as_it_says(ties: bool) -> None:
 
 @pytest.mark.parametrize(("shift", "within"), [(1.0, 60), (2.0, 30), (-2.0, 30)])
 def test_a_planted_change_is_found_soon_and_dated(shift: float, within: int) -> None:
-    found = []
+    runs = []
     for seed in range(20):
         values = np.random.default_rng(seed).standard_normal((320, 7))
         values[200:, 3] += shift
-        found.append(drift.changes({f"{column}": values[:, column] for column in range(7)})[0])
-    first = [changes[0] for changes in found if changes]
+        runs.append(drift.changes({f"{column}": values[:, column] for column in range(7)})[0])
+    first = [changes[0] for changes in runs if changes]
     in_time = [change for change in first if change.measure == "3" and 200 <= change.alarm < 200 + within]
     assert len(in_time) >= 17
     assert np.median([abs(change.patient - 200) for change in in_time]) <= 6

@@ -35,10 +35,10 @@ def test_the_embedded_bundle_knows_the_scales_of_its_collections(um_per_pixel: f
 
 def test_the_scale_is_in_the_record_and_a_picture_tells_its_own_first() -> None:
     with Classifier.load(None, RunOptions(provider="null"), measures_quality=False, um_per_pixel=5.0) as classifier:
-        told = classifier.classify(PIXELS)
+        record = classifier.classify(PIXELS)
         own = classifier.classify(DecodedImage(PIXELS, "ab" * 32, 0.0, um_per_pixel=0.49))
-    assert (told.um_per_pixel, told.decision, own.um_per_pixel) == (5.0, "review", 0.49)
-    assert told.reasons[0].startswith("scale: the field is 2837 µm wide and the model was trained on 19 to 348 µm")
+    assert (record.um_per_pixel, record.decision, own.um_per_pixel) == (5.0, "review", 0.49)
+    assert record.reasons[0].startswith("scale: the field is 2837 µm wide and the model was trained on 19 to 348 µm")
     assert not [reason for reason in own.reasons if reason.startswith("scale")]
     with Classifier.load(None, RunOptions(provider="null"), measures_quality=False) as classifier:
         assert classifier.classify(PIXELS).um_per_pixel is None

@@ -24,6 +24,9 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "all": ("1", "answered_at DESC"),
 }
 
+# How far down a case is looked for on its list; a reader starts at the top.
+LOOKED_THROUGH: Final = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -104,14 +107,16 @@ def case(db: sqlite3.Connection, sha256: str) -> Case | None:
 
 
 def following(db: sqlite3.Connection, sha256: str, chosen: Filter) -> Case | None:
-    """What to review next: another case of the same patient if there is one, else the first of the list."""
+    """What to review after a case: the one below it on the list, from its end on the first; another of the same patient, and else
+    the first, where it is no longer on it. None where there is no other.
+    """
+    listed = cases(db, chosen, limit=LOOKED_THROUGH)
+    place = next((number for number, candidate in enumerate(listed) if candidate.sha256 == sha256), None)
+    if place is not None:
+        return listed[(place + 1) % len(listed)] if len(listed) > 1 else None
     here = case(db, sha256)
-    same = Filter(chosen.state, chosen.decision, here.patient, chosen.text, chosen.reader) if here and here.patient else None
-    for among in filter(None, (same, chosen)):
-        for candidate in cases(db, among, limit=2):
-            if candidate.sha256 != sha256:
-                return candidate
-    return None
+    patient = here.patient if here else None
+    return next((candidate for candidate in listed if patient and candidate.patient == patient), listed[0] if listed else None)
 
 
 def count(db: sqlite3.Connection, chosen: Filter) -> int:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from bcd_edge.errors import InputError
 from bcd_edge.pictures import HashedBytes
-from bcd_edge.results import report, reviews, worklist
+from bcd_edge.results import consensus, report, reviews, worklist
 from bcd_edge.results.clock import Clock
 from bcd_edge.results.worklist import Case, Filter
 from bcd_edge.serve import filing, openapi, pictures, uploads
@@ -30,6 +30,7 @@ from bcd_edge.serve.engine import Job
 BASE: Final = "/api/v1"
 # Parts of one multipart body.
 MAX_FILES: Final = 100
+NAMED: Final = "SELECT path, patient, slide, answered_at, record FROM names JOIN images USING (sha256, bundle_sha256)"
 EVERYONE: Final = ("submitter", "reviewer", "admin")
 
 
@@ -44,7 +45,10 @@ async def post_images(request: Request) -> Response:
     if not asked["wait"]:
         return await _accept(request, jobs, is_list=is_list)
     for job in jobs:
-        request.app.state.engine.submit(job)
+        if (known := await _known(request, job)) is not None:
+            job.answer.set_result(known)
+        else:
+            request.app.state.engine.submit(job)
     waiting = asyncio.gather(*(asyncio.shield(asyncio.wrap_future(job.answer)) for job in jobs))
     try:
         records = await asyncio.wait_for(waiting, request.app.state.settings.timeout_s)
@@ -72,18 +76,30 @@ async def _job(request: Request, asked: dict[str, Any], name: str | None, data: 
     return Job(key, HashedBytes(data, sha256), request.state.person.name, Clock().text(), asked.get("patient") or None, asked.get("slide") or None)
 
 
+async def _known(request: Request, job: Job) -> dict[str, Any] | None:
+    """The record of a content that was sent under this name before, and answered by the bundle that answers now."""
+    key = (os.fsencode(job.name), job.file.sha256, request.app.state.engine.classifier.bundle.sha256)
+
+    def find(db: sqlite3.Connection) -> dict[str, Any] | None:
+        row = db.execute(f"{NAMED} WHERE path = ? AND sha256 = ? AND bundle_sha256 = ?", key).fetchone()
+        return {**_named(row), "source": json.loads(row["record"])["source"]} if row else None
+
+    record: dict[str, Any] | None = await request.app.state.store.read(find)
+    return record
+
+
 async def _accept(request: Request, jobs: list[Job], *, is_list: bool) -> Response:
     """Answers before the pictures are: they are on the disk, and are answered after a crash, too."""
     root, engine = request.app.state.settings.results, request.app.state.engine
     for job in jobs:
         engine.check(job)
         await asyncio.to_thread(engine.accept, root, job)
-    accepted = [{"sha256": job.picture.sha256, "status": "pending"} for job in jobs]
+    accepted = [{"sha256": job.file.sha256, "status": "pending"} for job in jobs]
     return JSONResponse({"accepted": accepted} if is_list else accepted[0], 202, None if is_list else {"location": _location(jobs[0])})
 
 
 def _location(job: Job) -> str:
-    return f"{BASE}/images/{job.picture.sha256}"
+    return f"{BASE}/images/{job.file.sha256}"
 
 
 def _shown(request: Request, record: dict[str, Any]) -> dict[str, Any]:
@@ -149,6 +165,8 @@ async def picture_bytes(request: Request) -> bytes:
 async def get_picture(request: Request) -> Response:
     """The pixels."""
     arguments(request)
+    if request.state.person.csrf is None:  # a page notes that the case was seen
+        await filing.view(request, _sha256(request))
     shown = await asyncio.to_thread(pictures.shown, await picture_bytes(request))
     return Response(shown, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
 
@@ -182,8 +200,7 @@ async def get_records(request: Request) -> Response:
 
     def find(db: sqlite3.Connection) -> list[dict[str, Any]]:
         rows = db.execute(
-            """SELECT path, patient, slide, answered_at, record FROM names JOIN images USING (sha256, bundle_sha256)
-               ORDER BY names.rowid DESC LIMIT ? OFFSET ?""",
+            f"{NAMED} ORDER BY names.rowid DESC LIMIT ? OFFSET ?",
             (asked["limit"], asked["offset"]),
         )
         return [_named(row) for row in rows]
@@ -269,6 +286,7 @@ async def get_patient(request: Request) -> Response:
     answer = await store.read(find)
     if not answer["cases"]:
         raise HTTPException(404, "There is no such patient; take the name from the list of patients.")
+    await filing.view(request, patient)
     return JSONResponse(answer)
 
 
@@ -312,6 +330,23 @@ async def post_undo(request: Request) -> Response:
     return JSONResponse(plain_review(review, request.app.state.store.shown), 201)
 
 
+@requires("reviewer", "admin")
+async def get_labels(request: Request) -> Response:
+    """What the readers of each picture say together."""
+    asked, store = arguments(request), request.app.state.store
+
+    def find(db: sqlite3.Connection) -> list[dict[str, Any]]:
+        outcomes = sorted(consensus.outcomes(db).items())[asked["offset"] :][: asked["limit"]]
+        cases = {sha256: worklist.case(db, sha256) for sha256, _ in outcomes}
+        return [
+            {"sha256": sha256, "patient": case.patient and store.shown(case.patient), "outcome": outcome, "readers": case.opinions}
+            for sha256, outcome in outcomes
+            if (case := cases[sha256])
+        ]
+
+    return JSONResponse({"labels": await store.read(find)})
+
+
 @requires(*EVERYONE)
 async def get_document(request: Request) -> Response:
     """The OpenAPI document."""
@@ -335,16 +370,17 @@ HANDLERS: Final = {
     ("GET", "/images/{sha256}/explanation"): get_explanation,
     ("GET", "/records"): get_records,
     ("GET", "/patients"): get_patients,
-    ("GET", "/patients/{patient}"): get_patient,
     ("POST", "/patients/{patient}/sign-outs"): post_sign_out,
+    ("GET", "/patients/{patient}"): get_patient,
     ("GET", "/queue"): get_queue,
     ("GET", "/reviews"): get_reviews,
     ("POST", "/reviews"): post_review,
     ("POST", "/reviews/{id}/undo"): post_undo,
+    ("GET", "/labels"): get_labels,
     ("GET", "/openapi.json"): get_document,
 }
 
 
 def routes() -> list[Route]:
     """Everything below /api/v1."""
-    return [Route(BASE + path, handler, methods=[method]) for (method, path), handler in HANDLERS.items()]
+    return [Route(BASE + path.replace("{patient}", "{patient:path}"), handler, methods=[method]) for (method, path), handler in HANDLERS.items()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import sqlite3
 import threading
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from typing import Any, Final
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import BcdEdgeError, OutputError
 from bcd_edge.pictures import HashedBytes
+from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.records import Record
 from bcd_edge.results.folder import Results, link
 from bcd_edge.results.models import Answer, Committed, intake
@@ -42,16 +42,30 @@ class BusyError(BcdEdgeError):
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One picture to be answered; `answer` gets its committed record as plain values, or a failed one."""
+    """One picture to be answered; `answer` gets its record as plain values: a committed one, a failed one, or one of pixels.
+
+    Pixels, uint8 RGB, H x W x 3, have no file, so what they are answered is not committed.
+    """
 
     name: str
-    picture: HashedBytes
+    picture: HashedBytes | UInt8Image
     owner: str
     received_at: str
     patient: str | None = None
     slide: str | None = None
     answer: Future[dict[str, Any]] = field(default_factory=Future)
     kept: Future[None] = field(default_factory=Future)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.picture.data) if isinstance(self.picture, HashedBytes) else self.picture.nbytes
+
+    @property
+    def file(self) -> HashedBytes:
+        """The picture, of a job whose answer is committed."""
+        assert isinstance(self.picture, HashedBytes)
+        return self.picture
 
 
 @dataclass(slots=True)
@@ -126,9 +140,9 @@ class Engine:
 
     def accept(self, root: Path, job: Job) -> None:
         """Takes a picture durably; waits until it is on the disk, and not for its answer."""
-        uploads.keep(root, job.picture.sha256, job.picture.data)
+        uploads.keep(root, job.file.sha256, job.file.data)
         about = {"name": job.name, "owner": job.owner, "received_at": job.received_at, "patient": job.patient, "slide": job.slide}
-        uploads.accept(root, job.picture.sha256, about)
+        uploads.accept(root, job.file.sha256, about)
         self._add(job)
 
     def check(self, job: Job) -> None:
@@ -137,7 +151,7 @@ class Engine:
         Raises:
             BusyError: too many wait.
         """
-        limits, size = self._settings, len(job.picture.data)
+        limits, size = self._settings, job.size
         with self._lock:
             wait_s = max(1, round(self.stats.waiting / self._rate)) if self._rate else 1
             is_full = self.stats.waiting >= limits.max_waiting or self._bytes + size > max(limits.max_waiting_bytes, size)
@@ -150,8 +164,9 @@ class Engine:
         with self._lock:
             self.stats.waiting += 1
             self._owners[job.owner] += 1
-            self._bytes += len(job.picture.data)
-        job.kept = self._writers.submit(uploads.keep, self._settings.results, job.picture.sha256, job.picture.data)
+            self._bytes += job.size
+        if isinstance(job.picture, HashedBytes):
+            job.kept = self._writers.submit(uploads.keep, self._settings.results, job.picture.sha256, job.picture.data)
         self._jobs.put(job)
 
     def _classify(self) -> None:
@@ -166,15 +181,21 @@ class Engine:
     def _classify_waiting(self, first: Job) -> None:
         """Answers one picture without the pipeline's threads, and many with them; those that come meanwhile are among them."""
         if self._jobs.empty():
-            self._answered.put((first, self.classifier.classify(first.picture, name=first.name)))
+            self._hand_on(first, self.classifier.classify(first.picture, name=first.name))
             return
         self.stats.batches += 1
         with closing(self.classifier.classify_many(self._waiting(first), name=lambda job: job.name)) as records:
             for job, record in records:
-                self._in_hand.remove(job)
-                self._answered.put((job, record))
+                self._hand_on(job, record)
 
-    def _waiting(self, first: Job) -> Iterator[tuple[Job, HashedBytes]]:
+    def _hand_on(self, job: Job, record: Record) -> None:
+        self._in_hand.remove(job)
+        if isinstance(job.picture, HashedBytes):
+            self._answered.put((job, record))
+        else:
+            self._settle(job, record)
+
+    def _waiting(self, first: Job) -> Iterator[tuple[Job, HashedBytes | UInt8Image]]:
         yield first, first.picture
         while not self._jobs.empty():
             job = self._jobs.get()
@@ -213,22 +234,25 @@ class Engine:
 
     def _commit_batch(self, results: Results, batch: list[tuple[Job, Record]]) -> None:
         started = time.monotonic()
+        # the same name and content twice is one answer
+        good = {(job.name, job.file.sha256): (job, record) for job, record in batch if record.status == "ok"}
         try:
-            good = [(job, record) for job, record in batch if record.status == "ok"]
-            for job, record in good:
+            for job, record in good.values():
                 results.stage(self._answer(results, job, record))
                 job.kept.result()
-            committed = results.commit_staged(lambda entries: _place(results, entries))
-        except (OSError, sqlite3.OperationalError) as error:
+            committed = dict(zip(good, results.commit_staged(lambda entries: _place(results, entries)), strict=True))
+        except Exception as error:  # whatever it is, others still wait for an answer
             results.discard_staged()
             self.problem = f"Results cannot be written ({error}); make room."
+            log.warning(self.problem)
             for job, _ in batch:
                 self._settle(job, OutputError(self.problem))
             return
         self.problem = ""
-        for (job, _), entry in zip(good, committed, strict=True):
-            uploads.settle(results.root, job.picture.sha256)
-            self._settle(job, entry)
+        for job, record in batch:
+            if record.status == "ok":
+                uploads.settle(results.root, job.file.sha256)
+                self._settle(job, committed[job.name, job.file.sha256])
         for job, record in batch:
             if record.status == "failed":
                 self._fail(results.root, job, record)
@@ -237,14 +261,14 @@ class Engine:
     def _answer(self, results: Results, job: Job, record: Record) -> Answer:
         at = results.clock.text()
         own = intake(seen=job.received_at, taken=job.received_at, answered=at, patient=job.patient, slide=job.slide)
-        known = results.journal.known(job.picture.sha256, record.execution.bundle_sha256, by_any=False)
+        known = results.journal.known(job.file.sha256, record.execution.bundle_sha256, by_any=False)
         if known and known[0] == "done":
             return link(job.name, known[1], own)
         return Answer(job.name, record.as_dict() | {"intake": own})
 
     def _fail(self, root: Path, job: Job, record: Record) -> None:
-        if uploads.pending(root, job.picture.sha256):
-            uploads.accept(root, job.picture.sha256, {"error": record.error, "record": record.as_dict()})
+        if uploads.pending(root, job.file.sha256):
+            uploads.accept(root, job.file.sha256, {"error": record.error, "record": record.as_dict()})
         self.stats.failed += 1
         self._settle(job, record)
 
@@ -252,7 +276,7 @@ class Engine:
         with self._lock:
             self.stats.waiting -= 1
             self._owners[job.owner] -= 1
-            self._bytes -= len(job.picture.data)
+            self._bytes -= job.size
         if isinstance(outcome, Exception):
             job.answer.set_exception(outcome)
         elif isinstance(outcome, Record):

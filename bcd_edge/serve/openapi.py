@@ -120,6 +120,11 @@ SCHEMAS: Final[Json] = {
         **{"answer": VERDICT, "p_malignant": NUMBER, "at": WHEN, "decided_at": WHEN},
     ),
     "Reviews": _object("reviews next", reviews=_list("Review"), next=COUNT),
+    "Label": _object(
+        "sha256 patient outcome readers",
+        **{"sha256": TEXT, "patient": OPTIONAL, "readers": COUNT, "outcome": {"type": "string", "enum": [*DECISIONS, "disagreement"]}},
+    ),
+    "Labels": _object("labels", labels=_list("Label")),
     "Undo": {"type": "object", "properties": {"uid": UID}, "additionalProperties": False},
 }
 
@@ -210,6 +215,7 @@ PATHS: Final[Json] = {
         "get": _operation("Every entry, the earliest first.", {"200": "Reviews"}, parameters=[AFTER, LIMIT]),
         "post": _operation("Add an opinion.", {"201": "Review"}, body="NewReview"),
     },
+    "/labels": {"get": _operation("What the readers of each picture say together.", {"200": "Labels"}, parameters=[LIMIT, OFFSET])},
     "/reviews/{id}/undo": {"post": _operation("Take an opinion back.", {"201": "Review"}, parameters=[_path("id", "^[0-9]{1,15}$")], body="Undo")},
 }
 
@@ -235,4 +241,4 @@ def document() -> Json:
 
 def parameters(path: str, method: str) -> list[Json]:
     """A route's query parameters."""
-    return [entry for entry in PATHS[path.removeprefix("/api/v1")][method.lower()]["parameters"] if entry["in"] == "query"]
+    return [entry for entry in PATHS[path.removeprefix("/api/v1").replace(":path}", "}")][method.lower()]["parameters"] if entry["in"] == "query"]

@@ -109,6 +109,7 @@ async def case(request: Request) -> Response:
         }
 
     found = await store.read(find)
+    await filing.view(request, sha256)
     filed = await _filed(request)
     return render(request, "case.html", record=record, filed=filed, keys=KEYS, uid=uuid.uuid4().hex, query=_query(request), **found)
 
@@ -185,6 +186,7 @@ async def _patient(request: Request) -> dict[str, Any]:
     found = await store.read(find)
     if not found["cases"]:
         raise HTTPException(404, "There is no such patient; take the name from the list of patients.")
+    await filing.view(request, patient)
     return {**found, "patient": store.shown(patient), "link": f"/patients/{quote(store.shown(patient), safe='')}"}
 
 

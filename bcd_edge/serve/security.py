@@ -63,7 +63,7 @@ class Guard:
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """Problem details (RFC 9457)."""
-    body = {"type": "about:blank", "status": status, "detail": detail}
+    body = {"type": "about:blank", "status": status, "detail": detail, "error": detail}  # `error`: of the Open Inference Protocol
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 

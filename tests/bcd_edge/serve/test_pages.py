@@ -1,0 +1,123 @@
+"""The review pages as a browser gets them, without a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import bcd_edge.serve
+from bcd_edge.results import reviews
+from bcd_edge.results.journal import NAME, reading
+
+from .conftest import Server
+
+HERE = Path(bcd_edge.serve.__file__).parent
+
+
+def texts() -> set[str]:
+    """Everything in the templates that is to be translated, and what the programme names."""
+    found = {match[2] for path in (HERE / "templates").glob("*.html") for match in re.finditer(r"""_\((["'])(.*?)\1""", path.read_text())}
+    verdicts = {"benign", "malignant", "review", *reviews.DECISIONS}
+    names = {"focus", "exposure", "contrast", "tissue", "stain", "bundle", "precision", "provider", "device", "version", "consult", "link"}
+    return found | verdicts | names
+
+
+@pytest.mark.parametrize("catalogue", sorted((HERE / "languages").glob("*.json")), ids=lambda path: path.stem)
+def test_a_catalogue_has_every_text_with_the_same_fields(catalogue: Path) -> None:
+    translations = json.loads(catalogue.read_text(encoding="utf-8"))
+    assert sorted(texts() - set(translations)) == []
+    fields = re.compile(r"\{\w*\}")
+    assert [text for text, other in translations.items() if sorted(fields.findall(text)) != sorted(fields.findall(other))] == []
+
+
+def test_the_browsers_language_is_used_and_another_can_be_chosen(server: Server) -> None:
+    def title(**headers: str) -> str:
+        page = server.client.get("/", headers=server.as_("reviewer") | headers).text
+        return re.search(r"<h1>(.*?)</h1>", page)[1]  # type: ignore[index]
+
+    assert title() == title(**{"accept-language": "de"}) == "To review"
+    assert title(**{"accept-language": "de, fr-CH;q=0.9"}) == "À examiner"
+    server.get("/?language=fr")
+    assert title() == "À examiner"
+
+
+def test_the_answer_of_a_blinded_case_is_shown_after_the_opinion(start: Callable[..., Server]) -> None:
+    server = start(blinded=True)
+    record = server.upload(1)
+    sha256 = record["sha256"]
+    secret = f"{record['p_malignant']:.3f}"
+
+    def case(who: str = "reviewer") -> str:
+        return str(server.get(f"/cases/{sha256}", who).text)
+
+    assert secret not in case()
+    assert f"{record['p_malignant']:.2f}</td>" not in server.get("/").text
+    assert "overlay" not in case().split("<section", 2)[1]
+    filed = server.post(f"/cases/{sha256}/review", data={"decision": "benign", "blinded": "yes", "comment": "mine alone"})
+    assert filed.headers["location"].startswith(f"/cases/{sha256}?")
+    assert secret in case()
+    assert "mine alone" in case()
+    assert secret not in case("second")
+    assert "mine alone" not in case("second"), "a second reader does not see the first opinion either"
+    with reading(server.root / NAME) as db:
+        assert [review.blinded for review in reviews.listed(db)] == [True]
+
+
+def test_a_decision_leads_on_to_the_next_case_and_the_last_one_to_the_list(server: Server) -> None:
+    hashes = {server.upload(seed)["sha256"] for seed in range(3)}
+    here = re.search(r'id="start" href="/cases/(\w+)', server.get("/").text)[1]  # type: ignore[index]
+    seen = []
+    for _ in range(3):
+        seen.append(here)
+        location = server.post(f"/cases/{here}/review", data={"decision": "unusable"}).headers["location"]
+        page = server.get(location).text
+        assert "unusable" in page
+        here = location.partition("/cases/")[2].partition("?")[0]
+    assert (set(seen), here) == (hashes, "")
+    assert "Nothing here" in server.get("/").text
+
+
+def test_hostile_names_and_comments_are_inert(server: Server) -> None:
+    markup = "<img src=x onerror=alert(1)>\"'"
+    sha256 = server.upload(1, name=f"{markup}.png", patient=markup, slide=markup)["sha256"]
+    server.post(f"/cases/{sha256}/review", data={"decision": "benign", "comment": f"{markup}</q><script>"})
+    for path in ("/?state=all", f"/?state=all&text={markup}", f"/cases/{sha256}", "/patients", f"/patients/{markup}", f"/patients/{markup}/sheet"):
+        page = server.get(path)
+        assert page.status_code == 200
+        assert "<img src=x" not in page.text
+        assert "<script>" not in page.text
+
+
+def test_a_patient_is_signed_out_on_its_page(server: Server) -> None:
+    record = server.upload(1, patient="P 1/a")
+    assert "still need review" in server.get("/patients/P%201%2Fa").text
+    server.post(f"/cases/{record['sha256']}/review", data={"decision": "benign"})
+    signed = server.post("/patients/P%201%2Fa/sign-out", data={"decision": "benign", "comment": "fibroadenoma", "uid": "12345678"})
+    assert signed.status_code == 303
+    for page in (signed.headers["location"], "/patients/P%201%2Fa/sheet"):
+        assert "fibroadenoma" in server.get(page).text
+
+
+def test_an_error_is_a_page_for_a_browser_and_data_for_a_program(server: Server) -> None:
+    page = server.client.get("/cases/0", headers=server.as_("reviewer") | {"accept": "text/html"})
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert server.get("/cases/0").headers["content-type"] == "application/problem+json"
+    sent = server.client.get("/cases/0", headers={"accept": "text/html"})
+    assert (sent.status_code, sent.headers["location"]) == (303, "/login?next=/cases/0")
+
+
+@pytest.mark.parametrize("query", ["offset=x", "offset=-1", "state=x", "decision=x", "filed=x", "filed=99999999", "text=%00", "patient=%F0%9F"])
+def test_whatever_is_in_the_query_is_no_error(server: Server, query: str) -> None:
+    sha256 = server.upload(1)["sha256"]
+    for path in ("/", f"/cases/{sha256}"):
+        assert server.get(f"{path}?{query}").status_code == 200
+
+
+def test_pages_ask_no_other_host(server: Server) -> None:
+    """What a browser would load is on this server; that it is, is seen in one too."""
+    files = [*(HERE / "templates").glob("*.html"), *(HERE / "static").iterdir()]
+    assert [path.name for path in files for found in re.findall(r"(?:src|href|url\()=?[\"'(]?(https?:)?//", path.read_text()) if found] == []

@@ -46,9 +46,8 @@ async def queue(request: Request) -> Response:
         return {"rows": rows, "total": worklist.count(db, chosen), "counts": worklist.counts(db, reader)} | more
 
     found = await store.read(find)
-    return render(
-        request, "queue.html", **found, query=_query(request), states=list(STATES), chosen=chosen, offset=offset, page=PAGE, **_names(request)
-    )
+    shown = {"query": _query(request), "states": list(STATES), "chosen": chosen, "offset": offset, "page": PAGE, "filed": await _filed(request)}
+    return render(request, "queue.html", **found, **shown, **_names(request))
 
 
 def _names(request: Request) -> dict[str, Any]:

@@ -8,15 +8,12 @@ import hmac
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
-from html import escape
-from importlib.resources import files
-from string import Template
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from bcd_edge.results import sessions, users
@@ -24,10 +21,9 @@ from bcd_edge.results.folder import Results
 from bcd_edge.results.sessions import Session, TooManyFailuresError
 from bcd_edge.results.users import ROLES
 from bcd_edge.serve.auth import COOKIE, Person, address, requires
+from bcd_edge.serve.pages import render
 from bcd_edge.serve.store import Store
 
-# A page of its own: nothing but its own style, and it is in no frame.
-POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 LARGEST_FORM: Final = 64 * 1024
 FORM: Final = "application/x-www-form-urlencoded"
 
@@ -90,9 +86,9 @@ class Accounts:
     async def _show(self, request: Request) -> Response:
         """The form; with the one-time link, straight in."""
         if (key := request.query_params.get("token")) is None:
-            return _page(request.query_params.get("next", "/"))
+            return _page(request, request.query_params.get("next", "/"))
         if self._one_time_key is None or not hmac.compare_digest(key.encode(), self._one_time_key.encode()):
-            return _page("/", "This link was used before, or is of an earlier start; start the server again for another.", 401)
+            return _page(request, "/", "This link was used before, or is of an earlier start; start the server again for another.", 401)
         self._one_time_key = None
         return self._let_in(await self._store.write(lambda results: _begin_local(results, address(request))), "/")
 
@@ -103,14 +99,15 @@ class Accounts:
         try:
             await self._store.write(lambda results: sessions.note_attempt(results, name, address=address(request)))
         except TooManyFailuresError as error:
-            response = _page(target, str(error), 429)
-            response.headers["Retry-After"] = str(int(error.retry_after_s) + 1)
+            seconds = int(error.retry_after_s) + 1
+            response = _page(request, target, "Logging in failed too often; try again in {n} s.", 429, seconds)
+            response.headers["Retry-After"] = str(seconds)
             return response
         hashed = await self._store.read(lambda db: users.password_of(db, name))
         matches = await asyncio.get_running_loop().run_in_executor(self._hashing, users.matches, form.get("password", ""), hashed)
         if not matches:
             await self._store.write(lambda results: sessions.refuse(results, name, address=address(request)))
-            return _page(target, "Name or password is wrong.", 401)
+            return _page(request, target, "Name or password is wrong.", 401)
         return self._let_in(await self._store.write(lambda results: sessions.begin(results, name, address=address(request))), target)
 
     async def _sign_out(self, request: Request) -> Response:
@@ -170,11 +167,8 @@ async def _form(request: Request) -> dict[str, str]:
     return {name: values[0] for name, values in fields.items()}
 
 
-def _page(target: str, problem: str = "", status: int = 200) -> HTMLResponse:
-    template = Template((files("bcd_edge.serve") / "templates" / "login.html").read_text(encoding="utf-8"))
-    alert = f'<p role="alert">{escape(problem)}</p>' if problem else ""
-    page = template.substitute(next=escape(_inside(target)), problem=alert)
-    return HTMLResponse(page, status, {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"})
+def _page(request: Request, target: str, problem: str = "", status: int = 200, seconds: int = 0) -> Response:
+    return render(request, "login.html", status, next=_inside(target), problem=problem, seconds=seconds)
 
 
 def _inside(target: str) -> str:

@@ -83,6 +83,34 @@ def test_an_opinion_from_a_usb_stick_comes_home(page: Any, folder: Results, tmp_
     ]
 
 
+def violations(page: Any) -> list[str]:
+    """Of the rules of axe-core."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    return [violation["id"] for violation in axe.Axe().run(page).response["violations"]]
+
+
+def test_a_screen_reader_can_use_the_page(page: Any, folder: Results, tmp_path: Path) -> None:
+    (tmp_path / "case.html").write_text(built(folder).html, encoding="utf-8")
+    page.goto((tmp_path / "case.html").as_uri())
+    for details in page.get_by_text("The model's answer").all():
+        details.click()
+    assert violations(page) == []
+
+
+def test_a_keyboard_is_enough(page: Any, folder: Results, tmp_path: Path) -> None:
+    db = folder.journal.connection
+    (tmp_path / "case.html").write_text(package.build(db, folder.root, package.find(db, PATIENT)[:1]).html, encoding="utf-8")
+    page.goto((tmp_path / "case.html").as_uri())
+    for key in ("Tab", "Enter", "Enter", "Tab", "Space", "ArrowRight", "Tab", "x", "Tab", "Tab"):
+        page.keyboard.press(key)
+    page.keyboard.type("Dr Far")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    download.value.save_as(tmp_path / "opinion.json")
+    given = opinion.check(db, (tmp_path / "opinion.json").read_bytes())
+    assert [(decision["decision"], decision["comment"]) for decision in given.decisions] == [("malignant", "x")]
+
+
 def test_the_pages_own_hash_is_sha_256(page: Any, folder: Results, tmp_path: Path) -> None:
     (tmp_path / "case.html").write_text(built(folder).html, encoding="utf-8")
     page.goto((tmp_path / "case.html").as_uri())
@@ -127,12 +155,14 @@ def test_an_opinion_by_a_link_is_filed_once(page: Any, folder: Results, served: 
 
 
 def test_a_reader_saves_a_case_for_another_one(page: Any, folder: Results, served: re.Match[str], tmp_path: Path) -> None:
+    page.goto(f"{served[2]}/login?language=fr")
+    assert violations(page) == []
     page.goto(served[1])
     page.goto(f"{served[2]}/cases/{package.find(folder.journal.connection, PATIENT)[0]}")
-    page.get_by_text("Ask a reader elsewhere").click()
-    page.get_by_label("For whom").fill("Dr Far")
+    page.get_by_text("Demander un avis ailleurs").click()
+    page.get_by_label("Pour qui").fill("Dr Far")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save as a ZIP").click()
+        page.get_by_role("button", name="Enregistrer en ZIP").click()
     download.value.save_as(tmp_path / "case.zip")
     with zipfile.ZipFile(tmp_path / "case.zip") as archive:
         text = archive.read(archive.namelist()[0]).decode()

@@ -107,6 +107,8 @@ def text(manifest: dict[str, Any]) -> str:
 
 def _calibration(manifest: dict[str, Any]) -> str:
     """How logits become a probability, as the beginning of a sentence."""
+    if manifest["training"]["ensemble"]:
+        return "Each network with a temperature or scale and bias of its own"
     collections = manifest.get("calibration", {})
     if not collections:
         return f"Temperature {manifest['output']['temperature']:.3f}"

@@ -104,7 +104,7 @@ def manifest(
     }
     if scale := _scale(members[0]):
         content["scale"] = scale
-    if meta.get("calibration"):
+    if meta.get("calibration") and len(members) == 1:
         content["calibration"] = meta["calibration"]
     content["training"]["export"] = {"versions": {tool: version(tool) for tool in TOOLS}, "revision": revision()}
     if len(parts) > 1:

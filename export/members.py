@@ -19,6 +19,7 @@ from train.data import split
 from train.data.images import Images, decode, drawn, part, read_all
 from train.evaluation import calibration
 from train.evaluation.scores import logits
+from train.fit import UNSEEN
 
 Floats = npt.NDArray[np.float64]
 
@@ -125,8 +126,23 @@ def decision(members: Sequence[Member]) -> DecisionRule:
     """The rule of a single run as it was chosen; that of an ensemble chosen the same way on the same validation patients."""
     if len(members) == 1:
         return DecisionRule(**members[0].meta["decision"])
-    validation = members[0].images["validation"]
-    return calibration.decision(validation.malignant, mean(members, "validation"), validation.groups)
+    answers = [_unseen(member.run) for member in members]
+    sha256 = answers[0]["sha256"]
+    if any(not np.array_equal(answer["sha256"], sha256) for answer in answers):
+        raise click.ClickException("The runs were calibrated on different images, so no rule fits their ensemble; train them with one --split.")
+    return calibration.decision(answers[0]["malignant"], ensemble([answer["p"] for answer in answers]), answers[0]["groups"])
+
+
+def _unseen(run: Path) -> dict[str, npt.NDArray[Any]]:
+    """What a run answered for patients that its network, or in cross-fitting one trained alike, had not seen; sorted by image."""
+    try:
+        with np.load(run / UNSEEN) as kept:
+            order = np.argsort(kept["sha256"])
+            return {name: kept[name][order] for name in kept.files}
+    except OSError as error:
+        raise click.ClickException(
+            f"{run / UNSEEN} cannot be read ({error.strerror or error}), and an ensemble's rule is chosen by it; train the run again."
+        ) from None
 
 
 def _finished(run: Path) -> dict[str, Any]:

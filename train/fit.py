@@ -15,11 +15,14 @@ from scipy.special import expit
 from torch import nn
 
 from bcd_edge.decision import probabilities
+from bcd_edge.system.atomic import atomic_file
 from train import checkpoint, networks, provenance, subtypes
 from train.data import split
 from train.data.images import Images, class_weights, decode, part, read_all
 from train.evaluation import baselines, calibration, report, scores
 from train.training import Settings, Training, console, of_subtypes, start
+
+UNSEEN = "unseen.npz"  # of a run: its calibrated answers for the patients that it was calibrated with
 
 
 def fit(settings: Settings, out: Path, *, resume: bool, device: str, workers: int, compiled: bool = False) -> None:
@@ -96,6 +99,8 @@ def finish(
         "baseline": baselines.colour(parts["train"], parts["test"]),
     }
     checkpoint.save(out / "best.pt", {"model": model.state_dict(), "meta": result})
+    with atomic_file(out / UNSEEN) as file:  # for the decision rule of an ensemble with this run
+        np.savez(file, sha256=validation.sha256, p=unseen_p, malignant=validation.malignant, groups=validation.groups)
     report.write(out, result, history, parts["test"], p_test)
     columns = list(dict.fromkeys(key for row in history for key in row))
     rows = [",".join([*(f"{row[key]:.6g}" for key in columns), str(int(result["leaky"]))]) for row in history]

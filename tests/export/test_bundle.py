@@ -28,7 +28,7 @@ from export.__main__ import main
 from train import checkpoint, networks
 from train.data import split
 from train.data.images import decode, read_all
-from train.evaluation import scores
+from train.evaluation import calibration, scores
 
 # Five test patients rule no loss out, so the gate would refuse any INT8: what is tested here is not the gate.
 LENIENT = [option for metric in gate.BOUNDS for option in ("--max-drop", f"{metric}=1")]
@@ -281,7 +281,8 @@ def variation(run: Path, out: Path, size: int) -> Path:
     content["meta"]["settings"]["size"] = size
     out.mkdir()
     torch.save(content, out / "best.pt")
-    shutil.copy(run / "split.json", out)
+    for name in ("split.json", members.UNSEEN):
+        shutil.copy(run / name, out)
     return out
 
 
@@ -297,6 +298,25 @@ def test_an_ensemble_of_one_size_is_one_graph_and_of_two_sizes_two_files(run: Pa
         ensemble = Classifier.load(out, RunOptions(precision="fp32"))
         for entry in manifest["golden"]:
             assert ensemble.classify(out / entry["file"]).p_malignant == pytest.approx(entry["p_malignant"], abs=1e-4)
+
+
+def test_the_rule_of_an_ensemble_is_chosen_by_answers_for_patients_that_no_member_has_seen(run: Path, tmp_path: Path) -> None:
+    first = {"sha256": np.array(["a", "b", "c", "d"]), "p": np.array([0.1, 0.9, 0.6, 0.2]), "malignant": np.array([False, True, True, False])}
+    first["groups"] = np.array(["w", "x", "y", "z"])
+    second = {name: values[::-1] for name, values in first.items()} | {"p": np.array([0.4, 0.4, 0.7, 0.1])}
+    folders = [tmp_path / "1", tmp_path / "2"]
+    for folder, answers in zip(folders, (first, second), strict=True):
+        folder.mkdir()
+        np.savez(folder / members.UNSEEN, **answers)
+    runs = [members.Member(folder, {}, torch.nn.Identity(), {}) for folder in folders]
+    expected = calibration.decision(first["malignant"], np.array([0.1, 0.8, 0.5, 0.3]), first["groups"])
+    assert members.decision(runs) == expected
+    np.savez(folders[1] / members.UNSEEN, **second | {"sha256": np.array(["a", "b", "c", "e"])})
+    with pytest.raises(click.ClickException, match="calibrated on different images"):
+        members.decision(runs)
+    (folders[1] / members.UNSEEN).unlink()
+    with pytest.raises(click.ClickException, match="train the run again"):
+        members.decision(runs)
 
 
 def test_runs_that_hold_out_different_people_are_no_ensemble(run: Path, collection: str, tmp_path: Path) -> None:

@@ -46,7 +46,14 @@ async def queue(request: Request) -> Response:
         return {"rows": rows, "total": worklist.count(db, chosen), "counts": worklist.counts(db, reader)} | more
 
     found = await store.read(find)
-    shown = {"query": _query(request), "states": list(STATES), "chosen": chosen, "offset": offset, "page": PAGE, "filed": await _filed(request)}
+    shown: dict[str, Any] = {
+        "query": _query(request),
+        "states": list(STATES),
+        "chosen": chosen,
+        "offset": offset,
+        "page": PAGE,
+        "filed": await _filed(request),
+    }
     return render(request, "queue.html", **found, **shown, **_names(request))
 
 

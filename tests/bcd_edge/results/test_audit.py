@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -169,3 +171,32 @@ def test_a_reader_without_the_right_to_write_verifies(results: Results, tmp_path
     audit.add(results, "view", who="Dr Rao", address="local")
     with reading(results.root / NAME) as db:
         assert audit.verify(db).entries == 1
+
+
+WRITER = """
+import itertools, sys
+from pathlib import Path
+from bcd_edge.results import audit
+from bcd_edge.results.folder import Results
+with Results.open(Path(sys.argv[1])) as results:
+    for number in itertools.count():
+        audit.add(results, "view", who=sys.argv[2], address="local", uid=f"{sys.argv[2]} {number}")
+        print(f"{sys.argv[2]} {number}", flush=True)
+"""
+
+
+def test_writers_that_are_killed_leave_one_whole_chain_with_every_acknowledged_entry(tmp_path: Path) -> None:
+    root = tmp_path / "results"
+    Results.open(root).close()
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(root), name], stdout=subprocess.PIPE, text=True) for name in ("a", "b", "c")]
+    for writer in writers:
+        for _ in range(10):
+            writer.stdout.readline()
+    for writer in writers:
+        writer.kill()
+    acknowledged = {f"{name} 9" for name in ("a", "b", "c")} | {
+        line.strip() for writer in writers for line in writer.communicate()[0].splitlines(True)
+    }
+    with Results.open(root) as results:
+        assert audit.verify(results.journal.connection).problems == ()
+        assert acknowledged <= {entry.uid for entry in audit.entries(results.journal.connection)}

@@ -1,4 +1,4 @@
-"""Cases for readers elsewhere: a ZIP to save, and `/consult/TOKEN`, for which no account is needed."""
+"""Cases for readers elsewhere: a ZIP to save, links, what comes back; and `/consult/TOKEN`, for which no account is needed."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from bcd_edge.consult import links, opinion
 from bcd_edge.consult.links import Link, LinkError
+from bcd_edge.consult.opinion import Filed
 from bcd_edge.consult.package import Package, build, find, note_export, policy
 from bcd_edge.results import audit, worklist
 from bcd_edge.results.folder import Results
 from bcd_edge.results.journal import NAME, connect
 from bcd_edge.results.reviews import LONGEST_NAME
 from bcd_edge.serve.auth import address, requires
+from bcd_edge.serve.pages import render
 from bcd_edge.serve.settings import Settings
 
 HEADERS: Final = {
@@ -30,6 +34,8 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Robots-Tag": "noindex",
 }
+# Of a link that is made on a page.
+LINK_S: Final = 7 * 86400.0
 # Making a page decodes every picture of the case: two at a time.
 _BUILDERS: Final = ThreadPoolExecutor(2, "bcd-edge consult")
 
@@ -68,22 +74,86 @@ async def answer(request: Request) -> Response:
 @requires("reviewer", "admin")
 async def export(request: Request) -> Response:
     """A picture, or all of its patient, as a ZIP with a page."""
-    form, state, person = await request.form(), request.app.state, request.state.person
-    recipient = str(form.get("recipient", "")).strip()[:LONGEST_NAME]
-    pictures = await state.store.read(lambda db: _pictures(db, request.path_params["sha256"], is_whole=form.get("whole") == "yes"))
+    state, person = request.app.state, request.state.person
+    recipient, pictures = await _asked(request)
     package = await _built(state.settings, pictures, recipient=recipient)
     await state.store.write(lambda results: note_export(results, package, who=person.name, address=address(request)))
     disposition = f'attachment; filename="case-{package.id[:8]}.zip"'
     return Response(package.zip, media_type="application/zip", headers={"Content-Disposition": disposition})
 
 
+@requires("reviewer", "admin")
+async def make_link(request: Request) -> Response:
+    """A link to a picture, or to all of its patient; it is on the page that this leads to."""
+    recipient, pictures = await _asked(request)
+    who, where = request.state.person.name, address(request)
+
+    def make(results: Results) -> None:
+        links.make(results, pictures, lifetime_s=LINK_S, recipient=recipient, who=who, address=where)
+
+    await request.app.state.store.write(make)
+    return RedirectResponse("/consult", 303)
+
+
+@requires("reviewer", "admin")
+async def revoke(request: Request) -> Response:
+    """Has a link accepted no more."""
+    who, where, link_id = request.state.person.name, address(request), request.path_params["id"]
+    await request.app.state.store.write(lambda results: links.revoke(results, link_id, who=who, address=where))
+    return RedirectResponse("/consult", 303)
+
+
+@requires("reviewer", "admin")
+async def overview(request: Request) -> Response:
+    """Every link, and the form for an opinion that came back."""
+    base, now = str(request.base_url), time.time()
+
+    def find_links(db: sqlite3.Connection) -> list[dict[str, Any]]:
+        return [_shown(db, link, base, now) for link in links.listed(db)]
+
+    filed = request.query_params.get("filed", "")
+    found = await request.app.state.store.read(find_links)
+    return render(request, "consult.html", links=found, filed=int(filed) if filed.isdecimal() and filed.isascii() and len(filed) < 4 else None)
+
+
+def _shown(db: sqlite3.Connection, link: Link, base: str, now: float) -> dict[str, Any]:
+    is_valid = link.revoked_at is None and link.expires > now
+    until = datetime.fromtimestamp(link.expires).astimezone().isoformat()
+    return asdict(link) | {"until": until, "url": f"{base}consult/{links.token(db, link.id, link.expires)}" if is_valid else None}
+
+
+@requires("reviewer", "admin")
+async def import_opinion(request: Request) -> Response:
+    """Files an opinion that came back as a file."""
+    content = str((await request.form()).get("opinion", "")).encode(errors="replace")
+    who, where = request.state.person.name, address(request)
+
+    def file(results: Results) -> Filed:
+        given = opinion.check(results.journal.connection, content)
+        return opinion.file(results, given, source="consult", who=who, address=where)
+
+    filed = await request.app.state.store.write(file)
+    return RedirectResponse(f"/consult?filed={filed.new}", 303)
+
+
 def routes() -> list[Route]:
-    """`/consult/TOKEN`, and the button of a case's page."""
+    """`/consult` for readers, `/consult/TOKEN` for those elsewhere, and the buttons of a case's page."""
     return [
+        Route("/consult", overview, methods=["GET"]),
+        Route("/consult", import_opinion, methods=["POST"]),
         Route("/consult/{token}", show, methods=["GET"]),
         Route("/consult/{token}", answer, methods=["POST"]),
+        Route("/consult/links/{id}/revoke", revoke, methods=["POST"]),
         Route("/cases/{sha256}/consult", export, methods=["POST"]),
+        Route("/cases/{sha256}/link", make_link, methods=["POST"]),
     ]
+
+
+async def _asked(request: Request) -> tuple[str, list[str]]:
+    """For whom, and which pictures, of the form on a case's page."""
+    form, sha256 = await request.form(), request.path_params["sha256"]
+    recipient = str(form.get("recipient", "")).strip()[:LONGEST_NAME]
+    return recipient, await request.app.state.store.read(lambda db: _pictures(db, sha256, is_whole=form.get("whole") == "yes"))
 
 
 def _pictures(db: sqlite3.Connection, sha256: str, *, is_whole: bool) -> list[str]:

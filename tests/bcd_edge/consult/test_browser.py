@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from bcd_edge.consult import opinion, package
 from bcd_edge.results import audit, reviews
 from bcd_edge.results.folder import Results
 
-from .conftest import PATIENT, built
+from .conftest import PATIENT, built, opinion_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium")
@@ -170,3 +171,26 @@ def test_a_reader_saves_a_case_for_another_one(page: Any, folder: Results, serve
     assert text.count("<article") == 2
     exported = [entry.details["recipient"] for entry in audit.entries(folder.journal.connection) if entry.action == "consult exported"]
     assert exported == ["Dr Far"] * 2
+
+
+def test_what_came_back_is_filed_on_a_page_and_links_are_revoked_there(page: Any, folder: Results, served: re.Match[str], tmp_path: Path) -> None:
+    consult("link", PATIENT, str(folder.root), "--url", served[2], "--to", "Dr Far")
+    (tmp_path / "opinion.json").write_text(json.dumps(opinion_of(built(folder).html)), encoding="utf-8")
+    (tmp_path / "forged.json").write_text(json.dumps(opinion_of(built(folder).html) | {"seal": "0" * 64}), encoding="utf-8")
+    page.goto(served[1])
+    page.get_by_role("link", name="Opinions from afar").click()
+    for new in (2, 0):
+        page.get_by_label("opinion.json").set_input_files(tmp_path / "opinion.json")
+        page.get_by_role("button", name="File it").click()
+        page.get_by_text(f"Filed: {new} new reviews.").wait_for()
+    assert violations(page) == []
+    link = page.get_by_role("textbox", name="Link").input_value()
+    page.get_by_role("button", name="Revoke").click()
+    page.get_by_text("revoked").wait_for()
+    assert page.goto(link).status == 410
+    page.goto(f"{served[2]}/consult")
+    page.get_by_label("opinion.json").set_input_files(tmp_path / "forged.json")
+    page.get_by_role("button", name="File it").click()
+    page.get_by_text("not on a case of this folder").wait_for()
+    assert {review.source for review in reviews.listed(folder.journal.connection)} == {"consult"}
+    assert audit.verify(folder.journal.connection).problems == ()

@@ -24,6 +24,10 @@ MATRIX = {
     "POST /cases/{sha256}/review": READERS,
     "POST /reviews/{id:int}/undo": READERS,
     "POST /cases/{sha256}/consult": READERS,
+    "POST /cases/{sha256}/link": READERS,
+    "GET /consult": READERS,
+    "POST /consult": READERS,
+    "POST /consult/links/{id}/revoke": READERS,
     "GET /consult/{token}": EVERYBODY,  # the token is the credential
     "POST /consult/{token}": EVERYBODY,
     "GET /patients": READERS,

@@ -23,17 +23,6 @@ def below_results(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("results", envvar="BCD_EDGE_RESULTS", default=".", type=kind)(function)
 
 
-def whoever() -> str:
-    """The account that runs the command, also below sudo, for the audit."""
-    import getpass
-    import os
-
-    try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):  # a container's account without a name
-        return f"account {os.getuid()}"
-
-
 @click.group(short_help="People and machines that may sign in.")
 def user() -> None:
     """Add, list and change the people and machines that may use a server.
@@ -62,7 +51,7 @@ def add_user(name: str, results: Path, role: str, machine: bool) -> None:
 
     password = None if machine else _password()
     with writing(results, begins=True) as opened:
-        users.add(opened, name, role, password, by=whoever())
+        users.add(opened, name, role, password, by=users.this_account())
     click.echo(
         f"{users.checked_name(name)} may sign in as {role}."
         if password
@@ -128,7 +117,7 @@ def _change(results: Path, name: str, **changes: Any) -> None:
     from bcd_edge.results import users
 
     with writing(results) as opened:
-        users.change(opened, name, by=whoever(), **changes)
+        users.change(opened, name, by=users.this_account(), **changes)
     click.echo("Changed; sessions of this account have ended.")
 
 
@@ -152,7 +141,7 @@ def add_token(user_name: str, results: Path, expires: float | None) -> None:
     from bcd_edge.results import users
 
     with writing(results) as opened:
-        click.echo(users.add_token(opened, user_name, by=whoever(), lifetime_s=expires))
+        click.echo(users.add_token(opened, user_name, by=users.this_account(), lifetime_s=expires))
 
 
 @token.command("list")
@@ -180,7 +169,7 @@ def revoke_token(number: int, results: Path) -> None:
     from bcd_edge.results import users
 
     with writing(results) as opened:
-        users.revoke_token(opened, number, by=whoever())
+        users.revoke_token(opened, number, by=users.this_account())
     click.echo("Revoked.")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bcd_edge.cli._people import below_results, whoever
+from bcd_edge.cli._people import below_results
 from bcd_edge.cli._results import reading, writing
 from bcd_edge.cli._types import DURATION
 
@@ -44,12 +44,13 @@ def export(case: str, results: Path, out: Path, recipient: str, inbox: Path | No
     """
     from bcd_edge.consult.package import build, find, note_export
     from bcd_edge.results.summary import count
+    from bcd_edge.results.users import this_account
     from bcd_edge.system.atomic import atomic_write
 
     with writing(results) as opened:
         db = opened.journal.connection
         package = build(db, results, find(db, case), recipient=recipient, inbox=inbox)
-        note_export(opened, package, who=whoever(), address="local")  # first: what is not in the audit must not go out
+        note_export(opened, package, who=this_account(), address="local")  # first: what is not in the audit must not go out
         atomic_write(out, package.html.encode() if out.suffix == ".html" else package.zip)
     click.echo(
         f"Wrote {out} with {count(len(package.pictures), 'picture')}. When the opinion is back: bcd-edge consult import opinion.json {results}"
@@ -68,6 +69,7 @@ def import_(opinions: tuple[Path, ...], results: Path) -> None:
     from bcd_edge.errors import InputError
     from bcd_edge.outputs import printable
     from bcd_edge.results.summary import count
+    from bcd_edge.results.users import this_account
 
     refused = False
     with writing(results) as opened:
@@ -78,7 +80,7 @@ def import_(opinions: tuple[Path, ...], results: Path) -> None:
                 refused = True
                 click.echo(f"{path}: {printable(str(error))}", err=True)
                 continue
-            filed = opinion.file(opened, given, source="consult", who=whoever(), address="local")
+            filed = opinion.file(opened, given, source="consult", who=this_account(), address="local")
             before = "" if filed.new == len(filed.reviews) else f", {len(filed.reviews) - filed.new} of them filed before"
             click.echo(f"{path}: {count(len(filed.reviews), 'review')} by {printable(filed.reviews[0].reader)}{before}")
     if refused:
@@ -95,10 +97,11 @@ def link(case: str, results: Path, expires: float, url: str, recipient: str) -> 
     """Print a link to one case, for reading and one opinion, for whoever has it and no account."""
     from bcd_edge.consult import links
     from bcd_edge.consult.package import find
+    from bcd_edge.results.users import this_account
 
     with writing(results) as opened:
         pictures = find(opened.journal.connection, case)
-        token = links.make(opened, pictures, lifetime_s=expires, recipient=recipient, who=whoever(), address="local")
+        token = links.make(opened, pictures, lifetime_s=expires, recipient=recipient, who=this_account(), address="local")
     click.echo(f"{url.rstrip('/')}/consult/{token}")
 
 
@@ -149,9 +152,10 @@ def _state(entry: Link) -> str:
 def revoke(number: str, results: Path) -> None:
     """Stop accepting a link; LINK is its number in bcd-edge consult links, or the beginning of it."""
     from bcd_edge.consult import links
+    from bcd_edge.results.users import this_account
 
     with writing(results) as opened:
-        links.revoke(opened, number, who=whoever(), address="local")
+        links.revoke(opened, number, who=this_account(), address="local")
     click.echo("Revoked.")
 
 

@@ -7,8 +7,10 @@ Cheat Sheet calls equal to argon2id's: 32 MiB and some 0.2 s on a small computer
 from __future__ import annotations
 
 import base64
+import getpass
 import hashlib
 import hmac
+import os
 import secrets
 import sqlite3
 import threading
@@ -56,6 +58,14 @@ class Token:
     added_at: str
     expires: float | None
     revoked_at: str | None
+
+
+def this_account() -> str:
+    """The account of this computer that runs the program, also below sudo."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container's account without a name
+        return f"account {os.getuid()}"
 
 
 def add(results: Results, name: str, role: str, password: str | None, *, by: str) -> None:

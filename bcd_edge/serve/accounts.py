@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import hmac
 import secrets
 import time
@@ -130,7 +129,7 @@ def _roles(user: users.User) -> frozenset[users.Role]:
 
 def _begin_local(results: Results, address: str) -> Session:
     """A session of whoever started the server: an admin with the name of this computer's account."""
-    name, db = users.checked_name(getpass.getuser()), results.journal.connection
+    name, db = users.checked_name(users.this_account()), results.journal.connection
     if not db.execute("SELECT 1 FROM users WHERE name = ?", (name,)).fetchone():
         users.add(results, name, "admin", None, by="one-time link")
     return sessions.begin(results, name, address=address)

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +68,8 @@ class Listening:
         """
         if (self.certificate is None) != (self.key is None):
             raise UsageError("A certificate needs its key, and a key its certificate; give both --certificate and --key.")
+        if self.certificate and self.key:
+            _check_pair(self.certificate, self.key)
         if self.is_local:
             return
         if not has_users:
@@ -78,6 +81,20 @@ class Listening:
                 f"Other computers reach {self.address}, and passwords and pictures would cross the network unencrypted; "
                 "give --certificate and --key, or --behind-proxy where a proxy has TLS."
             )
+
+
+def _check_pair(certificate: Path, key: Path) -> None:
+    """Reads both, as the server will.
+
+    Raises:
+        UsageError: they do not belong together, cannot be read, or need a pass phrase.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")  # else OpenSSL asks the terminal
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = error.strerror if isinstance(error, PermissionError) else getattr(error, "reason", None) or "no PEM, or the key has a pass phrase"
+        fix = "give PEM files that belong together, the key without a pass phrase."
+        raise UsageError(f"The certificate {certificate} cannot be used with the key {key} ({reason}); {fix}") from None
 
 
 def serve(settings: Settings, listening: Listening, announce: Callable[[str], None]) -> None:

@@ -285,6 +285,11 @@ def test_a_server_with_tls_lets_its_users_in(tmp_path: Path) -> None:
     make = ["openssl", "req", "-x509", "-subj", "/CN=localhost", *options, "-out", str(certificate), "-keyout", str(key)]
     subprocess.run(make, check=True, capture_output=True)
     run("serve", "user", "add", "Chief", root, "--role", "admin", given=f"{PASSWORD}\n")
+    other = tmp_path / "other.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ED25519", "-out", str(other)], check=True, capture_output=True)
+    for wrong in (other, root / "journal.sqlite3"):
+        refused = run("serve", root, "--address", "0.0.0.0", "--certificate", certificate, "--key", wrong)
+        assert (refused.returncode, "cannot be used with the key" in refused.stderr) == (2, True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     tls = ["--certificate", str(certificate), "--key", str(key), "--provider", "null"]

@@ -193,7 +193,7 @@ def test_every_page_is_accessible_fits_its_screen_and_asks_no_other_host(context
 
 def test_signing_out_of_the_server_ends_it(page: Any, process: Process) -> None:
     with page.expect_navigation():
-        page.get_by_role("button", name="Leave").click()
+        page.get_by_role("button", name="Log out").click()
     page.goto(process.url)
     assert urlsplit(page.url).path == "/login"
     assert violations(page) == []

@@ -39,6 +39,11 @@ def main() -> None:
 @click.option("--allow-refused", is_flag=True, help="Carry a refused variant, for research; the manifest and the runtime say so.")
 @click.option("--seconds", type=click.FloatRange(0), default=2.0, show_default=True, help="To measure a variant's latency on a provider; 0 does not.")
 @click.option("--previous", type=click.Path(path_type=Path, exists=True), help="The bundle that this one replaces; the model card compares them.")
+@click.option(
+    "--previous-split",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="split.json of that bundle's run, if it held out other people: both are compared on those whom neither has learned from.",
+)
 @click.option("--name", required=True, help="Name of the bundle; records and reports carry it.")
 @click.option("--version", default="1", show_default=True, help="Version of the bundle.")
 @click.option("--description", default="", help="Which tissue, stain, laboratory and magnification; for the model card.")
@@ -54,6 +59,7 @@ def bundle(
     allow_refused: bool,
     seconds: float,
     previous: Path | None,
+    previous_split: Path | None,
     **statement: str,
 ) -> None:
     """Write a bundle: ONNX files, golden inputs, manifest and model card.
@@ -70,7 +76,7 @@ def bundle(
     if not set(wanted) <= set(KINDS):
         raise click.UsageError(f"--variants {variants}: choose from {', '.join(KINDS)}, separated by commas.")
     bounds = parse_bounds(max_drop)
-    choices = {"allow_refused": allow_refused, "method": calibration, "seconds": seconds, "previous": previous}
+    choices = {"allow_refused": allow_refused, "method": calibration, "seconds": seconds, "previous": previous, "previous_split": previous_split}
     build(runs, out, data, wanted, Statement(**statement), bounds=bounds, **choices)  # type: ignore[arg-type]
 
 

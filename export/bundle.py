@@ -19,15 +19,17 @@ import numpy.typing as npt
 from bcd_edge import backends
 from bcd_edge import bundle as reading
 from bcd_edge.bundle import Input
-from bcd_edge.decision import DecisionRule, probabilities
+from bcd_edge.decision import DecisionRule
 from bcd_edge.errors import BundleError
 from bcd_edge.readers import raster
 from bcd_edge.synthetic import tissue
 from export import card, gate, novelty, report
 from export import members as runs_of
+from export import previous as replaced
 from export import variants as making
 from export.manifest import Statement, manifest
 from export.members import Member
+from export.previous import Previous
 from export.variants import Part, Variant
 from train.data.images import Images
 from train.evaluation.scores import brief, score_strata
@@ -54,7 +56,7 @@ class ExportContext:
     bounds: Mapping[str, float]
     statement: Statement
     out: Path
-    previous: Path | None
+    previous: Previous | None
     reference: Floats  # PyTorch's probabilities of the test images, N: minutes on a small machine, so once
 
     @property
@@ -80,6 +82,7 @@ def build(
     method: str = "auto",
     seconds: float = 2.0,
     previous: Path | None = None,
+    previous_split: Path | None = None,
 ) -> None:
     """Makes the wanted variants, judges each beside PyTorch on the test patients, and writes those that passed.
 
@@ -95,7 +98,8 @@ def build(
         allow_refused: carry a refused variant all the same; the manifest and the runtime say so.
         method: of INT8's calibration, or `auto`.
         seconds: to measure each variant's latency on each provider; 0 does not.
-        previous: the bundle that this one is to replace; both are compared on the same test patients.
+        previous: the bundle that this one is to replace; both are compared on test patients that neither has learned from.
+        previous_split: the split of that bundle's run, where it held out other people.
 
     Raises:
         click.ClickException: a run is unfinished or leaky, its data are not those it was trained on, or `out` exists.
@@ -104,9 +108,9 @@ def build(
     if out.exists():
         raise click.ClickException(f"{out} exists; a bundle is never changed in place, so give another --out or remove it.")
     members = runs_of.load(runs, data)
-    context = ExportContext(
-        members, making.parts(members), runs_of.decision(members), bounds, statement, out, previous, runs_of.mean(members, "test")
-    )
+    fingerprint, test = members[0].meta["split"]["fingerprint"], members[0].images["test"]
+    before = replaced.load(previous, previous_split, fingerprint, test) if previous else None
+    context = ExportContext(members, making.parts(members), runs_of.decision(members), bounds, statement, out, before, runs_of.mean(members, "test"))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         made = _make(context, wanted, Path(folder), method)
@@ -233,7 +237,9 @@ def _write(context: ExportContext, staging: Path, carried: Sequence[Variant], en
     for entry in (*content["variants"], *content["compared"].values()):
         entry["gate"] = entry["gate"] | {"flips": len(entry["gate"]["flips"])}  # the report lists them
     if context.previous:
-        content["previous"] = beside(context.previous, carried[0], context)
+        p = making.answers(carried[0], context.parts, "test")
+        resized = runs_of.resized(context.members[0], context.previous.bundle.input.height)
+        content["previous"] = replaced.beside(context.previous, carried[0].name, p, context.test, resized, context.rule)
     reading.check(content, str(context.out))
     for variant in carried:
         for file in variant.files:
@@ -242,31 +248,6 @@ def _write(context: ExportContext, staging: Path, carried: Sequence[Variant], en
     (staging / "MODEL_CARD.md").write_text(card.text(content), encoding="utf-8")
     staging.chmod(0o755)
     staging.rename(context.out)
-
-
-def beside(previous: Path, variant: Variant, context: ExportContext) -> dict[str, Any]:
-    """How a variant differs from the first one of another bundle on the same test patients: AUROC and Brier score.
-
-    The rest depends on the operating threshold, and each bundle chose its own.
-
-    Raises:
-        click.ClickException: that bundle held out other people, or is an ensemble of several files.
-    """
-    opened = reading.open(previous)
-    training = opened.manifest["training"]
-    if training["split"]["fingerprint"] != context.members[0].meta["split"]["fingerprint"] or opened.manifest["schema"] == 2:
-        raise click.ClickException(f"--previous {previous}: it held out other people, so no test patient is new to both; leave --previous away.")
-    variant_before, (model,) = opened.model()
-    images = runs_of.resized(context.members[0], opened.input.height)
-    p_previous = probabilities(gate.answers(model, images)[:, :2], opened.temperature)
-    judged = gate.judge(variant.name, making.answers(variant, context.parts, "test"), p_previous, context.test, context.rule, gate.BOUNDS)
-    chosen = ("auroc", "brier")
-    return {
-        "name": opened.name,
-        "precision": variant_before["precision"],
-        "difference": {metric: judged["difference"][metric] for metric in chosen},
-        "by_source": {source: {metric: values[metric] for metric in chosen} for source, values in judged["by_source"].items()},
-    }
 
 
 def _golden(staging: Path, context: ExportContext, carried: Sequence[Variant]) -> list[dict[str, Any]]:

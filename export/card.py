@@ -163,8 +163,10 @@ def _previous(manifest: dict[str, Any]) -> list[str]:
         return []
     lines = [
         "",
-        f"## Beside {previous['name']}, same test patients",
+        f"## Beside {previous['name']}, on the same test patients",
         "",
+        f"On {previous['patients']} test patients ({previous['images']} images) that neither learned from; both runs held out "
+        f"{previous['held_out_by_both']} of them, and the others were not in the earlier one. "
         f"{manifest['variants'][0]['precision']} of this bundle minus {previous['precision']} of that one, with the 95 % interval of a paired "
         "bootstrap by patient. An interval that holds 0 proves no difference.",
         "",

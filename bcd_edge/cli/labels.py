@@ -54,15 +54,22 @@ def export(
     """
     from bcd_edge.errors import UsageError
     from bcd_edge.results.labels import export as run
-    from bcd_edge.watch.lock import heartbeat
+    from bcd_edge.results.pictures import watched_inbox
 
     if "/" in source or source != source.strip():
         raise UsageError(f"--source {source!r} is not a name; write one without / and without space around it, such as clinic.")
-    watched = heartbeat(results).get("inbox")
     with writing(results) as opened:
         bundle = answering_bundle(opened.journal.connection, bundle_path)
-        where = inbox or (Path(watched) if watched else None)
-        exported = run(opened, out, inbox=where, source=source, split=split, bundle=bundle, pseudonymise=pseudonymise, overwrite=overwrite)
+        exported = run(
+            opened,
+            out,
+            inbox=inbox or watched_inbox(results),
+            source=source,
+            split=split,
+            bundle=bundle,
+            pseudonymise=pseudonymise,
+            overwrite=overwrite,
+        )
     patients = ", ".join(f"{count:,} {part}" for part, count in exported.patients.items())
     labels = ", ".join(f"{count:,} {label}" for label, count in exported.labels.items())
     click.echo(f"{out / LABELS_FILE}: {labels}, of patients of {exported.source}: {patients}")

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -30,7 +31,7 @@ from bcd_edge.results.folder import Results
 from bcd_edge.results.pseudonyms import naming
 
 SPLIT: Final = "split.json"
-COLUMNS: Final = ("file", "label", "patient", "slide", "source", "part", "sha256")
+COLUMNS: Final = ("file", "label", "patient", "slide", "source", "part", "reason", "sha256")
 # As `train` splits patients: a quarter to test, a fifth of the others to validation.
 SHARES: Final[Mapping[Part, float]] = {"train": 0.6, "validation": 0.15, "test": 0.25}
 # Of the journal's settings: in which part each patient of this folder is, for good, and the splits that were exported.
@@ -63,6 +64,7 @@ class _Row:
     patient: str
     slide: str
     name: str
+    reason: str
     part: Part = field(default="train")
 
 
@@ -135,11 +137,9 @@ def export(
 def _labelled(results: Results) -> tuple[list[_Row], Counter[str]]:
     """The contents with a label and one patient, and how many others have an opinion, by reason."""
     db = results.journal.connection
-    names = "SELECT COUNT(DISTINCT patient) FROM names WHERE names.sha256 = cases.sha256"
-    about = {
-        row["sha256"]: row
-        for row in db.execute(f"SELECT sha256, patient, COALESCE(slide, '') AS slide, path, ({names}) AS patients FROM cases WHERE opinions > 0")
-    }
+    columns = """sha256, patient, COALESCE(slide, '') AS slide, path, COALESCE(reason, '') AS reason,
+                 (SELECT COUNT(DISTINCT patient) FROM names WHERE names.sha256 = cases.sha256) AS patients"""
+    about = {row["sha256"]: row for row in db.execute(f"SELECT {columns} FROM cases WHERE opinions > 0")}
     rows, left_out = [], Counter[str]()
     for sha256, word in sorted(outcomes(db).items()):
         patient = (about[sha256]["patient"] or "").strip()
@@ -150,7 +150,7 @@ def _labelled(results: Results) -> tuple[list[_Row], Counter[str]]:
         elif about[sha256]["patients"] > 1:
             left_out["under several patients"] += 1
         else:
-            rows.append(_Row(sha256, word, patient, about[sha256]["slide"], PurePath(bytes(about[sha256]["path"]).decode(errors="replace")).name))
+            rows.append(_Row(sha256, word, patient, about[sha256]["slide"], os.fsdecode(about[sha256]["path"]), about[sha256]["reason"]))
     return rows, left_out
 
 
@@ -230,7 +230,7 @@ def _table(rows: list[_Row], source: str, groups: Mapping[str, str]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        writer.writerow((_file(row), row.label, groups[row.patient].partition("/")[2], row.slide, source, row.part, row.sha256))
+        writer.writerow((_file(row), row.label, groups[row.patient].partition("/")[2], row.slide, source, row.part, row.reason, row.sha256))
     return text.getvalue()
 
 

@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 from bcd_edge.errors import InputError
 from bcd_edge.readers import raster
 
 
-def read(db: sqlite3.Connection, root: Path, inbox: Path | None, sha256: str) -> bytes:
+def read(db: sqlite3.Connection, root: Path, inbox: Path | None, sha256: str, also: Iterable[Path] = ()) -> bytes:
     """The picture's bytes, which have this hash.
 
     Args:
@@ -21,11 +21,12 @@ def read(db: sqlite3.Connection, root: Path, inbox: Path | None, sha256: str) ->
         root: the folder of results.
         inbox: the folder that a watcher took pictures from.
         sha256: the content.
+        also: where to look first.
 
     Raises:
         InputError: they are nowhere to be found.
     """
-    for path in places(db, root, inbox, sha256):
+    for path in (*also, *places(db, root, inbox, sha256)):
         try:
             data = raster.read(path)
         except InputError:

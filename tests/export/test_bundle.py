@@ -23,11 +23,11 @@ from bcd_edge import Classifier, bundle, plugins
 from bcd_edge.backends.providers import cpu
 from bcd_edge.errors import BundleError
 from bcd_edge.options import RunOptions
-from export import gate, graph, members, quantise, variants
+from export import gate, graph, members, previous, quantise, variants
 from export.__main__ import main
 from train import checkpoint, networks
 from train.data import split
-from train.data.images import decode, read_all
+from train.data.images import Images, decode, read_all
 from train.evaluation import calibration, scores
 
 # Five test patients rule no loss out, so the gate would refuse any INT8: what is tested here is not the gate.
@@ -334,10 +334,49 @@ def test_the_bundle_it_replaces_is_compared_on_the_same_patients(built: Path, ru
     assert done.exit_code == 0, done.output
     previous = json.loads((tmp_path / "out" / "manifest.json").read_text())["previous"]
     assert previous["difference"]["auroc"] == {"value": 0, "low": 0, "high": 0}
-    assert "## Beside small 1, same test patients" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    assert "## Beside small 1, on the same test patients" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
     done = export("--run", run, "--out", tmp_path / "second", "--variants", "fp32", "--previous", bundle.embedded(), *LENIENT, *QUICK)
     assert done.exit_code == 1
-    assert "held out other people" in done.output
+    assert "--previous-split FILE" in done.output
+
+
+def test_bundles_of_other_splits_are_compared_on_whom_neither_learned_from(built: Path, run: Path, tmp_path: Path) -> None:
+    """The next run keeps the test patients of the one before it, and meets others: some trained the earlier bundle, some it never saw."""
+    made = split.read(run / "split.json")
+    tested = sorted(group for group, part in made.parts.items() if part == "test")
+    trained = sorted(group for group, part in made.parts.items() if part == "train")[:3]
+    names = np.array([*tested, *trained, "folder/new"] * 2)
+    malignant = np.repeat([False, True], len(names) // 2)
+    test = Images(np.empty((len(names), 1, 1, 3), np.uint8), malignant, np.full(len(names), "folder"), names, names, names)
+    chosen = previous.load(built, run / "split.json", "another", test)
+    assert set(names[chosen.unseen]) == {*tested, "folder/new"}
+    assert chosen.held_out == len(tested)
+    whole = previous.load(built, None, made.fingerprint, test)
+    assert whole.unseen.all()
+    with pytest.raises(click.ClickException, match="--previous-split FILE"):
+        previous.load(built, None, "another", test)
+    (tmp_path / "split.json").write_text(split.Split("patient", {"folder/new": "test"}).text())
+    with pytest.raises(click.ClickException, match="was not trained with this split"):
+        previous.load(built, tmp_path / "split.json", "another", test)
+    with pytest.raises(click.ClickException, match="cannot be compared"):
+        previous.load(built, run / "split.json", "another", test.select(np.isin(names, trained)))
+
+
+def test_a_run_that_keeps_the_split_before_it_is_compared_with_its_bundle(built: Path, run: Path, tmp_path: Path) -> None:
+    made = split.read(run / "split.json")
+    moved = sorted(group for group, part in made.parts.items() if part == "train")[0]
+    extended = split.Split("patient", made.parts | {moved: "test"})
+    content = checkpoint.load(variation(run, tmp_path / "next", 32) / "best.pt")
+    content["meta"]["split"]["fingerprint"] = extended.fingerprint
+    torch.save(content, tmp_path / "next" / "best.pt")
+    (tmp_path / "next" / "split.json").write_text(extended.text())
+    how = ("--variants", "fp32", "--previous", built, "--previous-split", run / "split.json", *LENIENT, *QUICK)
+    done = export("--run", tmp_path / "next", "--out", tmp_path / "out", *how)
+    assert done.exit_code == 0, done.output
+    beside = json.loads((tmp_path / "out" / "manifest.json").read_text())["previous"]
+    tested = sum(part == "test" for part in made.parts.values())
+    assert (beside["patients"], beside["held_out_by_both"]) == (tested, tested)
+    assert f"On {tested} test patients" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
 
 
 def test_a_checkpoint_that_is_not_what_it_says(run: Path, tmp_path: Path) -> None:

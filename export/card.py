@@ -166,7 +166,7 @@ def _previous(manifest: dict[str, Any]) -> list[str]:
         f"## Beside {previous['name']}, on the same test patients",
         "",
         f"On {previous['patients']} test patients ({previous['images']} images) that neither learned from; both runs held out "
-        f"{previous['held_out_by_both']} of them, and the others were not in the earlier one. "
+        f"{previous['held_out_by_both']} of them, and the others were not in the earlier one. {_unjudged(previous['unjudged'])}"
         f"{manifest['variants'][0]['precision']} of this bundle minus {previous['precision']} of that one, with the 95 % interval of a paired "
         "bootstrap by patient. An interval that holds 0 proves no difference.",
         "",
@@ -175,6 +175,10 @@ def _previous(manifest: dict[str, Any]) -> list[str]:
     ]
     rows = {"mean, weighted by patients": previous["difference"], **previous["by_source"]}
     return lines + [f"| {name} | {_signed(metrics['auroc'])} | {_signed(metrics['brier'])} |" for name, metrics in rows.items()]
+
+
+def _unjudged(sources: list[str]) -> str:
+    return f"Not compared, with fewer than two patients of a class: {', '.join(sources)}. " if sources else ""
 
 
 def _signed(metric: dict[str, float] | None) -> str:

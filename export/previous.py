@@ -28,12 +28,12 @@ class Previous:
     Attributes:
         bundle: the bundle.
         unseen: bool N.
-        held_out: how many of those patients were its test patients; the others it has never met.
+        held_out: the patients among them who were its test patients; the others it has never met.
     """
 
     bundle: Bundle
     unseen: npt.NDArray[np.bool_]
-    held_out: int
+    held_out: list[str]
 
 
 def load(path: Path, split_file: Path | None, fingerprint: str, test: Images) -> Previous:
@@ -68,7 +68,7 @@ def load(path: Path, split_file: Path | None, fingerprint: str, test: Images) ->
             f"--previous {path}: neither bundle has learned from {len(unseen)} of {len(groups)} test patients, and no collection has two of each "
             "class among them, so both cannot be compared; label more patients, or leave --previous away."
         )
-    return Previous(opened, chosen, sum(group in parts for group in unseen))
+    return Previous(opened, chosen, [group for group in unseen if group in parts])
 
 
 def _parts(path: Path, split_file: Path | None, training: Mapping[str, Any]) -> Mapping[str, str]:
@@ -104,12 +104,14 @@ def beside(previous: Previous, name: str, p: npt.NDArray[np.float64], test: Imag
     images = test.select(previous.unseen)
     p_previous = probabilities(gate.answers(model, resized.select(previous.unseen))[:, :2], previous.bundle.temperature)
     judged = gate.judge(name, p[previous.unseen], p_previous, images, rule, gate.BOUNDS)
+    compared = np.unique(images.groups[np.isin(images.sources, list(judged["by_source"]))])
     return {
         "name": previous.bundle.name,
         "precision": entry["precision"],
-        "images": len(images),
-        "patients": len(np.unique(images.groups)),
-        "held_out_by_both": previous.held_out,
+        "images": int(np.isin(images.groups, compared).sum()),
+        "patients": len(compared),
+        "held_out_by_both": int(np.isin(compared, previous.held_out).sum()),
+        "unjudged": judged["unjudged"],
         "difference": {metric: judged["difference"][metric] for metric in METRICS},
         "by_source": {source: {metric: values[metric] for metric in METRICS} for source, values in judged["by_source"].items()},
     }

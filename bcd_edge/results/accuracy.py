@@ -9,7 +9,7 @@ subject to selection bias, Biometrics 39 (1983); as weights, N pictures / n revi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -33,6 +33,7 @@ class Answered:
         p_malignant: calibrated probability, 0..1.
         labelled: whether it was to be reviewed and readers agree on its label.
         malignant: that label; False where there is none.
+        sampled: whether it was to be reviewed.
     """
 
     patients: Indices
@@ -40,26 +41,28 @@ class Answered:
     p_malignant: Floats
     labelled: Bools
     malignant: Bools
+    sampled: Bools
 
 
 def estimate(answered: Answered, seed: int = 0) -> dict[str, Estimate | None]:
     """`FIGURES` with 95 % intervals from resampling patients; None where the labels cannot tell.
 
     `miss_rate` is the share of malignant pictures that were answered benign, without review. `observed_to_expected` is the number
-    of malignant pictures over the sum of the probabilities.
+    of malignant pictures over the sum of the probabilities. There is no interval with fewer than `FEWEST_GROUPS` patients of a label.
 
     Where no reviewed picture of a stratum is malignant, or every one, resampling would claim to be certain. Its share is then
     drawn from the Jeffreys posterior (Brown, Cai & DasGupta, Statistical Science 16, 2001) with patients as the independent trials.
     """
-    counts = np.zeros((int(answered.patients.max(initial=-1)) + 1, len(STRATA)))
-    np.add.at(counts, (answered.patients, answered.strata), 1)
-    sample = _Sample(answered, counts, np.random.default_rng(seed + 1))
+    people, own = np.unique(answered.patients, return_inverse=True)
+    counts = np.zeros((len(people), len(STRATA)))
+    np.add.at(counts, (own, answered.strata), 1)
+    sample = _Sample(replace(answered, patients=own), counts, np.random.default_rng(seed + 1))
     values = sample.measure(np.ones(len(counts)))
     if values is None:
         return dict.fromkeys(FIGURES)
     draws: list[dict[str, float]] = []
     for attempt, drawn in enumerate(draw_groups(len(counts), seed)):
-        if len(draws) == RESAMPLES or attempt == ATTEMPTS or len(np.unique(sample.patients)) < FEWEST_GROUPS:
+        if len(draws) == RESAMPLES or attempt == ATTEMPTS or sample.fewest < FEWEST_GROUPS:
             break
         if again := sample.measure(np.bincount(drawn, minlength=len(counts)).astype(np.float64), smooth=True):
             draws.append(again)
@@ -78,6 +81,7 @@ class _Sample:
         self.p, self.malignant = answered.p_malignant[chosen], answered.malignant[chosen]
         own = [self.strata == stratum for stratum in range(len(STRATA))]
         self.people = np.array([len(np.unique(self.patients[these])) for these in own])
+        self.fewest = min(len(np.unique(self.patients[self.malignant == side])) for side in (False, True))
         self.all_benign = np.array([not self.malignant[these].any() for these in own])
         self.all_malignant = np.array([bool(self.malignant[these].all()) for these in own]) & ~self.all_benign
 

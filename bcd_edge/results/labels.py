@@ -12,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ SPLIT: Final = "split.json"
 COLUMNS: Final = ("file", "label", "patient", "slide", "source", "part", "reason", "sha256")
 # As `train` splits patients: a quarter to test, a fifth of the others to validation.
 SHARES: Final[Mapping[Part, float]] = {"train": 0.6, "validation": 0.15, "test": 0.25}
-# Of the journal's settings: in which part each patient of this folder is, for good, and the splits that were exported.
+# In the journal: in which part each patient of this folder is, for good, and by exported split whom a bundle trained with it learned from.
 PARTS_SETTING, SPLITS_SETTING = "label_parts", "label_splits"
 
 
@@ -118,7 +119,8 @@ def export(
         with results.journal.transaction(flushed=True):  # before the folder is there: what is trained on must be remembered
             parts = _assigned(results, rows, known)
             whole = given | {groups[row.patient]: parts[row.patient] for row in rows}
-            _remember(results, SPLITS_SETTING, [*_recall(results, SPLITS_SETTING, []), holdout.fingerprint(whole)])
+            learned = sorted({row.patient for row in rows if parts[row.patient] != "test"})
+            _remember(results, SPLITS_SETTING, {**_recall(db, SPLITS_SETTING), holdout.fingerprint(whole): learned})
         for row in rows:
             row.part = parts[row.patient]
         (folder / SPLIT).write_text(holdout.text("patient", whole), encoding="utf-8")
@@ -132,6 +134,12 @@ def export(
         dict(left_out),
         source,
     )
+
+
+def learned_from(db: sqlite3.Connection, bundle: Bundle | None) -> frozenset[str]:
+    """The patients of this folder whose labels a bundle was trained or calibrated with, by the split that it was trained with."""
+    fingerprint = bundle.manifest["training"]["split"]["fingerprint"] if bundle else ""
+    return frozenset(_recall(db, SPLITS_SETTING).get(fingerprint, ()))
 
 
 def _labelled(results: Results) -> tuple[list[_Row], Counter[str]]:
@@ -190,7 +198,7 @@ def _check_provenance(results: Results, bundle: Bundle | None, source: str, give
     training = bundle.manifest["training"]["split"] if bundle else {"parts": {}}
     if bundle is None or not any(source in counts for counts in training["parts"].values()):
         return
-    known = {holdout.fingerprint(given), *_recall(results, SPLITS_SETTING, [])}
+    known = {holdout.fingerprint(given), *_recall(results.journal.connection, SPLITS_SETTING)}
     if training["fingerprint"] not in known:
         raise UsageError(
             f"{bundle.name} was trained on {source} with another split than is known here, so its test patients could become training patients; "
@@ -204,7 +212,7 @@ def _assigned(results: Results, rows: list[_Row], given: Mapping[str, Part]) -> 
     Raises:
         UsageError: the split that was given and an earlier export put somebody in different parts.
     """
-    earlier: dict[str, Part] = _recall(results, PARTS_SETTING, {})
+    earlier: dict[str, Part] = _recall(results.journal.connection, PARTS_SETTING)
     if moved := sorted(patient for patient in given.keys() & earlier.keys() if given[patient] != earlier[patient]):
         raise UsageError(
             f"{len(moved)} patients are in another part in --split than in an earlier export of this folder, such as {moved[0]}; "
@@ -264,9 +272,9 @@ def _secret(results: Results) -> bytes:
     return value
 
 
-def _recall(results: Results, name: str, default: Any) -> Any:
-    row = results.journal.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    return json.loads(row[0]) if row else default
+def _recall(db: sqlite3.Connection, name: str) -> dict[str, Any]:
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return json.loads(row[0]) if row else {}
 
 
 def _remember(results: Results, name: str, value: object) -> None:

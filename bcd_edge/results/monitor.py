@@ -13,11 +13,13 @@ import numpy as np
 
 from bcd_edge.bundle import Bundle
 from bcd_edge.errors import UsageError
-from bcd_edge.estimates import Bools, Estimate, Floats, Indices
+from bcd_edge.estimates import FEWEST_GROUPS, Bools, Estimate, Floats, Indices
 from bcd_edge.results import accuracy, drift, worklist
 from bcd_edge.results.consensus import LABELS, outcomes
+from bcd_edge.results.labels import learned_from
 
 QUALITY: Final = ("focus", "exposure", "contrast", "tissue", "stain")
+MEASURES: Final = ("p_malignant", "novelty", *QUALITY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Pictures:
-    """Columns of N, in the order of time."""
+    """Columns of N, in the order of time; `names` are those of patients, to which `patients` are indices."""
 
+    names: list[str]
     sha256: list[str]
     ended: list[datetime]
     patients: Indices
@@ -113,6 +116,11 @@ class _Pictures:
     sampled: Bools
     poor_quality: Floats
     measures: dict[str, Floats]
+
+    def without(self, patients: frozenset[str]) -> Bools:
+        """Whether each is of another patient than these."""
+        others = np.array([name.strip() not in patients for name in self.names], bool)
+        return others[self.patients]
 
 
 def monitor(db: sqlite3.Connection, bundle: Bundle | None = None) -> Report:
@@ -130,8 +138,9 @@ def monitor(db: sqlite3.Connection, bundle: Bundle | None = None) -> Report:
     if not pictures.sha256:
         raise UsageError(f"There is no answer of {used['name']} in this folder; give the bundle that answered: --bundle DIR.")
     labels = outcomes(db)
-    answered = _answered(pictures, labels, used["threshold"])
-    strata = _strata(answered, pictures)
+    learned = learned_from(db, bundle)
+    answered = _answered(pictures, labels, used["threshold"], learned)
+    strata = _strata(answered)
     figures = accuracy.estimate(answered)
     shares = _shares(pictures)
     reference = _reference(db, bundle)
@@ -148,7 +157,7 @@ def monitor(db: sqlite3.Connection, bundle: Bundle | None = None) -> Report:
         found,
         level,
         drift.EVERY,
-        _notes(pictures, labels, strata, figures, bundle),
+        _notes(pictures, labels, strata, figures, bundle, learned),
     )
 
 
@@ -166,45 +175,53 @@ def _used(db: sqlite3.Connection, bundle: Bundle | None) -> sqlite3.Row:
 
 
 def _read(db: sqlite3.Connection, bundle_sha256: str) -> _Pictures:
-    rows = db.execute(
-        """SELECT sha256, ended_at, COALESCE(cases.patient, sha256), images.decision, record, images.decision = 'review' OR draw < share.value
+    cursor = db.execute(
+        """SELECT sha256, ended_at, COALESCE(cases.patient, sha256), images.decision, images.decision = 'review' OR draw < share.value, record
            FROM images JOIN cases USING (sha256) JOIN meta AS share ON share.name = 'audit_share'
            WHERE images.bundle_sha256 = ? AND state = 'done'""",
         (bundle_sha256,),
-    ).fetchall()
+    )
+    rows = [(*tuple(row)[:5], _numbers(json.loads(row[5]))) for row in cursor]  # a record is a kilobyte, and there may be a hundred thousand
     rows.sort(key=lambda row: datetime.fromisoformat(row[1]))
-    records = [json.loads(row[4]) for row in rows]
-    qualities = [record.get("quality") or {} for record in records]
-    values = {"p_malignant": [record["p_malignant"] for record in records], "novelty": [record.get("novelty") for record in records]}
-    values |= {name: [quality.get(name) for quality in qualities] for name in QUALITY}
-    names = dict.fromkeys(row[2] for row in rows)  # in the order in which they came
-    index = {name: number for number, name in enumerate(names)}
+    index = {name: number for number, name in enumerate(dict.fromkeys(row[2] for row in rows))}  # in the order in which they came
+    numbers = np.array([row[5] for row in rows], np.float64).reshape(-1, len(MEASURES) + 1)  # None becomes NaN
     return _Pictures(
+        list(index),
         [row[0] for row in rows],
         [datetime.fromisoformat(row[1]).astimezone() for row in rows],
         np.array([index[row[2]] for row in rows], np.intp),
         [row[3] for row in rows],
-        np.array([bool(row[5]) for row in rows], bool),
-        np.array([bool(quality["reasons"]) if quality else np.nan for quality in qualities], np.float64),
-        {name: np.array(column, np.float64) for name, column in values.items()},  # None becomes NaN
+        np.array([bool(row[4]) for row in rows], bool),
+        numbers[:, -1],
+        dict(zip(MEASURES, numbers.T, strict=False)),
     )
 
 
-def _answered(pictures: _Pictures, labels: dict[str, Any], threshold: float) -> accuracy.Answered:
+def _numbers(record: dict[str, Any]) -> tuple[float | None, ...]:
+    """`MEASURES`, and whether the quality is poor."""
+    quality = record.get("quality") or {}
+    poor = bool(quality["reasons"]) if quality else None
+    return (record["p_malignant"], record.get("novelty"), *(quality.get(name) for name in QUALITY), poor)
+
+
+def _answered(pictures: _Pictures, labels: dict[str, Any], threshold: float, learned: frozenset[str]) -> accuracy.Answered:
+    """Without the patients that the bundle learned from, who would flatter it."""
     p = pictures.measures["p_malignant"]
     strata = np.array(
         [{"benign": 0, "malignant": 3}.get(answer, 2 if value >= threshold else 1) for answer, value in zip(pictures.answers, p, strict=True)]
     )
     words = [labels.get(sha256) for sha256 in pictures.sha256]
     labelled = pictures.sampled & np.array([word in LABELS for word in words])
-    return accuracy.Answered(pictures.patients, strata, p, labelled, labelled & np.array([word == "malignant" for word in words]))
+    malignant = labelled & np.array([word == "malignant" for word in words])
+    kept = pictures.without(learned)
+    return accuracy.Answered(pictures.patients[kept], strata[kept], p[kept], labelled[kept], malignant[kept], pictures.sampled[kept])
 
 
-def _strata(answered: accuracy.Answered, pictures: _Pictures) -> list[Stratum]:
+def _strata(answered: accuracy.Answered) -> list[Stratum]:
     def count(chosen: Bools) -> list[int]:
         return [int(number) for number in np.bincount(answered.strata[chosen], minlength=len(accuracy.STRATA))]
 
-    columns = [count(np.ones(len(answered.strata), bool)), count(pictures.sampled), count(answered.labelled), count(answered.malignant)]
+    columns = [count(np.ones(len(answered.strata), bool)), count(answered.sampled), count(answered.labelled), count(answered.malignant)]
     return [Stratum(*row) for row in zip(accuracy.STRATA, *columns, strict=True)]
 
 
@@ -278,19 +295,30 @@ def _reference(db: sqlite3.Connection, bundle: Bundle | None) -> dict[str, dict[
 
 
 def _notes(
-    pictures: _Pictures, labels: dict[str, Any], strata: list[Stratum], figures: dict[str, Estimate | None], bundle: Bundle | None
+    pictures: _Pictures,
+    labels: dict[str, Any],
+    strata: list[Stratum],
+    figures: dict[str, Estimate | None],
+    bundle: Bundle | None,
+    learned: frozenset[str],
 ) -> list[str]:
     notes = []
+    if taught := sum(name.strip() in learned for name in pictures.names):
+        notes.append(f"{taught:,} patients are not in these figures of accuracy, because the bundle learned from their labels.")
     if missing := [stratum.name for stratum in strata if stratum.pictures and not stratum.labelled]:
         notes.append(f"Sensitivity, specificity, miss rate and calibration cannot be told: no answer of these has a label yet: {'; '.join(missing)}.")
     elif figures["sensitivity"] is None:
         notes.append("Sensitivity, specificity, miss rate and calibration cannot be told: all labels are of one class.")
+    elif figures["sensitivity"].low is None:
+        notes.append(f"Accuracy has no intervals: fewer than {FEWEST_GROUPS} patients have a label that is benign, or one that is malignant.")
     sampled, labelled = sum(stratum.sampled for stratum in strata), sum(stratum.labelled for stratum in strata)
+    words = [labels.get(sha256, "not reviewed") for sha256 in pictures.sha256]
+    kept = zip(words, pictures.sampled.tolist(), pictures.without(learned), strict=True)
+    counts = Counter((word, chosen) for word, chosen, own in kept if own)
     if labelled < sampled:
-        own = Counter(labels.get(sha256, "not reviewed") for sha256, chosen in zip(pictures.sha256, pictures.sampled, strict=True) if chosen)
-        without = ", ".join(f"{count:,} {word}" for word, count in own.most_common() if word not in LABELS)
+        without = ", ".join(f"{count:,} {word}" for (word, chosen), count in counts.most_common() if chosen and word not in LABELS)
         notes.append(f"{labelled:,} of {sampled:,} pictures to be reviewed have a label ({without}); the figures take the others to be like them.")
-    if besides := sum(sha256 in labels and not chosen for sha256, chosen in zip(pictures.sha256, pictures.sampled, strict=True)):
+    if besides := sum(count for (word, chosen), count in counts.items() if not chosen and word != "not reviewed"):
         notes.append(
             f"{besides:,} confident answers were reviewed without being drawn for the audit; they are no random sample and not in these figures."
         )

@@ -350,7 +350,7 @@ def test_bundles_of_other_splits_are_compared_on_whom_neither_learned_from(built
     test = Images(np.empty((len(names), 1, 1, 3), np.uint8), malignant, np.full(len(names), "folder"), names, names, names)
     chosen = previous.load(built, run / "split.json", "another", test)
     assert set(names[chosen.unseen]) == {*tested, "folder/new"}
-    assert chosen.held_out == len(tested)
+    assert chosen.held_out == tested
     whole = previous.load(built, None, made.fingerprint, test)
     assert whole.unseen.all()
     with pytest.raises(click.ClickException, match="--previous-split FILE"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,16 @@ def test_a_bundle_trained_on_these_people_needs_its_split(ward: Ward, classifier
     assert exported.tested == ["13200"]
     assert ward.parts() == {"13200": "test", "10147": "train"}
     ward.export(source="other", bundle=classifier.bundle, overwrite=True)
+
+
+def test_it_remembers_whom_the_next_bundle_learns_from(ward: Ward, classifier: Classifier) -> None:
+    ward.labelled(people(12))
+    ward.export()
+    manifest = {"training": {"split": {"fingerprint": json.loads((ward.out / "split.json").read_text())["fingerprint"]}}}
+    trained = replace(classifier.bundle, manifest=manifest)
+    db = ward.results.journal.connection
+    assert labels.learned_from(db, trained) == {patient for patient, part in ward.parts().items() if part != "test"}
+    assert labels.learned_from(db, classifier.bundle) == set()
 
 
 def test_pictures_are_copied_and_are_those_that_were_read(ward: Ward) -> None:

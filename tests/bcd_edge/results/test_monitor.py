@@ -208,3 +208,28 @@ def test_a_folder_of_an_earlier_version_is_explained(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert result.exit_code == 2
     assert "earlier bcd-edge" in result.output
+
+
+def test_patients_that_a_bundle_learned_from_do_not_flatter_it(clinic: Clinic, tmp_path: Path) -> None:
+    """Their labels were exported, and the bundle was trained with the split of that export."""
+    import shutil
+    from contextlib import closing
+
+    from bcd_edge import holdout
+    from bcd_edge.results import labels, monitor
+    from bcd_edge.results.journal import connect
+
+    shutil.copytree(clinic.root, tmp_path / "results")
+    bundle = clinic.classifier.bundle
+    with closing(connect(tmp_path / "results" / "journal.sqlite3")) as db:
+        whole = monitor.monitor(db, bundle)
+        learned = {f"P{number}" for number in range(0, PATIENTS, 2)}
+        trained = {bundle.manifest["training"]["split"]["fingerprint"]: sorted(learned), holdout.fingerprint({}): ["P1"]}
+        db.execute("INSERT INTO meta VALUES (?, ?)", (labels.SPLITS_SETTING, json.dumps(trained)))
+        rest = monitor.monitor(db, bundle)
+        own = db.execute("SELECT COUNT(*) FROM cases WHERE CAST(SUBSTR(patient, 2) AS INTEGER) % 2 = 1").fetchone()[0]
+        assert labels.learned_from(db, bundle) == learned
+    assert sum(stratum.pictures for stratum in rest.strata) == own
+    assert sum(stratum.pictures for stratum in whole.strata) == rest.pictures
+    assert any(note.startswith(f"{len(learned)} patients are not in these figures") for note in rest.notes)
+    assert (rest.weeks, rest.changes) == (whole.weeks, whole.changes)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def command() -> None:
     """Ask a reader elsewhere for an opinion: by a page on a USB stick or in a mail, or by a link to one case.
 
-    RESULTS is the folder of results, BCD_EDGE_RESULTS if not given, else the current folder. CASE is a patient, the name of a picture, or the
-    beginning of its SHA-256.
+    RESULTS is the folder of results, BCD_EDGE_RESULTS if not given, else the current folder. CASE is a patient, the name of a picture, a
+    pseudonym of either, or the beginning of a SHA-256.
 
     \b
     Examples:

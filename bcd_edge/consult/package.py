@@ -35,6 +35,7 @@ from bcd_edge.results.reviews import DECISIONS, LONGEST_COMMENT, LONGEST_NAME
 SCHEMA: Final = 1
 MOST_PICTURES: Final = 50
 SHORTEST_PREFIX: Final = 6
+PSEUDONYM_DIGITS: Final = 16
 # A larger PNG becomes a JPEG in the best quality that is smaller: a page of some such pictures no longer goes by mail.
 LARGEST_PNG: Final = 4_000_000
 JPEG_QUALITY: Final = 95
@@ -72,11 +73,12 @@ def find(db: sqlite3.Connection, case: str) -> list[str]:
 
     Args:
         db: the journal.
-        case: a patient, the name of a picture, or the beginning of its SHA-256.
+        case: a patient, the name of a picture, a pseudonym of either, or the beginning of a SHA-256.
 
     Raises:
         UsageError: there is none, or several begin so.
     """
+    case = _unmasked(db, case)
     for condition, value in (("patient = ?", case), ("path = ?", os.fsencode(case))):
         rows = db.execute(f"SELECT DISTINCT sha256 FROM names WHERE {condition} ORDER BY path", (value,)).fetchall()
         if rows:
@@ -90,6 +92,16 @@ def find(db: sqlite3.Connection, case: str) -> list[str]:
     if len(rows) != 1:
         raise UsageError(f"{'Several pictures begin' if rows else 'No picture begins'} with {case}; give more digits of the SHA-256, or the name.")
     return [rows[0]["sha256"]]
+
+
+def _unmasked(db: sqlite3.Connection, case: str) -> str:
+    """The name behind a pseudonym, which is what pages and logs show where names are replaced; other text as it is."""
+    if len(case) != PSEUDONYM_DIGITS:
+        return case
+    shown = naming(db, pseudonymise=True)
+    rows = db.execute("SELECT DISTINCT patient FROM names WHERE patient IS NOT NULL UNION ALL SELECT DISTINCT path FROM names")
+    names = (os.fsdecode(row[0]) for row in rows)
+    return next((name for name in names if shown(name) == case), case)
 
 
 def build(

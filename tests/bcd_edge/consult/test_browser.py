@@ -175,7 +175,8 @@ def test_a_reader_saves_a_case_for_another_one(page: Any, folder: Results, serve
 
 def test_what_came_back_is_filed_on_a_page_and_links_are_revoked_there(page: Any, folder: Results, served: re.Match[str], tmp_path: Path) -> None:
     consult("link", PATIENT, str(folder.root), "--url", served[2], "--to", "Dr Far")
-    (tmp_path / "opinion.json").write_text(json.dumps(opinion_of(built(folder).html)), encoding="utf-8")
+    markup = "<img src=//evil.example/x onerror=alert(4)>"
+    (tmp_path / "opinion.json").write_text(json.dumps(opinion_of(built(folder).html, reader=markup, place=markup)), encoding="utf-8")
     (tmp_path / "forged.json").write_text(json.dumps(opinion_of(built(folder).html) | {"seal": "0" * 64}), encoding="utf-8")
     page.goto(served[1])
     page.get_by_role("link", name="Opinions from afar").click()
@@ -192,5 +193,9 @@ def test_what_came_back_is_filed_on_a_page_and_links_are_revoked_there(page: Any
     page.get_by_label("opinion.json").set_input_files(tmp_path / "forged.json")
     page.get_by_role("button", name="File it").click()
     page.get_by_text("not on a case of this folder").wait_for()
-    assert {review.source for review in reviews.listed(folder.journal.connection)} == {"consult"}
+    assert {(review.source, review.reader) for review in reviews.listed(folder.journal.connection)} == {("consult", markup)}
+    for path in ("", "?state=reviewed", f"cases/{package.find(folder.journal.connection, PATIENT)[0]}", "patients"):
+        page.goto(f"{served[2]}/{path}")
+    assert not {"1", "2", "4"} & set(page.complaints)  # what alerts of names, patients and readers would say
+    assert all(url.startswith((served[2], "data:")) for url in page.asked)
     assert audit.verify(folder.journal.connection).problems == ()

@@ -25,6 +25,7 @@ from bcd_edge.errors import InputError, UsageError
 from bcd_edge.readers import raster
 from bcd_edge.results import audit, reviews, users
 from bcd_edge.results.folder import Results
+from bcd_edge.results.pseudonyms import naming
 
 from .conftest import CAMERA, NAMES, PATIENT, box, built, jpeg, opinion_of
 
@@ -97,7 +98,9 @@ def test_a_case_is_a_patient_a_name_or_the_beginning_of_a_hash(folder: Results) 
     both = package.find(db, PATIENT)
     assert len(both) == 2
     assert [package.find(db, name) for name in NAMES] == [[sha256] for sha256 in both]
-    assert package.find(db, both[0][:6].upper()) == [both[0]]
+    assert package.find(db, both[0][:6].upper()) == package.find(db, both[0][:16]) == [both[0]]
+    shown = naming(db, pseudonymise=True)
+    assert (package.find(db, shown(PATIENT)), package.find(db, shown(NAMES[1]))) == (both, both[1:])
     for wrong in ("nobody", "", both[0][:5], "000000", "' OR 1=1 --", "ffffffg"):
         with pytest.raises(UsageError, match=r"There is no patient|No picture begins"):
             package.find(db, wrong)

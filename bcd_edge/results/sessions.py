@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,7 +110,9 @@ def csrf_token(session: Session) -> str:
 
 
 def _keys(name: str, address: str) -> dict[str, str]:
-    return {"name": f"name {name.strip().casefold()[:LONGEST_NAME]}", "address": f"address {address}"}
+    """Spellings of a name that sign in to the same account have the same key."""
+    same = unicodedata.normalize("NFKC", name).strip().casefold()[:LONGEST_NAME]
+    return {"name": f"name {same}", "address": f"address {address}"}
 
 
 def _pause(db: sqlite3.Connection, kind: str, key: str, now: float) -> float:

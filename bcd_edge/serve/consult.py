@@ -112,8 +112,8 @@ async def overview(request: Request) -> Response:
         return [_shown(db, link, base, now) for link in links.listed(db)]
 
     filed = request.query_params.get("filed", "")
-    found = await request.app.state.store.read(find_links)
-    return render(request, "consult.html", links=found, filed=int(filed) if filed.isdecimal() and filed.isascii() and len(filed) < 4 else None)
+    shown = await request.app.state.store.read(find_links)
+    return render(request, "consult.html", links=shown, filed=int(filed) if filed.isdecimal() and filed.isascii() and len(filed) < 4 else None)
 
 
 def _shown(db: sqlite3.Connection, link: Link, base: str, now: float) -> dict[str, Any]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import stat
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from bcd_edge.cli import main
 from bcd_edge.consult import links, opinion, package
 from bcd_edge.errors import InputError, UsageError
 from bcd_edge.readers import raster
@@ -288,8 +289,13 @@ def test_a_link_lasts_neither_for_ever_nor_no_time(folder: Results, lifetime_s: 
         made_link(folder, lifetime_s)
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "bcd_edge", "consult", *map(str, arguments)], capture_output=True, text=True, timeout=120)
+def run(*arguments: object) -> Result:
+    """A command in this process, which is started once for all of them."""
+    before = os.umask(0o022)
+    try:
+        return CliRunner().invoke(main, ["consult", *map(str, arguments)])
+    finally:
+        os.umask(before)
 
 
 def test_there_and_back_on_the_command_line(folder: Results, tmp_path: Path) -> None:
@@ -301,7 +307,7 @@ def test_there_and_back_on_the_command_line(folder: Results, tmp_path: Path) -> 
     (tmp_path / "opinion.json").write_bytes(data(opinion_of(page)))
     (tmp_path / "forged.json").write_bytes(data(opinion_of(page) | {"seal": "0" * 64}))
     imported = run("import", tmp_path / "opinion.json", tmp_path / "forged.json", root)
-    assert imported.returncode == 1
+    assert imported.exit_code == 1
     assert "2 reviews by Dr Far" in imported.stdout
     assert "not on a case of this folder" in imported.stderr
     assert "2 of them filed before" in run("import", tmp_path / "opinion.json", root).stdout

@@ -186,6 +186,12 @@ def test_guessing_slows_down_for_known_and_unknown_names_alike(folder: Results, 
     assert known == unknown < 20
 
 
+def test_another_spelling_of_a_name_is_no_further_try(folder: Results, wall: Wall) -> None:
+    spellings = ["Dr Rao", "dr rao", "DR RAO ", "Ｄｒ　Ｒａｏ", "\tDr Rao"]
+    assert all(users.password_of(folder.journal.connection, name).split("$")[1] == "16" for name in spellings)  # the account's, not nobody's
+    assert sum(attempts(folder, wall, 1, spellings[number % 5], f"10.0.0.{number}") for number in range(60)) < 13
+
+
 def test_an_address_slows_down_whatever_names_it_tries(folder: Results, wall: Wall) -> None:
     assert sum(attempts(folder, wall, 1, f"name {number}", "10.0.0.7") for number in range(600)) < 32
 

@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("starlette", reason="bcd-edge[serve] is not installed")
 httpx = pytest.importorskip("httpx", reason="needs an HTTP client")
 
+from click.testing import CliRunner, Result  # noqa: E402
 from starlette.applications import Starlette  # noqa: E402
 from starlette.exceptions import HTTPException  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
@@ -24,6 +25,7 @@ from starlette.requests import Request  # noqa: E402
 from starlette.responses import PlainTextResponse, Response  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 
+from bcd_edge.cli import main  # noqa: E402
 from bcd_edge.results import audit, users  # noqa: E402
 from bcd_edge.results.folder import Results  # noqa: E402
 from bcd_edge.serve import accounts, security  # noqa: E402
@@ -246,9 +248,13 @@ def test_a_browser_without_a_session_is_led_to_the_form_and_back(server: Server)
     assert 'value="/decide"' in server.ask("GET", "/login?next=/decide").text
 
 
-def run(*arguments: object, given: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bcd_edge", *map(str, arguments)]
-    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=120)
+def run(*arguments: object, given: str = "") -> Result:
+    """A command in this process, which is started once for all of them."""
+    before = os.umask(0o022)
+    try:
+        return CliRunner().invoke(main, [*map(str, arguments)], input=given)
+    finally:
+        os.umask(before)
 
 
 def test_users_tokens_and_audit_on_the_command_line(tmp_path: Path) -> None:
@@ -264,8 +270,8 @@ def test_users_tokens_and_audit_on_the_command_line(tmp_path: Path) -> None:
         assert users.by_token(results.journal.connection, token, 0).name == "scanner"
     verified = run("serve", "audit", "verify", root)
     assert re.fullmatch(r"3 entries; head 3:[0-9a-f]{64}\n", verified.stdout)
-    assert run("serve", "audit", "verify", root, "--head", verified.stdout.split()[-1]).returncode == 0
-    assert run("serve", "audit", "verify", root, "--head", f"4:{'0' * 64}").returncode == 1
+    assert run("serve", "audit", "verify", root, "--head", verified.stdout.split()[-1]).exit_code == 0
+    assert run("serve", "audit", "verify", root, "--head", f"4:{'0' * 64}").exit_code == 1
     assert "user added\tDr Rao\trole=reviewer" in run("serve", "audit", "list", root, "--about", "Dr Rao").stdout
 
 
@@ -289,7 +295,7 @@ def test_a_server_with_tls_lets_its_users_in(tmp_path: Path) -> None:
     subprocess.run(["openssl", "genpkey", "-algorithm", "ED25519", "-out", str(other)], check=True, capture_output=True)
     for wrong in (other, root / "journal.sqlite3"):
         refused = run("serve", root, "--address", "0.0.0.0", "--certificate", certificate, "--key", wrong)
-        assert (refused.returncode, "cannot be used with the key" in refused.stderr) == (2, True)
+        assert (refused.exit_code, "cannot be used with the key" in refused.stderr) == (2, True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     tls = ["--certificate", str(certificate), "--key", str(key), "--provider", "null"]

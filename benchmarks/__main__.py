@@ -133,6 +133,19 @@ def watch(full: bool, seed: int, out: Path | None) -> None:
     measure(out, seed, full=full)
 
 
+@main.command("serve")
+@click.option("--pictures", type=click.IntRange(20), default=200, show_default=True, help="Sent by the clients of each closed loop.")
+@click.option("--open", "open_s", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds of the open loop.")
+@click.option("--results", type=click.IntRange(100), default=100_000, show_default=True, help="In the folder whose pages are timed.")
+@click.option("--cases", type=click.IntRange(15), default=5_000, show_default=True, help="Requests drawn from the API's document, as each role.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def serve(pictures: int, open_s: float, results: int, cases: int, out: Path | None) -> None:
+    """The server: start, memory, load, pages of a large folder, and requests that its document allows and forbids. A quarter of an hour."""
+    from benchmarks.serve import measure
+
+    measure(out, pictures=pictures, cases=cases, results=results, open_s=open_s)
+
+
 @main.command("decoding")
 @click.argument("images", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--seconds", type=click.FloatRange(1), default=5.0, show_default=True, help="For each side of the comparison of speed.")

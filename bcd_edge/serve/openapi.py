@@ -142,7 +142,7 @@ HASH: Final = _path("sha256", "^[0-9a-f]{64}$")
 LIMIT: Final = _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "How many at most.")
 OFFSET: Final = _query("offset", {"type": "integer", "minimum": 0, "maximum": 10_000_000, "default": 0}, "How many to leave out first.")
 AFTER: Final = _query("after", {"type": "integer", "minimum": 0, "maximum": 2**53, "default": 0}, "Entries with a larger number.")
-NAME: Final[Json] = {"type": "string", "maxLength": LONGEST_NAME, "pattern": "^[^\\x00-\\x1f\\x7f\\ud800-\\udfff]*$"}
+NAME: Final[Json] = {"type": "string", "maxLength": LONGEST_NAME, "pattern": "^[^\\x00-\\x1f\\x7f]*$"}
 UPLOAD: Final = [
     _query("name", NAME, "Name of a single picture; multipart parts have their own."),
     _query("patient", NAME, "Whose pictures they are."),

@@ -240,7 +240,7 @@ def _announce(opened: Bundle, spec: SweepSpec, count: int, minutes: tuple[float,
         click.echo(f"{opened.name} contains {', '.join(opened.precisions)}; not measured: {', '.join(missing)}.", err=True)
     least, most = (math.ceil(bound) for bound in minutes)
     duration = f"{least} to {most} min" if least < most else f"at most {most} min"
-    click.echo(f"{count} row{'s' * (count > 1)}, {duration}, plus loading and compiling. Rows of one engine are measured in turns.", err=True)
+    click.echo(f"{count} row{'s' * (count > 1)}, {duration}, plus loading and compiling.\nRows of one engine are measured in turns.", err=True)
     click.echo("Leave the machine idle meanwhile: a row beside other programs is unsteady.", err=True)
 
 

@@ -57,6 +57,35 @@ def test_the_page_of_commands_is_in_step(tmp_path: Path) -> None:
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == page.read_text(encoding="utf-8"), "the commands changed; run: make docs"
 
 
+def layout() -> dict[str, str]:
+    """Folder to what CONTRIBUTING says is in it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Layout")[2].partition("\n## ")[0]
+    folders: dict[str, str] = {}
+    top = here = ""
+    for line in text.splitlines():
+        if heading := re.match(r"( {4}| {6})(\w+)/ {2,}(.*)", line):
+            top = heading[2] if len(heading[1]) == 4 else top
+            here = heading[2] if len(heading[1]) == 4 else f"{top}/{heading[2]}"
+            folders[here] = heading[3]
+        elif line.startswith("      ") and here:
+            folders[here] += " " + line
+    return folders
+
+
+def test_the_layout_names_every_module_and_none_that_is_not_there() -> None:
+    folders = layout()
+    missing = []
+    for top in ("bcd_edge", "train", "export", "benchmarks", "deploy"):
+        for module in (ROOT / top).rglob("*.py"):
+            parts = module.relative_to(ROOT).parts
+            folder = "/".join(parts[:2]) if len(parts) > 2 else top
+            if not parts[-1].startswith("__") and not re.search(rf"\b{module.stem}\b", folders.get(folder, "")):
+                missing.append("/".join(parts))
+    named = {f"{folder}/{name}" for folder, text in folders.items() for name in re.findall(r"\b(\w+\.py)\b", text) if folder != "tests"}
+    assert missing == []
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_the_readme_is_short_and_names_every_page() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.count("\n") <= 120

@@ -105,6 +105,16 @@ def sensitivity(provider: str, delay: str, seconds: float, pairs: tuple[int, int
     measure(provider, delay, seconds, pairs, busy, out)
 
 
+@main.command("monitoring")
+@click.option("--clinics", type=click.IntRange(1), default=400, show_default=True, help="Simulated for each row.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def monitoring(clinics: int, out: Path | None) -> None:
+    """False alarms of `bcd-edge monitor`, how soon it finds a change, and how often its intervals hold the truth. Four minutes."""
+    from benchmarks.monitoring import measure
+
+    measure(clinics, out)
+
+
 @main.command("all")
 @click.argument("images", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--bundle", required=True, type=click.Path(path_type=Path, exists=True), help="With the variants fp32 and int8.")

@@ -13,9 +13,9 @@ import json
 import os
 import shutil
 import sqlite3
-import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -108,10 +108,9 @@ def export(
     source = source or f"clinic-{hashlib.blake2b(b'source', key=_secret(results), digest_size=4).hexdigest()}"
     given = _given(split)
     groups = {row.patient: f"{source}/{shown(row.patient).strip()}" for row in rows}
-    out.parent.mkdir(parents=True, exist_ok=True)
     _check_provenance(results, bundle, source, given)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as staging:
-        folder = Path(staging) / "labels"
+    with _staging(out) as staging:
+        folder = staging / "labels"
         rows = _copied(results, rows, folder, inbox, left_out)
         if not rows:
             raise UsageError(_nothing(results.root, left_out))
@@ -125,7 +124,7 @@ def export(
             row.part = parts[row.patient]
         (folder / SPLIT).write_text(holdout.text("patient", whole), encoding="utf-8")
         (folder / LABELS_FILE).write_text(_table(rows, source, groups), encoding="utf-8")
-        _replace(folder, out, Path(staging) / "before")
+        _replace(folder, out, staging / "before")
     people = {row.patient: row.part for row in rows}
     return Exported(
         {label: sum(row.label == label for row in rows) for label in LABELS},
@@ -240,6 +239,18 @@ def _table(rows: list[_Row], source: str, groups: Mapping[str, str]) -> str:
     for row in rows:
         writer.writerow((_file(row), row.label, groups[row.patient].partition("/")[2], row.slide, source, row.part, row.reason, row.sha256))
     return text.getvalue()
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A folder beside `out`; its name is always the same, so that the next export removes what a killed one left there."""
+    staging = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _replace(folder: Path, out: Path, before: Path) -> None:

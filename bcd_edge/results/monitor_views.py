@@ -18,7 +18,13 @@ from bcd_edge.results.summary import STYLE, section
 LATEST: Final = 12  # weeks in the text
 WIDTH: Final = 80
 FIX: Final = 'pip install "bcd-edge[watch]"'
-SHOWN: Final = {"miss_rate": "missed", "ece": "calibration error", "observed_to_expected": "observed to expected", "p_malignant": "mean probability"}
+SHOWN: Final = {
+    "miss_rate": "missed",
+    "brier": "Brier score",
+    "ece": "calibration error",
+    "observed_to_expected": "observed to expected",
+    "p_malignant": "mean probability",
+}
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>bcd-edge: is it still good?</title>
@@ -104,7 +110,7 @@ Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
 
 def _summary(report: Report) -> str:
-    return f"{report.pictures:,} pictures of {report.patients:,} patients; {report.audit_share:.0%} of the confident answers are audited."
+    return f"{report.pictures:,} pictures of {report.patients:,} patients; {100 * report.audit_share:g} % of the confident answers are audited."
 
 
 def _drift(report: Report) -> str:

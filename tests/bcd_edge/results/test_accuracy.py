@@ -5,34 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from bcd_edge.results import accuracy
-from bcd_edge.results.accuracy import Answered, estimate
-
-
-def clinic(seed: int, patients: int, audit: float) -> tuple[Answered, npt.NDArray[np.bool_]]:
-    """Patients with many pictures each, that differ from each other; every picture in review is reviewed, and a share of the others."""
-    random = np.random.default_rng(seed)
-    person = np.repeat(np.arange(patients), 1 + random.poisson(8, patients))
-    malignant = (random.random(patients) < 0.5)[person]
-    logit = random.normal(0, 0.8, patients)[person] + random.normal(0, 1, len(person)) + np.where(malignant, 1.2, -1.2)
-    p = 1 / (1 + np.exp(-logit))
-    strata = np.searchsorted([0.2, 0.4, 0.7], p, side="right")
-    labelled = np.isin(strata, (1, 2)) | (random.random(len(p)) < audit)
-    return Answered(person, strata, p, labelled, malignant & labelled, labelled), malignant
-
-
-def truth(answered: Answered, malignant: npt.NDArray[np.bool_]) -> dict[str, float]:
-    called = answered.strata >= 2
-    return {
-        "sensitivity": float(called[malignant].mean()),
-        "specificity": float((~called)[~malignant].mean()),
-        "miss_rate": float((answered.strata == 0)[malignant].mean()),
-        "brier": float(np.mean((answered.p_malignant - malignant) ** 2)),
-        "observed_to_expected": float(malignant.sum() / answered.p_malignant.sum()),
-    }
+from bcd_edge.results.accuracy import estimate
+from benchmarks.monitoring import clinic, truth
 
 
 def test_with_every_label_it_is_the_plain_figure() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -247,6 +250,32 @@ def test_all_or_nothing_and_nothing_is_replaced_unasked(ward: Ward, monkeypatch:
     monkeypatch.undo()
     ward.export(overwrite=True)
     assert len(ward.rows()) == 8
+
+
+def test_killed_at_any_moment_the_folder_is_whole_and_nobody_changes_sides(ward: Ward) -> None:
+    ward.labelled(people(24))
+    command = [sys.executable, "-m", "bcd_edge", "labels", "export", str(ward.results.root), "--out", str(ward.out), "--inbox", str(ward.inbox)]
+    before: dict[str, str] = {}
+    partial = ward.out.with_name(".labels.partial")
+
+    def left() -> int:
+        return partial.stat().st_ino if partial.exists() else 0
+
+    for number in range(6):
+        of_the_last = left()
+        export = subprocess.Popen([*command, "--overwrite"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while left() in (0, of_the_last) and export.poll() is None:
+            time.sleep(0.0005)
+        time.sleep(0.003 * number)
+        export.kill()
+        export.wait()
+        if ward.out.exists():
+            assert len(read(str(ward.out))) == len(ward.rows()) == 24
+            assert before in ({}, ward.parts())
+            before = ward.parts()
+    ward.export(overwrite=True)
+    assert before in ({}, ward.parts())
+    assert not partial.exists()
 
 
 def test_a_folder_of_something_else_is_never_replaced(ward: Ward) -> None:

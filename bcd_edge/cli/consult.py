@@ -36,12 +36,15 @@ def command() -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="ZIP file to write, or a page if it ends with .html.")
 @click.option("--to", "recipient", default="", metavar="NAME", help="For whom it is; on the page and in the audit.")
 @click.option("--inbox", type=click.Path(path_type=Path, file_okay=False), help="A watcher's inbox.  [default: as its heartbeat says]")
-def export(case: str, results: Path, out: Path, recipient: str, inbox: Path | None) -> None:
+@click.option("--explain", is_flag=True, help="Draw the overlays that are not there yet, which takes some seconds each.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="The bundle that answered, for --explain.  [default: the embedded one]")
+def export(case: str, results: Path, out: Path, recipient: str, inbox: Path | None, explain: bool, bundle: Path | None) -> None:
     """Write a case as one page with pictures, overlays, answers and a form, without names.
 
     It opens in any browser, needs no network, and saves opinion.json. Nothing but the pixels of a picture goes along; text that is part of
     the pixels does, too, so look at the page before you give it away.
     """
+    from bcd_edge.consult.overlays import draw_missing
     from bcd_edge.consult.package import build, find, note_export
     from bcd_edge.results.summary import count
     from bcd_edge.results.users import this_account
@@ -49,7 +52,10 @@ def export(case: str, results: Path, out: Path, recipient: str, inbox: Path | No
 
     with writing(results) as opened:
         db = opened.journal.connection
-        package = build(db, results, find(db, case), recipient=recipient, inbox=inbox)
+        pictures = find(db, case)
+        if explain:
+            draw_missing(db, results, pictures, inbox=inbox, bundle=bundle)
+        package = build(db, results, pictures, recipient=recipient, inbox=inbox)
         note_export(opened, package, who=this_account(), address="local")  # first: what is not in the audit must not go out
         atomic_write(out, package.html.encode() if out.suffix == ".html" else package.zip)
     click.echo(

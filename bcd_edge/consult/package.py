@@ -196,7 +196,6 @@ def _article(db: sqlite3.Connection, results: Path, row: sqlite3.Row, number: in
         height=height,
         picture=_data_url(pixels),
         overlay=f'<img class="overlay" alt="" src="{overlay}">' if overlay else "",
-        has_overlay="" if overlay else "hidden",
         choices="".join(f'<label><input type="radio" name="decision-{number - 1}" value="{decision}"> {decision}</label>' for decision in DECISIONS),
         longest_comment=LONGEST_COMMENT,
         scale=_scale(record["p_malignant"], row),

@@ -56,7 +56,7 @@ let isChanged = false;
 
 articles.forEach((article, index) => {
   const view = article.querySelector(".view"), overlay = article.querySelector(".overlay"), opacity = article.querySelector(".opacity");
-  article.querySelector("details").addEventListener("toggle", () => { opened[index] = true; });
+  article.querySelector("details").addEventListener("toggle", () => { opened[index] = true; article.querySelector(".lay").hidden = !overlay; });
   opacity.addEventListener("input", () => { overlay.style.opacity = opacity.value / 100; });
   const enlarge = () => view.classList.toggle("full");
   view.addEventListener("click", enlarge);

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
@@ -20,7 +21,8 @@ from starlette.routing import Route
 from bcd_edge.consult import links, opinion
 from bcd_edge.consult.links import Link, LinkError
 from bcd_edge.consult.opinion import Filed
-from bcd_edge.consult.package import Package, build, find, note_export, policy
+from bcd_edge.consult.package import MOST_PICTURES, Package, build, find, note_export, policy
+from bcd_edge.errors import BcdEdgeError
 from bcd_edge.results import audit, worklist
 from bcd_edge.results.folder import Results
 from bcd_edge.results.journal import NAME, connect
@@ -150,10 +152,19 @@ def routes() -> list[Route]:
 
 
 async def _asked(request: Request) -> tuple[str, list[str]]:
-    """For whom, and which pictures, of the form on a case's page."""
+    """For whom, and which pictures, of the form on a case's page; their overlays are drawn, where that was asked for and can be."""
     form, sha256 = await request.form(), request.path_params["sha256"]
     recipient = str(form.get("recipient", "")).strip()[:LONGEST_NAME]
-    return recipient, await request.app.state.store.read(lambda db: _pictures(db, sha256, is_whole=form.get("whole") == "yes"))
+    pictures = await request.app.state.store.read(lambda db: _pictures(db, sha256, is_whole=form.get("whole") == "yes"))
+    for record in await request.app.state.store.read(lambda db: _records(db, pictures)) if form.get("overlays") == "yes" else ():
+        with suppress(BcdEdgeError):
+            await request.app.state.explainer.file(request, record, "layer")
+    return recipient, pictures
+
+
+def _records(db: sqlite3.Connection, pictures: list[str]) -> list[dict[str, Any]]:
+    query = "SELECT record FROM cases JOIN images USING (sha256, bundle_sha256) WHERE sha256 = ?"
+    return [json.loads(db.execute(query, (sha256,)).fetchone()["record"]) for sha256 in pictures[:MOST_PICTURES]]
 
 
 def _pictures(db: sqlite3.Connection, sha256: str, *, is_whole: bool) -> list[str]:

@@ -168,7 +168,7 @@ def test_a_reader_saves_a_case_for_another_one(page: Any, folder: Results, serve
     with zipfile.ZipFile(tmp_path / "case.zip") as archive:
         text = archive.read(archive.namelist()[0]).decode()
     assert "For Dr Far." in text
-    assert text.count("<article") == 2
+    assert text.count("<article") == text.count('class="overlay"') == 2
     exported = [entry.details["recipient"] for entry in audit.entries(folder.journal.connection) if entry.action == "consult exported"]
     assert exported == ["Dr Far"] * 2
 

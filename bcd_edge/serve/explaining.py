@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from bcd_edge.classifier import EXPLAINED_BATCH, Classifier
+from bcd_edge.errors import InputError
 from bcd_edge.explain import Settings as ExplainSettings
 from bcd_edge.explain.files import explained, numbers
 from bcd_edge.explain.overlay import layer
@@ -117,6 +118,10 @@ class Explainer:
         data = self._store.read_now(lambda db: pictures.read(db, self._settings, str(record.sha256)))
         image = raster.decode(data)
         classifier = self._classifier = self._classifier or _load(self._settings.model, record.execution)
+        if classifier.bundle.sha256 != record.execution.bundle_sha256:
+            raise InputError(
+                f"{record.execution.bundle} answered, and another bundle is served, which would explain something else; serve the former."
+            )
 
         def predict(images_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
             if not job.waiting:

@@ -6,13 +6,18 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bcd_edge.classifier import Classifier
 from bcd_edge.consult import package
+from bcd_edge.results.folder import Results
 
-from .conftest import Server
+from .conftest import NULL, Server, png
 
 
 def made(server: Server) -> str:
@@ -78,6 +83,20 @@ def test_a_case_is_saved_as_a_zip(server: Server) -> None:
     with zipfile.ZipFile(io.BytesIO(saved.content)) as archive:
         assert "For &lt;b&gt;Dr Far." in archive.read(archive.namelist()[0]).decode()
     assert server.post(f"/cases/{'0' * 64}/consult", data={}).status_code == 404
+
+
+def test_an_answer_of_another_bundle_is_not_explained_by_this_one(start: Callable[..., Server], tmp_path: Path) -> None:
+    with Results.open(tmp_path / "results") as results, Classifier.load(options=NULL) as classifier:
+        record = classifier.classify(png(1), name="a.png")
+        earlier = replace(record, execution=replace(record.execution, bundle_sha256="0" * 64))
+        results.commit("a.png", earlier)
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "a.png").write_bytes(png(1))
+    server = start(inbox=tmp_path / "inbox")
+    assert "another bundle is served" in server.get(f"/api/v1/images/{record.sha256}/overlay").json()["detail"]
+    saved = server.post(f"/cases/{record.sha256}/consult", data={"overlays": "yes"})
+    with zipfile.ZipFile(io.BytesIO(saved.content)) as archive:
+        assert 'class="overlay"' not in archive.read(archive.namelist()[0]).decode()
 
 
 @pytest.mark.parametrize("filed", ["", "x", "-1", "²", "9" * 50])

@@ -157,7 +157,7 @@ def monitor(db: sqlite3.Connection, bundle: Bundle | None = None) -> Report:
         found,
         level,
         drift.EVERY,
-        _notes(pictures, labels, strata, figures, bundle, learned),
+        _notes(pictures, labels, strata, figures, bundle, reference, learned),
     )
 
 
@@ -291,6 +291,7 @@ def _reference(db: sqlite3.Connection, bundle: Bundle | None) -> dict[str, dict[
     }
     reference["miss_rate"] = {name: scores["malignant_called_benign"] / scores["malignant"] for name, scores in collections.items()}
     reference["review"] = {name: scores["review"] / scores["images"] for name, scores in collections.items()}
+    reference["p_malignant"] = {name: scores["p_malignant"] for name, scores in collections.items() if "p_malignant" in scores}
     return reference
 
 
@@ -300,6 +301,7 @@ def _notes(
     strata: list[Stratum],
     figures: dict[str, Estimate | None],
     bundle: Bundle | None,
+    reference: dict[str, dict[str, float]],
     learned: frozenset[str],
 ) -> list[str]:
     notes = []
@@ -322,11 +324,17 @@ def _notes(
         notes.append(
             f"{besides:,} confident answers were reviewed without being drawn for the audit; they are no random sample and not in these figures."
         )
+    return [*notes, *_of_bundle(bundle, reference)]
+
+
+def _of_bundle(bundle: Bundle | None, reference: dict[str, dict[str, float]]) -> list[str]:
+    """What the bundle says of itself, and what it does not."""
     if bundle is None:
-        notes.append("The bundle's own figures are unknown, because it was not given: --bundle DIR.")
-    else:
-        notes.append("The bundle has no figures of its own for observed to expected, novelty, quality and mean probability.")
-    return notes
+        return ["The bundle's own figures are unknown, because it was not given: --bundle DIR."]
+    lacking = ["observed to expected", "quality", *(["mean probability"] if not reference["p_malignant"] else [])]
+    novelty = bundle.manifest.get("novelty")
+    chosen = f" A picture is novel above the bundle's threshold: {novelty['chosen']}." if novelty else " It does not tell novelty."
+    return [f"The bundle has no figures of its own for {', '.join(lacking)}.{chosen}"]
 
 
 def _plain(value: Any) -> Any:

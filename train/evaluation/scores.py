@@ -74,6 +74,7 @@ def score_strata(images: Images, p_malignant: npt.NDArray[np.float64], rule: Dec
             **metrics.score(malignant, p, groups, rule.threshold),
             "review": int((decisions == DECISIONS.index("review")).sum()),
             "malignant_called_benign": int((malignant & (decisions == DECISIONS.index("benign"))).sum()),
+            "p_malignant": float(p.mean()),
         }
         if name in images.sources:
             results[name] |= {

@@ -114,6 +114,9 @@ def test_the_bundles_own_figures_stand_beside(clinic: Clinic) -> None:
     assert figures["sensitivity"]["breakhis"] == pytest.approx(tested["metrics"]["sensitivity"]["value"], rel=1e-5)
     assert figures["review"]["breakhis"] == pytest.approx(tested["review"] / tested["images"], rel=1e-5)
     assert figures["novel"] == {}
+    notes = " ".join(plain(clinic.root)["notes"])
+    assert ("mean probability" in notes) == (not figures["p_malignant"])
+    assert manifest["novelty"]["chosen"] in notes
 
 
 def test_a_new_scanner_is_found_and_dated(clinic: Clinic) -> None:

@@ -71,6 +71,7 @@ def test_strata_with_one_patient_of_a_class_are_left_out() -> None:
     assert set(strata) == {"breakhis", "breakhis/40X"}
     assert strata["breakhis"]["review"] == 2
     assert strata["breakhis"]["malignant_called_benign"] == 1
+    assert strata["breakhis"]["p_malignant"] == pytest.approx(0.5)
     assert strata["breakhis"]["per_class"]["malignant"] == {"tp": 2, "tn": 1, "fp": 1, "fn": 1}
     assert strata["breakhis"]["report"]["benign"]["support"] == 2
     assert strata["breakhis"]["patient_level"]["patients"] == 5

@@ -30,7 +30,7 @@ TESTS: Final = ("tests/deploy", "tests/bcd_edge/system/test_jetson.py", "tests/b
 IMPORT_ALL: Final = """
 import importlib, pkgutil, bcd_edge
 for module in pkgutil.walk_packages(bcd_edge.__path__, "bcd_edge."):
-    if not module.name.endswith("__main__"):
+    if not module.name.endswith("__main__") and not module.name.startswith("bcd_edge.serve."):  # which needs its extra
         importlib.import_module(module.name)
 """
 

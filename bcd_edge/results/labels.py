@@ -114,7 +114,8 @@ def export(
         rows = _copied(results, rows, folder, inbox, left_out)
         if not rows:
             raise UsageError(_nothing(results.root, left_out))
-        known = {patient: given[group] for patient, group in groups.items() if group in given}
+        # by name, too: a split of before the names were replaced by hashes
+        known = {patient: given[key] for patient, group in groups.items() for key in (f"{source}/{patient}", group) if key in given}
         with results.journal.transaction(flushed=True):  # before the folder is there: what is trained on must be remembered
             parts = _assigned(results, rows, known)
             whole = given | {groups[row.patient]: parts[row.patient] for row in rows}
@@ -129,7 +130,7 @@ def export(
     return Exported(
         {label: sum(row.label == label for row in rows) for label in LABELS},
         {part: sum(own == part for own in people.values()) for part in PARTS},
-        sorted(shown(patient) for patient in people if given.get(groups[patient]) == "test"),
+        sorted(shown(patient) for patient in people if known.get(patient) == "test"),
         dict(left_out),
         source,
     )

@@ -235,6 +235,14 @@ def test_hashes_in_the_place_of_names(ward: Ward) -> None:
     assert len({item.group for item in read(str(ward.out))}) == 2
 
 
+def test_a_split_by_name_holds_for_hashes_too(ward: Ward) -> None:
+    ward.labelled(people(12))
+    (ward.inbox / "split.json").write_text(holdout.text("patient", {"ward/P1": "test", "ward/P2": "test", "ward/P3": "validation"}))
+    exported = ward.export(source="ward", split=ward.inbox / "split.json", pseudonymise=True)
+    assert len(exported.tested) == 2
+    assert [ward.parts()[patient] for patient in exported.tested] == ["test", "test"]
+
+
 def test_all_or_nothing_and_nothing_is_replaced_unasked(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     ward.labelled(people(4))
     ward.export()

@@ -105,10 +105,10 @@ def export(
     rows, left_out = _labelled(results)
     db = results.journal.connection
     shown = naming(db, pseudonymise=pseudonymise or results.journal.setting("pseudonymise"))
-    source = source or f"clinic-{hashlib.blake2b(b'source', key=_secret(results), digest_size=4).hexdigest()}"
+    source = source or _own_source(db)
     given = _given(split)
     groups = {row.patient: f"{source}/{shown(row.patient).strip()}" for row in rows}
-    _check_provenance(results, bundle, source, given)
+    _check_provenance(db, bundle, source, given)
     with _staging(out) as staging:
         folder = staging / "labels"
         rows = _copied(results, rows, folder, inbox, left_out)
@@ -138,8 +138,12 @@ def export(
 
 def learned_from(db: sqlite3.Connection, bundle: Bundle | None) -> frozenset[str]:
     """The patients of this folder whose labels a bundle was trained or calibrated with, by the split that it was trained with."""
-    fingerprint = bundle.manifest["training"]["split"]["fingerprint"] if bundle else ""
-    return frozenset(_recall(db, SPLITS_SETTING).get(fingerprint, ()))
+    if bundle is None:
+        return frozenset()
+    known = _recall(db, SPLITS_SETTING).get(bundle.manifest["training"]["split"]["fingerprint"])
+    if known is None and _learned(bundle, _own_source(db)):  # beside other collections, which have made it another split
+        known = [patient for patient, part in _recall(db, PARTS_SETTING).items() if part != "test"]
+    return frozenset(known or ())
 
 
 def _labelled(results: Results) -> tuple[list[_Row], Counter[str]]:
@@ -193,17 +197,24 @@ def _given(split: Path | None) -> dict[str, Part]:
     return parts
 
 
-def _check_provenance(results: Results, bundle: Bundle | None, source: str, given: Mapping[str, Part]) -> None:
-    """The running bundle's test patients must not become training patients because nobody said who they are."""
-    training = bundle.manifest["training"]["split"] if bundle else {"parts": {}}
-    if bundle is None or not any(source in counts for counts in training["parts"].values()):
+def _check_provenance(db: sqlite3.Connection, bundle: Bundle | None, source: str, given: Mapping[str, Part]) -> None:
+    """The running bundle's test patients must not become training patients because nobody said who they are.
+
+    Those of this folder's own collection are where this folder put them.
+    """
+    if bundle is None or source == _own_source(db) or not _learned(bundle, source):
         return
-    known = {holdout.fingerprint(given), *_recall(results.journal.connection, SPLITS_SETTING)}
-    if training["fingerprint"] not in known:
+    known = {holdout.fingerprint(given), *_recall(db, SPLITS_SETTING)}
+    if bundle.manifest["training"]["split"]["fingerprint"] not in known:
         raise UsageError(
             f"{bundle.name} was trained on {source} with another split than is known here, so its test patients could become training patients; "
             "give the split.json of its run: --split FILE."
         )
+
+
+def _learned(bundle: Bundle, source: str) -> bool:
+    """Whether a collection is among those that a bundle was trained on."""
+    return any(source in counts for counts in bundle.manifest["training"]["split"]["parts"].values())
 
 
 def _assigned(results: Results, rows: list[_Row], given: Mapping[str, Part]) -> dict[str, Part]:
@@ -219,7 +230,7 @@ def _assigned(results: Results, rows: list[_Row], given: Mapping[str, Part]) -> 
             "give the split.json that the earlier labels were trained with, or none."
         )
     parts: dict[str, Part] = {**earlier, **given}
-    secret = _secret(results)
+    secret = _secret(results.journal.connection)
     shares = {patient: [row.label == "malignant" for row in rows if row.patient == patient] for patient in {row.patient for row in rows}}
     for malignant in (False, True):
         people = [patient for patient, own in shares.items() if (2 * sum(own) > len(own)) == malignant]
@@ -279,8 +290,12 @@ def _nothing(root: Path, left_out: Counter[str]) -> str:
     return f"No picture in {root} has a label to export ({why}); {fix}."
 
 
-def _secret(results: Results) -> bytes:
-    value: bytes = results.journal.connection.execute("SELECT value FROM meta WHERE name = 'pseudonym_key'").fetchone()[0]
+def _own_source(db: sqlite3.Connection) -> str:
+    return f"clinic-{hashlib.blake2b(b'source', key=_secret(db), digest_size=4).hexdigest()}"
+
+
+def _secret(db: sqlite3.Connection) -> bytes:
+    value: bytes = db.execute("SELECT value FROM meta WHERE name = 'pseudonym_key'").fetchone()[0]
     return value
 
 

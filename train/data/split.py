@@ -82,18 +82,19 @@ def by_patient(items: Sequence[Item], seed: int) -> dict[str, Part]:
     Patients are drawn stratified by their majority class and by whether they have many or few images of it, so that
     one person with a hundred images does not make up a part alone. Each source is split on its own, so that adding a
     source moves no patient of another: a network pretrained on one set never meets that set's test patients later.
+    Patients whose items name a part are in that one.
 
     Returns:
         group (`source/patient`) to part.
 
     Raises:
-        click.ClickException: a source has too few patients of a class to be split.
+        click.ClickException: a source has too few patients of a class to be split, or a patient's items name different parts.
     """
-    parts: dict[str, Part] = {}
-    for source in sorted({item.source for item in items}):
+    parts = _fixed(items)
+    for source in sorted({item.source for item in items if item.group not in parts}):
         labels: dict[str, list[bool]] = {}
         for item in items:
-            if item.source == source:
+            if item.source == source and item.group not in parts:
                 labels.setdefault(item.group, []).append(item.malignant)
         groups = sorted(labels)
         malignant = np.array([np.mean(labels[group]) > 0.5 for group in groups])
@@ -117,6 +118,15 @@ def by_patient(items: Sequence[Item], seed: int) -> dict[str, Part]:
             )
         for part, chosen in zip(PARTS, (train, validation, test), strict=True):
             parts.update({groups[index]: part for index in chosen})
+    return parts
+
+
+def _fixed(items: Sequence[Item]) -> dict[str, Part]:
+    """The parts of the patients whose items name one."""
+    named = {(item.group, item.part) for item in items if item.part}
+    parts: dict[str, Part] = dict(named)  # type: ignore[arg-type]
+    if torn := sorted(group for group, part in named if parts[group] != part):
+        raise click.ClickException(f"{torn[0]} is in two parts of the manifests given; export the labels again, or name a split with --split.")
     return parts
 
 

@@ -85,6 +85,7 @@ def test_train_reads_what_was_exported(ward: Ward) -> None:
     assert {item.sha256 for item in items} == {row["sha256"] for row in ward.rows()}
     divided = split.make(items, str(ward.out / "split.json"), 0)
     assert all(divided.part(item) == ward.parts()[item.patient] for item in items)
+    assert split.make(items, "patient", 7) == divided  # without --split, too, whatever the seed
     assert {item.source for item in items} == {exported.source}
     for part in split.PARTS:  # as `train fit` needs it
         assert {item.malignant for item in items if divided.part(item) == part} == {False, True}
@@ -190,6 +191,10 @@ def test_it_remembers_whom_the_next_bundle_learns_from(ward: Ward, classifier: C
     db = ward.results.journal.connection
     assert labels.learned_from(db, trained) == {patient for patient, part in ward.parts().items() if part != "test"}
     assert labels.learned_from(db, classifier.bundle) == set()
+    elsewhere = {"training": {"split": {"fingerprint": "of more collections", "parts": {"train": {ward.rows()[0]["source"]: {}, "idc": {}}}}}}
+    beside = replace(classifier.bundle, manifest=elsewhere)
+    assert labels.learned_from(db, beside) == labels.learned_from(db, trained)
+    ward.export(bundle=beside, overwrite=True)
 
 
 def test_pictures_are_copied_and_are_those_that_were_read(ward: Ward) -> None:

@@ -220,6 +220,7 @@ def test_a_manifest_finds_its_files_in_a_zip_beside_it(tmp_path: Path) -> None:
         ("file,label\na.png,0\nb.png,0\n", r"line 3 \(b\.png\) is neither"),
         ("file,label\na.png,maybe\n", r"line 2 \(a\.png\) has the label 'maybe'"),
         ("file,label\na.png\n", r"line 2 \(a\.png\) has the label ''"),
+        ("file,label,part\na.png,0,breast\n", r"line 2 \(a\.png\) has a part that is none of train, validation, test"),
         ("file,label\n../a.png,0\n", "line 2 .* leaves the folder"),
         ("file,label\nsub/../../a.png,0\n", "leaves the folder"),
         ("file,label\n..\\a.png,0\n", "leaves the folder"),

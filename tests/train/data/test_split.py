@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from train.data import split
 from train.data.sources import Item
-from train.data.split import PARTS, Split, by_image, by_patient, folds
+from train.data.split import PARTS, Split, by_image, by_patient, folds, make
 
 
 def collection(counts: list[tuple[int, bool]], source: str = "breakhis") -> list[Item]:
@@ -116,3 +117,16 @@ def test_files_that_are_no_splits(tmp_path: Path) -> None:
         file.write_text(json.dumps(broken))
         with pytest.raises(click.ClickException, match=sentence):
             split.read(file)
+
+
+def test_who_has_a_part_keeps_it_and_the_others_are_drawn_as_without_them() -> None:
+    """The labels of a clinic beside a published collection, of which somebody came to the clinic."""
+    others = collection([(2, patient % 2 == 0) for patient in range(30)], "a")
+    named = [Item("b", f"{patient}", f"b{patient}".encode(), patient % 2 == 0, str(patient), part=PARTS[patient % 3]) for patient in range(9)]
+    drawn = make([*others, *named], "patient", 0).parts
+    assert {group: part for group, part in drawn.items() if group.startswith("a/")} == make(others, "patient", 0).parts
+    assert all(drawn[item.group] == item.part for item in named)
+    met = Item("a", "met", b"met", True, "2", part="test")
+    assert make([*others, met], "patient", 0).parts["a/2"] == "test"
+    with pytest.raises(click.ClickException, match="in two parts"):
+        make([*others, met, replace(met, data=b"again", part="train")], "patient", 0)

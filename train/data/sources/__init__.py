@@ -40,7 +40,8 @@ Labels = Mapping[str, bool | None]  # lower-case word to "malignant?"; None leav
 class Item:
     """One labelled image: `malignant` is the label, `patient` the group that no split may tear apart.
 
-    What a collection does not tell is empty: `magnification` ("100X"), `subtype` ("DC"), `slide` of the patient ("AB").
+    What a collection does not tell is empty: `magnification` ("100X"), `subtype` ("DC"), `slide` of the patient ("AB"),
+    `part` that the patient is in for good ("test").
     """
 
     source: str
@@ -51,6 +52,7 @@ class Item:
     magnification: str = ""
     subtype: str = ""
     slide: str = ""
+    part: str = ""
 
     @property
     def group(self) -> str:

@@ -6,6 +6,7 @@
 | `label` | needed; `benign`, `malignant`, or another name in `bcd_edge.labels.LABELS` or given by `--label`, in any case |
 | `patient` | without it EVERY IMAGE COUNTS AS A PATIENT OF ITS OWN, and no split can protect from leakage |
 | `source` | the collection, such as `breakhis`, that the patient belongs to, if not this one: who is in two collections is one patient |
+| `part` | `train`, `validation` or `test`, where the patient is for good; `fit` draws only those without one |
 | `magnification`, `slide`, `subtype` | may be left out or empty |
 
 A folder with a `labels.csv`, as `bcd-edge labels export` writes it, may be given in its place. Further columns are ignored. UTF-8,
@@ -18,6 +19,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from bcd_edge.holdout import PARTS
 from bcd_edge.labels import LABELS_FILE
 from train.data.sources import Item, Labels, files
 
@@ -64,6 +66,8 @@ def read(path: Path, labels: Labels) -> Iterator[Item]:
             f"{place} has the label {unknown[0]!r}; write one of {', '.join(labels)}, or say --label {unknown[0].lower() or 'NAME'}=CLASS, "
             "CLASS being benign, malignant or skip."
         )
+    if wrong := next((place for place, row in listed if row.get("part", "") not in ("", *PARTS)), None):
+        raise ValueError(f"{wrong} has a part that is none of {', '.join(PARTS)}; write one of these, or leave the cell empty.")
     listed = [(place, row) for place, row in listed if labels[row["label"].lower()] is not None]
     paths = [_inside(path.parent, place, row["file"]) for place, row in listed]
     packed = _packed(path.parent, {name for name in paths if not (path.parent / name).is_file()})
@@ -81,6 +85,7 @@ def read(path: Path, labels: Labels) -> Iterator[Item]:
             magnification + "X" if magnification.isdecimal() else magnification,
             row.get("subtype", ""),
             row.get("slide", ""),
+            row.get("part", ""),
         )
 
 

@@ -150,7 +150,15 @@ def _weeks(report: Report, latest: int = 0) -> Table:
         )
         for week in report.weeks[-latest:]
     ]
-    return "Weeks", ("week from", "pictures", "patients", "review", "novel", "quality", "mean probability"), rows
+    reference = {figure.name: figure.reference for figure in report.figures}
+    for name, review in reference["review"].items():
+        p_malignant = reference["p_malignant"].get(name)
+        rows.append((name, "", "", f"{100 * review:.0f} %", "", "", "" if p_malignant is None else f"{p_malignant:.2f}"))
+    return (
+        "Weeks, and last the bundle's own test patients",
+        ("week from", "pictures", "patients", "review", "novel", "quality", "mean probability"),
+        rows,
+    )
 
 
 def _changes(report: Report) -> Table:

@@ -117,6 +117,7 @@ def test_the_bundles_own_figures_stand_beside(clinic: Clinic) -> None:
     notes = " ".join(plain(clinic.root)["notes"])
     assert ("mean probability" in notes) == (not figures["p_malignant"])
     assert manifest["novelty"]["chosen"] in notes
+    assert re.search(rf"^breakhis +{100 * tested['review'] / tested['images']:.0f} %", run(clinic.root).output, re.MULTILINE)
 
 
 def test_a_new_scanner_is_found_and_dated(clinic: Clinic) -> None:

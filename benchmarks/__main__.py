@@ -148,12 +148,13 @@ def watch(full: bool, seed: int, out: Path | None) -> None:
 @click.option("--open", "open_s", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds of the open loop.")
 @click.option("--results", type=click.IntRange(100), default=100_000, show_default=True, help="In the folder whose pages are timed.")
 @click.option("--cases", type=click.IntRange(15), default=5_000, show_default=True, help="Requests drawn from the API's document, as each role.")
+@click.option("--kills", type=click.IntRange(1), default=10, show_default=True, help="Of watcher and server, with 200 pictures and 100 reviews each.")
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
-def serve(pictures: int, open_s: float, results: int, cases: int, out: Path | None) -> None:
-    """The server: start, memory, load, pages of a large folder, and requests that its document allows and forbids. A quarter of an hour."""
+def serve(pictures: int, open_s: float, results: int, cases: int, kills: int, out: Path | None) -> None:
+    """The server: start, memory, load, pages of a large folder, drawn requests, and kills. Twenty minutes."""
     from benchmarks.serve import measure
 
-    measure(out, pictures=pictures, cases=cases, results=results, open_s=open_s)
+    measure(out, pictures=pictures, cases=cases, results=results, open_s=open_s, kills=kills)
 
 
 @main.command("decoding")

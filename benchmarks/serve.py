@@ -27,6 +27,7 @@ from bcd_edge.results import users
 from bcd_edge.results.folder import Results
 from bcd_edge.synthetic import tissue
 from benchmarks import tables
+from benchmarks.reviewers import reviewers
 from benchmarks.tables import Row
 
 CLIENTS = (1, 8, 32)
@@ -68,13 +69,14 @@ def serving(*options: str, root: Path | None = None) -> Iterator[Server]:
             process.terminate()
 
 
-def measure(out: Path | None, *, pictures: int, cases: int, results: int, open_s: float) -> None:
+def measure(out: Path | None, *, pictures: int, cases: int, results: int, open_s: float, kills: int) -> None:
     """Measures everything, and prints or writes the table."""
     steps: list[Callable[[], Iterator[Row]]] = [
         lambda: _start(),
         lambda: _load(pictures, open_s),
         lambda: _large(results),
         lambda: _properties(cases),
+        lambda: iter([reviewers(200 * kills, 100 * kills, kills, seed=19)]),
     ]
     rows = tables.shown(row for step in steps for row in step())
     tables.put(tables.markdown(open_bundle(None).name, rows), out, "serve")
@@ -252,7 +254,8 @@ def _properties(cases: int) -> Iterator[Row]:
             command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json", "--url", url, "--no-color"]
             options = ("-n", str(max(1, cases // 15)), "--checks", DOCUMENTED, "--phases", "examples,coverage,fuzzing")
             header = ("-H", f"Authorization: Bearer {server.tokens[role]}")
-            text = subprocess.run([*command, *options, *header], capture_output=True, text=True).stdout
+            # in the folder of results, because it leaves a cache where it runs
+            text = subprocess.run([*command, *options, *header], cwd=server.root, capture_output=True, text=True).stdout
             found = re.search(r"([\d,]+) generated, ([\d,]+) passed", text)
             ratio = f"{found[2]} of {found[1]} requests passed" if found else f"failed: {text[-300:]}"
             yield Row(f"requests drawn from the document, as {role}", "no 5xx, no answer outside the document", ratio, "Schemathesis")

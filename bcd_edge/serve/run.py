@@ -19,12 +19,15 @@ from bcd_edge.classifier import Classifier
 from bcd_edge.errors import UsageError
 from bcd_edge.serve import app
 from bcd_edge.serve.accounts import Accounts
+from bcd_edge.serve.connections import timed
 from bcd_edge.serve.engine import Engine
 from bcd_edge.serve.settings import Settings
 from bcd_edge.serve.store import Store
 
 CONNECTIONS: Final = 512
 KEEP_ALIVE_S: Final = 30
+# Until the head of a request is complete.
+HEAD_S: Final = 10.0
 # For answers that are on their way when it is asked to stop.
 SHUTDOWN_S: Final = 30
 
@@ -113,7 +116,7 @@ def serve(settings: Settings, listening: Listening, announce: Callable[[str], No
         accounts = Accounts(store, is_local=listening.is_local, is_encrypted=listening.is_encrypted)
         try:
             engine = Engine(settings, lambda: Classifier.load(**settings.model, purpose="throughput"))
-            server = _Server(_config(app.create(settings, store, engine, accounts), listening))
+            server = _Server(_config(app.create(settings, store, engine, accounts), listening, settings.timeout_s))
             address = f"{'https' if listening.certificate else 'http'}://{_location(listener)}"
             server.announce = lambda: announce(f"{address}{accounts.link or '/'}")
             with _unraised():
@@ -123,9 +126,10 @@ def serve(settings: Settings, listening: Listening, announce: Callable[[str], No
             store.close()
 
 
-def _config(application: Any, listening: Listening) -> uvicorn.Config:
+def _config(application: Any, listening: Listening, timeout_s: float) -> uvicorn.Config:
     return uvicorn.Config(
         application,
+        http=timed(min(timeout_s, HEAD_S)),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +112,14 @@ def test_an_answer_that_takes_too_long_can_be_asked_for_again(start: Callable[..
     assert (late.status_code, late.headers["retry-after"]) == (503, "5")
 
 
+def bomb() -> bytes:
+    """A PNG of a few bytes that says it is 60,000 x 60,000."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(b"\0" * 1000)
+    chunks = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in (head, data, b"IEND"))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 def endless(total: int) -> Any:
     for _ in range(total // 100_000):
         yield b"x" * 100_000
@@ -120,6 +131,7 @@ def endless(total: int) -> Any:
         ({"content": b""}, 400),
         ({"content": b"no picture"}, 422),
         ({"content": png(1)[:200]}, 422),
+        ({"content": bomb()}, 422),
         ({"content": b"x", "headers": {"content-length": "10000000000"}}, 413),
         ({"content": endless(3_000_000)}, 413),
         ({"content": b"--x\r\nno part", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400),
@@ -215,6 +227,24 @@ def test_pseudonyms_are_all_that_is_shown_and_can_be_asked_for(tmp_path: Path, s
     name = server.get("/api/v1/patients").json()["patients"][0]["name"]
     assert len(server.get(f"/api/v1/patients/{name}").json()["cases"]) == 1
     assert server.get("/api/v1/queue", params={"patient": name}).json()["total"] == 1
+
+
+def test_who_sends_slowly_or_nothing_loses_the_connection(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bcd_edge", "serve", str(tmp_path / "results"), "--port", "0", "--provider", "null", "--timeout", "300ms"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        port = int(process.stdout.readline().rpartition("/login")[0].rpartition(":")[2])
+        head = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+        body = b"POST /login HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: 10000\r\n\r\nname="
+        try:
+            for sent in (b"", head + b"x: ", body):
+                with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                    connection.sendall(sent)
+                    while connection.recv(10_000):  # until the server closes it
+                        pass
+        finally:
+            process.terminate()
+    assert process.returncode == 0
 
 
 def test_health_and_metrics(server: Server) -> None:

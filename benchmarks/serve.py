@@ -100,18 +100,18 @@ def _load(pictures: int, open_s: float) -> Iterator[Row]:
     best = service_ms = 0.0
     with serving() as server:
         _closed(server, images, 1, 20)
-        before = server.rss_mb()
         for clients in CLIENTS:
             reached, latencies = _closed(server, images, clients, pictures)
             best, service_ms = max(best, reached), service_ms or float(np.median(latencies))
             figures = f"{reached:.1f} pictures/s, p50 {np.percentile(latencies, 50):.0f} ms, p99 {np.percentile(latencies, 99):.0f} ms"
             wanted = "at least 0.9" if clients == max(CLIENTS) else "-"
             yield Row(f"closed loop, {clients} clients, PNG 700 x 460, beside predict ({rate:.1f}/s)", wanted, f"{reached / rate:.2f} x", figures)
+        before = server.rss_mb()
         latencies = _open(server, images, 0.7 * best, open_s)
         p99 = float(np.percentile(latencies, 99))
         detail = f"p50 {np.percentile(latencies, 50):.0f} ms, p99 {p99:.0f} ms of {len(latencies):,}; one alone takes {service_ms:.0f} ms"
         yield Row(f"open loop at 70 % for {open_s:g} s: p99 beside one picture alone", "at most 5", f"{p99 / service_ms:.1f} x", detail)
-        yield Row("memory before and after that", "flat", f"{server.rss_mb() - before:+.0f} MB", f"{before:.0f} MB before")
+        yield Row("memory over that time", "flat", f"{server.rss_mb() - before:+.0f} MB", f"{before:.0f} MB before")
 
 
 class _Pictures:

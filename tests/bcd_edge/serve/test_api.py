@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import socket
@@ -16,6 +17,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from starlette.exceptions import HTTPException
 
 from bcd_edge.options import RunOptions
 from bcd_edge.results import audit, reviews
@@ -173,6 +175,39 @@ def test_an_explanation_is_made_on_request_and_once(server: Server) -> None:
         answer = server.get(f"{IMAGES}/{sha256}/{path}")
         assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
     assert len(answer.json()["explanation"]["superpixels"]) > 5
+
+
+class Visitor:
+    """A request whose client leaves when it is told to."""
+
+    def __init__(self) -> None:
+        self.has_left = False
+
+    async def is_disconnected(self) -> bool:
+        return self.has_left
+
+
+def test_an_explanation_is_given_up_when_everyone_has_left_and_not_before(start: Callable[..., Server]) -> None:
+    server = start(options=RunOptions(provider="null", provider_options=(("delay", "20ms"),)))
+    record = server.upload(2)
+    explainer = server.client.app.state.explainer  # type: ignore[attr-defined]
+
+    async def ask() -> list[Any]:
+        first, second = Visitor(), Visitor()
+        asked = [asyncio.ensure_future(explainer.file(visitor, record, "layer")) for visitor in (first, second)]
+        await asyncio.sleep(0.3)
+        assert len(explainer._jobs) == 1, "both wait for the same"
+        first.has_left = True
+        with pytest.raises(HTTPException, match="left"):
+            await asked[0]
+        assert len(explainer._jobs) == 1
+        second.has_left = True
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert [type(outcome) for outcome in asyncio.run(ask())] == [HTTPException, HTTPException]
+    assert explainer._jobs == {}
+    assert not list(server.root.rglob("*.layer.png"))
+    assert server.get(f"{IMAGES}/{record['sha256']}/overlay?layer=true").status_code == 200
 
 
 def test_a_picture_that_is_gone_is_not_found(server: Server) -> None:

@@ -125,6 +125,13 @@ def count(db: sqlite3.Connection, chosen: Filter) -> int:
     return int(db.execute(f"SELECT COUNT(*) FROM cases WHERE {where}", values).fetchone()[0])
 
 
+def page(db: sqlite3.Connection, chosen: Filter, *, limit: int, offset: int = 0) -> tuple[list[Case], int]:
+    """Cases, and how many there are in all, which takes a further query only where a full page leaves it open."""
+    listed = cases(db, chosen, limit=limit, offset=offset)
+    is_last = len(listed) < limit and (listed or not offset)
+    return listed, offset + len(listed) if is_last else count(db, chosen)
+
+
 def counts(db: sqlite3.Connection, reader: str = "") -> dict[str, int]:
     """How many cases are in each state, for this reader."""
     return {state: count(db, Filter(state, reader=reader)) for state in ("open", "second", "disagreement", "reviewed", "all")}

@@ -154,10 +154,10 @@ async def get_queue(request: Request) -> Response:
     chosen = await chosen_cases(request, asked)
 
     def find(db: sqlite3.Connection) -> dict[str, Any]:
-        cases = worklist.cases(db, chosen, limit=asked["limit"], offset=asked["offset"])
+        cases, total = worklist.page(db, chosen, limit=asked["limit"], offset=asked["offset"])
         return {
             "cases": [plain_case(case, store.shown) for case in cases],
-            "total": worklist.count(db, chosen),
+            "total": total,
             "counts": worklist.counts(db, reader),
         }
 

@@ -39,11 +39,11 @@ async def queue(request: Request) -> Response:
     reader, store = request.state.person.name, request.app.state.store
 
     def find(db: sqlite3.Connection) -> dict[str, Any]:
-        cases = worklist.cases(db, chosen, limit=PAGE, offset=offset)
+        cases, total = worklist.page(db, chosen, limit=PAGE, offset=offset)
         own = _own_opinions(db, cases, reader)
         rows = [_row(case, store.shown, is_hidden=request.app.state.settings.blinded and case.sha256 not in own) for case in cases]
         more = {"agreement": agreement(db)} if chosen.state == "disagreement" else {"agreement": None}
-        return {"rows": rows, "total": worklist.count(db, chosen), "counts": worklist.counts(db, reader)} | more
+        return {"rows": rows, "total": total, "counts": worklist.counts(db, reader)} | more
 
     found = await store.read(find)
     shown: dict[str, Any] = {

@@ -123,6 +123,16 @@ def test_filters_and_search(folder: Results, make: Callable[..., Record], chosen
     assert worklist.count(folder.journal.connection, chosen) == len(expected)
 
 
+def test_a_page_says_how_many_there_are_in_all(folder: Results, make: Callable[..., Record]) -> None:
+    for seed in range(5):
+        folder.commit(f"{seed}.png", make(seed, 0.4))
+    db = folder.journal.connection
+    for limit, offset, length in ((5, 0, 5), (2, 0, 2), (2, 4, 1), (9, 0, 5), (2, 9, 0)):
+        listed, total = worklist.page(db, Filter("all"), limit=limit, offset=offset)
+        assert (len(listed), total) == (length, 5)
+    assert worklist.page(db, Filter("all", text="none"), limit=5) == ([], 0)
+
+
 def test_it_is_found_by_the_beginning_of_its_hash(folder: Results, make: Callable[..., Record]) -> None:
     sha256 = folder.commit("a.png", make(1, 0.4)).answer.sha256
     assert paths(folder, Filter("all", text=sha256[:10])) == ["a.png"]

@@ -188,7 +188,7 @@ class Visitor:
 
 
 def test_an_explanation_is_given_up_when_everyone_has_left_and_not_before(start: Callable[..., Server]) -> None:
-    server = start(options=RunOptions(provider="null", provider_options=(("delay", "20ms"),)))
+    server = start(options=RunOptions(provider="null", provider_options=(("delay", "500ms"),)))
     record = server.upload(2)
     explainer = server.client.app.state.explainer  # type: ignore[attr-defined]
 

@@ -208,9 +208,8 @@ def _parse(data: bytes, schema: dict[str, Any]) -> dict[str, Any]:
         json.dumps(parsed, ensure_ascii=False).encode()  # half of a pair of surrogates cannot be stored
     except (ValueError, RecursionError):
         raise InputError("The file is not JSON; give the opinion.json that the page saved.") from None
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(parsed))
-    if error is not None:
-        raise InputError(f"The file is not an opinion ({error.json_path} {error.message[:200]}); give the opinion.json that the page saved.")
+    if not jsonschema.Draft202012Validator(schema).is_valid(parsed):
+        raise InputError("The file is not an opinion on a case; give the opinion.json that the case's page saved.")
     return parsed
 
 

@@ -200,6 +200,7 @@ def _article(db: sqlite3.Connection, results: Path, row: sqlite3.Row, number: in
         longest_comment=LONGEST_COMMENT,
         scale=_scale(record["p_malignant"], row),
         answer=escape(f"{record['decision']}; probability of malignancy {record['p_malignant']:.3f}"),
+        label=escape(str(record["label"])),
         reasons="".join(f"<li>{escape(str(reason))}</li>" for reason in record["reasons"]),
         rows="".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in _facts(record)),
     )

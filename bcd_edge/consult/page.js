@@ -58,7 +58,17 @@ articles.forEach((article, index) => {
   const view = article.querySelector(".view"), overlay = article.querySelector(".overlay"), opacity = article.querySelector(".opacity");
   article.querySelector("details").addEventListener("toggle", () => { opened[index] = true; article.querySelector(".lay").hidden = !overlay; });
   opacity.addEventListener("input", () => { overlay.style.opacity = opacity.value / 100; });
-  const enlarge = () => view.classList.toggle("full");
+  const picture = article.querySelector(".picture");
+  // the whole picture, its own size if that is more, three times its size, and the whole again
+  const enlarge = event => {
+    const times = [1, 3].find(times => picture.naturalWidth * times > picture.width + 1), before = picture.width;
+    view.classList.toggle("full", Boolean(times));
+    const box = picture.getBoundingClientRect();
+    picture.style.width = times ? picture.naturalWidth * times + "px" : "";
+    if (!times || event.clientX === undefined) return;
+    view.scrollLeft = (event.clientX - box.left) * (picture.width / before) - view.clientWidth / 2;
+    view.scrollTop = (event.clientY - box.top) * (picture.width / before) - view.clientHeight / 2;
+  };
   view.addEventListener("click", enlarge);
   view.addEventListener("keydown", event => { if (event.key === "Enter") { event.preventDefault(); enlarge(); } });
   article.querySelectorAll("input[type=radio]").forEach(radio => radio.addEventListener("change", () => { isChanged = true; blinded[index] = !opened[index]; }));

@@ -25,6 +25,7 @@ from bcd_edge.serve.store import Store
 
 LARGEST_FORM: Final = 64 * 1024
 FORM: Final = "application/x-www-form-urlencoded"
+ENDED: Final = "The session had ended, so nothing was filed. Log in to go on; a comment is still on its case."
 
 
 class Accounts:
@@ -85,7 +86,7 @@ class Accounts:
     async def _show(self, request: Request) -> Response:
         """The form; with the one-time link, straight in."""
         if (key := request.query_params.get("token")) is None:
-            return _page(request, request.query_params.get("next", "/"))
+            return _page(request, request.query_params.get("next", "/"), ENDED if "ended" in request.query_params else "")
         if self._one_time_key is None or not hmac.compare_digest(key.encode(), self._one_time_key.encode()):
             return _page(request, "/", "This link was used before, or is of an earlier start; start the server again for another.", 401)
         self._one_time_key = None

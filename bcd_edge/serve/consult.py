@@ -22,13 +22,14 @@ from bcd_edge.consult import links, opinion
 from bcd_edge.consult.links import Link, LinkError
 from bcd_edge.consult.opinion import Filed
 from bcd_edge.consult.package import MOST_PICTURES, Package, build, find, note_export, policy
-from bcd_edge.errors import BcdEdgeError
+from bcd_edge.errors import BcdEdgeError, InputError
 from bcd_edge.results import audit, worklist
 from bcd_edge.results.folder import Results
 from bcd_edge.results.journal import NAME, connect
 from bcd_edge.results.reviews import LONGEST_NAME
 from bcd_edge.serve.auth import address, requires
 from bcd_edge.serve.pages import render
+from bcd_edge.serve.security import wants_page
 from bcd_edge.serve.settings import Settings
 
 HEADERS: Final = {
@@ -108,6 +109,10 @@ async def revoke(request: Request) -> Response:
 @requires("reviewer", "admin")
 async def overview(request: Request) -> Response:
     """Every link, and the form for an opinion that came back."""
+    return await _overview(request)
+
+
+async def _overview(request: Request, problem: str = "", status: int = 200) -> Response:
     base, now = str(request.base_url), time.time()
 
     def find_links(db: sqlite3.Connection) -> list[dict[str, Any]]:
@@ -115,7 +120,8 @@ async def overview(request: Request) -> Response:
 
     filed = request.query_params.get("filed", "")
     shown = await request.app.state.store.read(find_links)
-    return render(request, "consult.html", links=shown, filed=int(filed) if filed.isdecimal() and filed.isascii() and len(filed) < 4 else None)
+    number = int(filed) if filed.isdecimal() and filed.isascii() and len(filed) < 4 else None
+    return render(request, "consult.html", status, links=shown, filed=number, problem=problem)
 
 
 def _shown(db: sqlite3.Connection, link: Link, base: str, now: float) -> dict[str, Any]:
@@ -134,7 +140,12 @@ async def import_opinion(request: Request) -> Response:
         given = opinion.check(results.journal.connection, content)
         return opinion.file(results, given, source="consult", who=who, address=where)
 
-    filed = await request.app.state.store.write(file)
+    try:
+        filed = await request.app.state.store.write(file)
+    except InputError as error:
+        if not wants_page(request):
+            raise
+        return await _overview(request, str(error), 422)
     return RedirectResponse(f"/consult?filed={filed.new}", 303)
 
 

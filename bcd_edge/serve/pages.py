@@ -45,6 +45,16 @@ def translator(name: str) -> Callable[..., str]:
     return translate
 
 
+def plural(name: str) -> Callable[[str, str, int], str]:
+    """`_n("{n} case", "{n} cases", 3)` in this language; in French, 0 is singular too."""
+    translate = translator(name)
+
+    def choose(singular: str, more: str, n: int) -> str:
+        return translate(singular if n == 1 or (n == 0 and name == "fr") else more, n=f"{n:,}")
+
+    return choose
+
+
 @functools.cache
 def _environment() -> Environment:
     environment = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -63,7 +73,14 @@ def render(request: Request, template: str, http_status: int = 200, **values: An
         **values: names in the template.
     """
     name = language(request)
-    shared = {"request": request, "_": translator(name), "language": name, "languages": languages(), "person": getattr(request.state, "person", None)}
+    shared = {
+        "request": request,
+        "_": translator(name),
+        "_n": plural(name),
+        "language": name,
+        "languages": languages(),
+        "person": getattr(request.state, "person", None),
+    }
     response = HTMLResponse(_environment().get_template(template).render(shared | values), http_status)
     if "language" in request.query_params:
         response.set_cookie(LANGUAGE_COOKIE, name, max_age=31_536_000, samesite="lax", httponly=True)

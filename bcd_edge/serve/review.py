@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sqlite3
 import uuid
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from starlette.routing import Route
 
 from bcd_edge.results import report, reviews, worklist
 from bcd_edge.results.agreement import agreement
+from bcd_edge.results.clock import Clock
 from bcd_edge.results.reviews import Review
 from bcd_edge.results.worklist import STATES, Case, Filter
 from bcd_edge.serve import filing
@@ -25,9 +28,8 @@ from bcd_edge.serve.pages import render
 
 # Cases on a page of the worklist.
 PAGE: Final = 50
-# Pictures on a patient's sheet, and rows of its table: what fits on A4.
+# Pictures shown on a patient's sheet; its table has a row for each, and twenty fit on one page of A4.
 PRINTED_PICTURES: Final = 6
-PRINTED_ROWS: Final = 24
 # Key of each decision on a case's page.
 KEYS: Final = dict(zip(("b", "m", "c", "u"), reviews.DECISIONS, strict=True))
 
@@ -117,7 +119,8 @@ async def case(request: Request) -> Response:
     found = await store.read(find)
     await filing.view(request, sha256)
     filed = await _filed(request)
-    return render(request, "case.html", record=record, filed=filed, keys=KEYS, uid=uuid.uuid4().hex, query=_query(request), **found)
+    shown: dict[str, Any] = {"filed": filed, "undone": await _undone(request), "state": chosen.state, "query": _query(request)}
+    return render(request, "case.html", record=record, keys=KEYS, uid=uuid.uuid4().hex, **shown, **found)
 
 
 def _entry(review: Review, entries: list[Review]) -> dict[str, Any]:
@@ -137,7 +140,15 @@ async def _filed(request: Request) -> dict[str, Any] | None:
             (number, request.state.person.name),
         ).fetchone()
     )
-    return dict(row) if row else None
+    return dict(row) | {"path": request.app.state.store.shown(os.fsdecode(row["path"] or b""))} if row else None
+
+
+async def _undone(request: Request) -> dict[str, Any] | None:
+    """The reader's entry that was taken back, which led to this page."""
+    number = _number(request, "undone")
+    query = "SELECT decision, path FROM reviews WHERE id = ? AND reader = ? AND decision != 'undo'"
+    row = await request.app.state.store.read(lambda db: db.execute(query, (number, request.state.person.name)).fetchone())
+    return {"decision": row["decision"], "path": request.app.state.store.shown(os.fsdecode(row["path"] or b""))} if row else None
 
 
 @requires("reviewer")
@@ -160,7 +171,7 @@ async def decide(request: Request) -> Response:
 async def undo(request: Request) -> Response:
     """Takes an opinion back, and leads to its case."""
     review = await filing.undo(request, int(request.path_params["id"]), {})
-    return RedirectResponse(f"/cases/{review.sha256}?{_query(request)}", 303)
+    return RedirectResponse(f"/cases/{review.sha256}?{_query(request, undone=str(review.undoes))}", 303)
 
 
 @requires("reviewer", "admin")
@@ -204,8 +215,22 @@ async def patient(request: Request) -> Response:
 
 @requires("reviewer", "admin")
 async def sheet(request: Request) -> Response:
-    """One sheet of A4 about a patient."""
-    return render(request, "sheet.html", **await _patient(request), pictures=PRINTED_PICTURES, rows=PRINTED_ROWS)
+    """About a patient, to be printed: every picture, who said what about it, and what ran."""
+    found = await _patient(request)
+    hashes = [row["sha256"] for row in found["cases"]]
+
+    def find(db: sqlite3.Connection) -> dict[str, Any]:
+        return {"opinions": {sha256: reviews.opinions(reviews.of_case(db, sha256)) for sha256 in hashes}, "models": _models(db, hashes)}
+
+    shown = await request.app.state.store.read(find)
+    return render(request, "sheet.html", **found, **shown, pictures=PRINTED_PICTURES, printed_at=Clock().text())
+
+
+def _models(db: sqlite3.Connection, hashes: list[str]) -> list[str]:
+    """The bundles, and versions of bcd-edge, that gave these pictures' answers."""
+    query = "SELECT record FROM cases JOIN images USING (sha256, bundle_sha256) WHERE sha256 = ?"
+    executions = [json.loads(db.execute(query, (sha256,)).fetchone()["record"])["execution"] for sha256 in hashes]
+    return sorted({f"{ran['bundle']} ({ran['bundle_sha256'][:12]}, {ran['precision']}), bcd-edge {ran['version']}" for ran in executions})
 
 
 @requires("reviewer")

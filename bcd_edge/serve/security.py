@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -75,13 +75,27 @@ def wants_page(request: Request) -> bool:
 async def http_error(request: Request, error: Exception) -> Response:
     """An error of a handler; whoever asks for a page without being signed in is sent to where that is done."""
     assert isinstance(error, HTTPException)
-    if error.status_code == 401 and wants_page(request) and request.method == "GET":
-        return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
+    if error.status_code == 401 and wants_page(request):
+        return _to_login(request)
     if error.status_code == 401:
         return problem(401, error.detail, {"www-authenticate": "Bearer"})
     if wants_page(request):
         return render(request, "error.html", error.status_code, status=error.status_code, detail=error.detail)
     return problem(error.status_code, error.detail, dict(error.headers or {}))
+
+
+def _to_login(request: Request) -> RedirectResponse:
+    """To the login, which leads back: to what was asked for, or to the page whose form was sent in vain."""
+    if request.method in ("GET", "HEAD"):
+        return RedirectResponse(f"/login?next={quote(_path(str(request.url)))}", 303)
+    sender = request.headers.get("referer", "")
+    target = _path(sender) if urlsplit(sender).netloc == request.headers.get("host") else "/"
+    return RedirectResponse(f"/login?ended=yes&next={quote(target)}", 303)
+
+
+def _path(url: str) -> str:
+    """Path and query."""
+    return urlsplit(url)._replace(scheme="", netloc="", fragment="").geturl() or "/"
 
 
 async def expected_error(request: Request, error: Exception) -> Response:

@@ -92,7 +92,7 @@ view.addEventListener("pointermove", (event) => {
 
 const click = (id) => () => $(id)?.click();
 const keys = {
-  "+": click("in"), "=": click("in"), "-": click("out"), "0": click("fit"), o: click("overlay"), z: click("undo"), n: click("next"), l: click("list"),
+  "+": click("in"), "=": click("in"), "-": click("out"), "0": click("fit"), o: click("overlay"), z: undo, n: click("next"), l: click("list"),
   "[": () => layer && fade(-10), "]": () => layer && fade(10), "/": () => $("comment").focus(),
   ArrowLeft: () => move(60, 0), ArrowRight: () => move(-60, 0), ArrowUp: () => move(0, 60), ArrowDown: () => move(0, -60),
 };
@@ -109,8 +109,39 @@ document.addEventListener("keydown", (event) => {
   action();
 });
 
-// a second click or key while the first is on its way files nothing else
-$("decide").addEventListener("submit", (event) => {
-  if (event.target.dataset.sent) event.preventDefault();
-  event.target.dataset.sent = "yes";
+const decide = $("decide"), comment = $("comment"), draft = decide.dataset.draft;
+if (sessionStorage.getItem(draft)) {
+  comment.value = sessionStorage.getItem(draft);
+  $("kept").textContent = $("kept").dataset.kept;
+}
+comment.addEventListener("input", () => sessionStorage.setItem(draft, comment.value));
+
+// a second click or key while the first is on its way files nothing else; a page that the browser shows again can be sent again
+decide.addEventListener("submit", (event) => {
+  if (decide.dataset.sent) return event.preventDefault();
+  decide.dataset.sent = "yes";
+  sessionStorage.setItem("sent", draft);
+});
+addEventListener("pageshow", () => { delete decide.dataset.sent; });
+
+$("export").addEventListener("submit", async (event) => {
+  if (event.submitter?.hasAttribute("formaction")) return;
+  event.preventDefault();
+  const form = event.target, saving = $("saving"), body = new URLSearchParams(new FormData(form));
+  event.submitter.disabled = true;
+  saving.textContent = saving.dataset.working;
+  try {
+    const response = await fetch(form.action, { method: "POST", body });
+    if (response.status === 401) return location.reload();
+    if (!response.ok) throw new Error((await response.json()).detail);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(await response.blob());
+    link.download = /filename="(.*?)"/.exec(response.headers.get("content-disposition"))[1];
+    link.click();
+    saving.textContent = saving.dataset.done;
+  } catch (error) {
+    saving.textContent = `${saving.dataset.failed} ${error.message}`;
+  } finally {
+    event.submitter.disabled = false;
+  }
 });

@@ -7,7 +7,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "s") document.getElementById("start")?.click();
   else if (event.key === "j") links[Math.min(at + 1, links.length - 1)]?.focus();
   else if (event.key === "k") links[Math.max(at - 1, 0)]?.focus();
-  else if (event.key === "z") document.getElementById("undo")?.click();
+  else if (event.key === "z") undo();
   else if (event.key === "/") document.querySelector("input[type=search]").focus();
   else return;
   event.preventDefault();

@@ -121,6 +121,18 @@ def test_the_picture_is_zoomed_moved_and_overlaid_by_keys(page: Any) -> None:
 def test_a_patient_is_read_twice_compared_signed_out_and_printed(page: Any, process: Process, chromium: Any) -> None:
     """Twenty cases by the keyboard; one of them undone, commented and decided again."""
     press(page, "s")
+    first = page.url
+    page.keyboard.press("/")
+    page.keyboard.type("not filed yet")
+    page.keyboard.press("Escape")
+    press(page, "n")
+    assert page.locator("#comment").input_value() == ""
+    page.keyboard.press("z")
+    assert page.locator("#undone").inner_text() == "There is nothing to undo."
+    page.goto(first)
+    assert page.locator("#comment").input_value() == "not filed yet"
+    page.locator("#comment").fill("")
+    page.locator("main h1").click()
     decided = 0
     while "/cases/" in page.url and decided < CASES + 5:
         press(page, "bmcu"[decided % 3])
@@ -144,7 +156,7 @@ def test_a_patient_is_read_twice_compared_signed_out_and_printed(page: Any, proc
     second = chromium.new_context(extra_http_headers={"authorization": f"Bearer {process.tokens['second']}"}).new_page()
     second.goto(f"{process.url}/?state=second")
     press(second, "s")
-    assert "1 other opinions, shown after yours" in second.locator(".panel").inner_text()
+    assert "1 other opinion, shown after yours" in second.locator(".panel").inner_text()
     for _ in range(4):
         press(second, "b")
     second.goto(f"{process.url}/?state=disagreement")

@@ -102,3 +102,15 @@ def test_an_answer_of_another_bundle_is_not_explained_by_this_one(start: Callabl
 @pytest.mark.parametrize("filed", ["", "x", "-1", "²", "9" * 50])
 def test_the_page_takes_any_query(server: Server, filed: str) -> None:
     assert server.get("/consult", params={"filed": filed}).status_code == 200
+
+
+def test_a_wrong_file_is_a_sentence_on_the_page_and_the_same_one_was_filed_before(server: Server) -> None:
+    given = {"opinion": json.dumps(opinion(server.client.get(made(server)).text))}
+    assert "1 new review." in server.get(server.post("/consult", data=given).headers["location"]).text
+    assert "filed before" in server.get(server.post("/consult", data=given).headers["location"]).text
+    for wrong in ("{}", "PK", "[]"):
+        answer = server.post("/consult", data={"opinion": wrong}, headers={"accept": "text/html"})
+        assert answer.status_code == 422
+        assert "This file was not filed." in answer.text
+        assert "give the opinion.json" in answer.text
+        assert 'type="file"' in answer.text

@@ -12,6 +12,7 @@ import pytest
 import bcd_edge.serve
 from bcd_edge.results import reviews
 from bcd_edge.results.journal import NAME, reading
+from bcd_edge.serve.pages import plural
 
 from .conftest import Server
 
@@ -21,6 +22,12 @@ HERE = Path(bcd_edge.serve.__file__).parent
 def texts() -> set[str]:
     """Everything in the templates that is to be translated, and what the programme names."""
     found = {match[2] for path in (HERE / "templates").glob("*.html") for match in re.finditer(r"""_\((["'])(.*?)\1""", path.read_text())}
+    found |= {
+        text
+        for path in (HERE / "templates").glob("*.html")
+        for match in re.finditer(r'_n\("(.*?)", "(.*?)"', path.read_text())
+        for text in match.groups()
+    }
     verdicts = {"benign", "malignant", "review", *reviews.DECISIONS}
     names = {"focus", "exposure", "contrast", "tissue", "stain", "bundle", "precision", "provider", "device", "version", "consult", "link"}
     return found | verdicts | names
@@ -94,7 +101,7 @@ def test_hostile_names_and_comments_are_inert(server: Server) -> None:
 
 def test_a_patient_is_signed_out_on_its_page(server: Server) -> None:
     record = server.upload(1, patient="P 1/a")
-    assert "still need review" in server.get("/patients/P%201%2Fa").text
+    assert "1 picture still needs review" in server.get("/patients/P%201%2Fa").text
     server.post(f"/cases/{record['sha256']}/review", data={"decision": "benign"})
     signed = server.post("/patients/P%201%2Fa/sign-out", data={"decision": "benign", "comment": "fibroadenoma", "uid": "12345678"})
     assert signed.status_code == 303
@@ -106,8 +113,50 @@ def test_an_error_is_a_page_for_a_browser_and_data_for_a_program(server: Server)
     page = server.client.get("/cases/0", headers=server.as_("reviewer") | {"accept": "text/html"})
     assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert server.get("/cases/0").headers["content-type"] == "application/problem+json"
-    sent = server.client.get("/cases/0", headers={"accept": "text/html"})
-    assert (sent.status_code, sent.headers["location"]) == (303, "/login?next=/cases/0")
+    sent = server.client.get("/cases/0?state=all", headers={"accept": "text/html"})
+    assert (sent.status_code, sent.headers["location"]) == (303, "/login?next=/cases/0%3Fstate%3Dall")
+
+
+@pytest.mark.parametrize(
+    ("referrer", "back"), [("http://testserver/cases/0?state=all", "/cases/0%3Fstate%3Dall"), ("http://elsewhere/cases/0", "/"), ("", "/")]
+)
+def test_a_decision_after_the_end_of_the_session_leads_to_the_login_and_back(server: Server, referrer: str, back: str) -> None:
+    headers = {"accept": "text/html", "referer": referrer}
+    sent = server.client.post("/cases/0/review", headers=headers, data={"decision": "benign"})
+    assert (sent.status_code, sent.headers["location"]) == (303, f"/login?ended=yes&next={back}")
+    assert "nothing was filed" in server.client.get(sent.headers["location"]).text
+    assert server.client.post("/cases/0/review", data={"decision": "benign"}).status_code == 401
+
+
+def test_a_number_has_its_plural(server: Server) -> None:
+    server.upload(1)
+    assert "1 case." in server.get("/").text
+    server.upload(2)
+    assert "2 cases." in server.get("/").text
+    assert "0 avis" in plural("fr")("{n} avis", "{n} xxx", 0)
+    assert "left on this list" not in server.get(f"/cases/{server.upload(3)['sha256']}?state=all").text
+
+
+def test_what_is_undone_is_named(server: Server) -> None:
+    sha256 = server.upload(1)["sha256"]
+    filed = server.post(f"/cases/{sha256}/review", data={"decision": "malignant"}).headers["location"]
+    assert "1.png" in server.get(filed).text
+    review = re.search(r'action="(/reviews/\d+/undo)', server.get(filed).text)[1]  # type: ignore[index]
+    page = server.get(server.post(review).headers["location"]).text
+    assert re.search(r"Undone:\s*<span[^>]*>malignant</span>\s*upload/1.png", page)
+    assert 'id="undo"' not in page
+
+
+def test_a_sheet_has_every_picture_its_readers_their_comments_and_what_ran(server: Server) -> None:
+    records = [server.upload(seed, patient="P") for seed in range(8)]
+    for who in ("reviewer", "second"):
+        server.post(f"/cases/{records[0]['sha256']}/review", who, data={"decision": "benign", "comment": f"seen by {who} <3"})
+    page = server.get("/patients/P/sheet").text
+    assert [f"{seed}.png" in page for seed in range(8)] == [True] * 8
+    assert "<strong>benign</strong> second: <q>seen by second &lt;3</q>" in page
+    ran = records[0]["execution"]
+    assert f"{ran['bundle']} ({ran['bundle_sha256'][:12]}" in page
+    assert f"bcd-edge {ran['version']}" in page
 
 
 @pytest.mark.parametrize("query", ["offset=x", "offset=-1", "state=x", "decision=x", "filed=x", "filed=99999999", "text=%00", "patient=%F0%9F"])

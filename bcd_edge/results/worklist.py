@@ -108,15 +108,29 @@ def case(db: sqlite3.Connection, sha256: str) -> Case | None:
 
 def following(db: sqlite3.Connection, sha256: str, chosen: Filter) -> Case | None:
     """What to review after a case: the one below it on the list, from its end on the first; another of the same patient, and else
-    the first, where it is no longer on it. None where there is no other.
+    the first, where it is no longer on it. What `chosen.reader` has an opinion of is
+    left out, except of disagreements, which are about such. None where there is no other.
     """
     listed = cases(db, chosen, limit=LOOKED_THROUGH)
+    hashes = [candidate.sha256 for candidate in listed if candidate.sha256 != sha256]
+    decided = set() if chosen.state == "disagreement" else _decided(db, hashes, chosen.reader)
+    listed = [candidate for candidate in listed if candidate.sha256 not in decided]
     place = next((number for number, candidate in enumerate(listed) if candidate.sha256 == sha256), None)
     if place is not None:
         return listed[(place + 1) % len(listed)] if len(listed) > 1 else None
     here = case(db, sha256)
     patient = here.patient if here else None
     return next((candidate for candidate in listed if patient and candidate.patient == patient), listed[0] if listed else None)
+
+
+def _decided(db: sqlite3.Connection, hashes: list[str], reader: str) -> set[str]:
+    """Of these contents, those that a reader has an opinion of that was not taken back."""
+    rows = db.execute(
+        f"""SELECT sha256 FROM reviews WHERE reader = ? AND decision != 'undo' AND sha256 IN ({", ".join("?" * len(hashes))})
+            AND NOT EXISTS (SELECT 1 FROM reviews AS other WHERE other.undoes = reviews.id)""",
+        (reader, *hashes),
+    )
+    return {row["sha256"] for row in rows}
 
 
 def count(db: sqlite3.Connection, chosen: Filter) -> int:

@@ -137,6 +137,15 @@ def test_a_number_has_its_plural(server: Server) -> None:
     assert "left on this list" not in server.get(f"/cases/{server.upload(3)['sha256']}?state=all").text
 
 
+def test_next_is_a_case_without_an_own_opinion(server: Server) -> None:
+    hashes = [server.upload(seed)["sha256"] for seed in range(3)]
+    for who, sha256 in [("reviewer", hashes[0]), ("second", hashes[1])]:
+        server.post(f"/cases/{sha256}/review", who, data={"decision": "benign"})
+    following = {sha256: re.search(r'id="next" href="/cases/(\w+)', server.get(f"/cases/{sha256}?state=all").text)[1] for sha256 in hashes}  # type: ignore[index]
+    assert following[hashes[1]] == hashes[2]
+    assert following[hashes[2]] == hashes[1]
+
+
 def test_what_is_undone_is_named(server: Server) -> None:
     sha256 = server.upload(1)["sha256"]
     filed = server.post(f"/cases/{sha256}/review", data={"decision": "malignant"}).headers["location"]

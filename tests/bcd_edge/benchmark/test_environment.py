@@ -6,8 +6,6 @@ import json
 import platform
 import subprocess
 import sys
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -117,44 +115,6 @@ def test_cpu_time_is_that_of_processes_and_the_hypervisor(tree: Tree) -> None:
     root = tree(
         "", **{"proc/stat": "cpu 1 2 3\ncpu0 100 20 30 999 50 4 6 70 0 0\ncpu1 0 0 0 999 0 0 0 30 0 0\nintr 1\n", "proc/loadavg": "1.25 1 1 1/9 3\n"}
     )
-    times = sensors.read_cpu_times(root)
-    assert (times.busy_s, times.stolen_s, times.load) == (1.6, 1.0, 1.25)
-    assert sensors.read_cpu_times(tree("", **{"proc/stat": "cpu0 0 0 0 0 0 0 0 0 0 0\n"})).busy_s is None  # a sandbox that hides it
-
-
-def busy_turn(other_s: float, stolen_s: float = 0.0) -> list[Reading]:
-    """Ten seconds, in which this process used twelve and others `other_s` seconds of the processor."""
-    return [Reading(0.0, cpu=CpuTimes(100.0, 7.0, 3.0, 0.5)), Reading(10.0, cpu=CpuTimes(112.0 + other_s, 19.0, 3.0 + stolen_s, 0.75))]
-
-
-def test_contention_is_what_others_used_during_the_turns() -> None:
-    assert sensors.contention([busy_turn(4.0, 1.0), busy_turn(2.0)]) == Contention(0.3, 0.05, 0.75)
-    assert sensors.contention([STEADY]) == Contention(None, None, None)
-
-
-@pytest.mark.parametrize(
-    ("other_s", "stolen_s", "reasons"),
-    [
-        (0.9, 0.1, []),
-        (1.2, 0.0, ["other processes used 0.12 cores"]),
-        (20.0, 0.5, ["other processes used 2.00 cores", "the hypervisor took 0.05 cores"]),
-    ],
-)
-def test_a_row_beside_others_is_unsteady(other_s: float, stolen_s: float, reasons: list[str]) -> None:
-    assert sensors.unsteady([busy_turn(other_s, stolen_s)], 0.0) == reasons
-
-
-@pytest.mark.skipif(sensors.read_cpu_times().busy_s is None, reason="this system does not report the CPU time of others")
-def test_a_program_that_computes_is_seen() -> None:
-    before = sensors.read()
-    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
-    used = sensors.contention([[before, sensors.read(at_s=1.0)]])
-    assert used.other_cores is not None
-    assert used.other_cores > 0.4
-
-
-def test_cpu_time_is_that_of_processes_and_the_hypervisor(tree: Tree) -> None:
-    root = tree("", **{"proc/stat": "cpu 1 2 3\ncpu0 100 20 30 999 50 4 6 70 0 0\ncpu1 0 0 0 999 0 0 0 30 0 0\nintr 1\n", "proc/loadavg": "1.25 1 1 1/9 3\n"})
     times = sensors.read_cpu_times(root)
     assert (times.busy_s, times.stolen_s, times.load) == (1.6, 1.0, 1.25)
     assert sensors.read_cpu_times(tree("", **{"proc/stat": "cpu0 0 0 0 0 0 0 0 0 0 0\n"})).busy_s is None  # a sandbox that hides it

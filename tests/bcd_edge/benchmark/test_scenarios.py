@@ -179,10 +179,3 @@ def test_turns_are_joined_without_the_time_between_them() -> None:
     assert run.ends_s.tolist() == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
     assert run.latencies_s.tolist() == [0.01, 0.01, 0.5, 0.5, 0.5, 0.5]
     assert (run.elapsed_s, run.answered) == (3.0, 6)
-
-
-def test_turns_are_joined_without_the_time_between_them() -> None:
-    run = scenarios.joined([measured(2, 1.0), measured(4, 2.0, latency_s=0.5)])
-    assert run.ends_s.tolist() == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
-    assert run.latencies_s.tolist() == [0.01, 0.01, 0.5, 0.5, 0.5, 0.5]
-    assert (run.elapsed_s, run.answered) == (3.0, 6)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from train.evaluation.report import doubts
+
 SHOWN = ("auroc", "sensitivity", "specificity", "accuracy", "balanced_accuracy", "brier")
 NAMES = {"auroc": "AUROC", "brier": "Brier score", "balanced_accuracy": "balanced accuracy"}
 
@@ -49,7 +51,15 @@ def text(manifest: dict[str, Any]) -> str:
             f"{scores['metrics'][name]['value']:.3f} [{scores['metrics'][name]['low']:.3f}, {scores['metrics'][name]['high']:.3f}]" for name in SHOWN
         )
         lines.append(f"| {source} | {scores['images']} ({scores['malignant']}) | {scores['patients']} | {cells} |")
-    lines += ["", "Colour alone (mean and standard deviation of R, G, B; logistic regression; same patients):", "", "| set | AUROC |", "|---|---:|"]
+    lines += [
+        "",
+        *(
+            f"**{source}: {sentence}**" + "\n"
+            for source in ran["test"]
+            for sentence in doubts(ran["test"][source], manifest["reference"]["baseline"].get(source))
+        ),
+    ]
+    lines += ["Colour alone (mean and standard deviation of R, G, B; logistic regression; same patients):", "", "| set | AUROC |", "|---|---:|"]
     for source, scores in manifest["reference"]["baseline"].items():
         auroc = scores["auroc"]
         lines.append(f"| {source} | {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}] |")

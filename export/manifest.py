@@ -27,10 +27,11 @@ LIMITS = (
     "Not a medical device; not validated in a clinic; never the only reason to treat or not to treat anyone.",
     "Images of another kind than the training images (other laboratories, stains, scanners, magnifications, organs or preparations) "
     "are outside what was tested.",
-    "It classifies any image at all; the result for one that is not of the kind it was trained on means nothing. Quality and novelty send "
-    "most such images to review, not all: other organs and stains pass most often.",
+    "It classifies any image at all; the result for one that is not of the kind it was trained on means nothing.",
     "What the labels do not say (sex, age, ancestry, rare subtypes, in-situ carcinoma) was not studied.",
 )
+SENT_TO_REVIEW = "Quality and novelty send most images of another kind to review, not all: other organs and stains pass most often."
+NO_NOVELTY = "It cannot tell novelty: only what the pixels alone show (blurred, dark, not H&E) sends an image of another kind to review."
 TOOLS = ("onnx", "onnxruntime", "torch")
 
 
@@ -100,7 +101,12 @@ def manifest(
         "licence": statement.licence or NOT_STATED,
         "intended_use": statement.intended_use
         or f"Intended use: {NOT_STATED}, so research only. It assists a pathologist who sees every image; it does not diagnose alone.",
-        "limits": [_trained_on(meta), *LIMITS, *(limit for source in every_source for limit in getattr(_adapter(source), "LIMITS", ()))],
+        "limits": [
+            _trained_on(meta),
+            *LIMITS,
+            SENT_TO_REVIEW if len(parts) == 1 and parts[0].head else NO_NOVELTY,
+            *(limit for source in every_source for limit in getattr(_adapter(source), "LIMITS", ())),
+        ],
     }
     if scale := _scale(members[0]):
         content["scale"] = scale

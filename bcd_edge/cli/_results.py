@@ -30,7 +30,8 @@ pseudonyms = click.option("--pseudonymise", is_flag=True, help="Show hashes inst
 def status(results: Path, as_json: bool) -> None:
     """Show whether a watcher is running on RESULTS, what it does, and how many images are in which state.
 
-    Exit code: 0 running, and nothing needs attention; 1 not running, no heartbeat for two minutes, or files are in quarantine.
+    Exit code: 0 running, and nothing needs attention; 1 not running, no heartbeat for two minutes, waiting for room on
+    the disk or for a provider, or files are in quarantine.
     """
     import json
     import time
@@ -53,7 +54,8 @@ def status(results: Path, as_json: bool) -> None:
         click.echo(", ".join(f"{count:,} {name}" for name, count in counts.items()))
         if sentence := skipped_files(beat.get("skipped", {})):
             click.echo(sentence)
-    if not running or age is None or age > 120 or counts["quarantined"]:
+    is_stuck = beat.get("state", "").startswith(("the disk is", "the provider failed", "results cannot"))
+    if not running or age is None or age > 120 or is_stuck or counts["quarantined"]:
         raise click.exceptions.Exit(1)
 
 

@@ -32,7 +32,7 @@ class Patient:
         images: contents.
         slides: slides, or None where the pattern names none.
         p_malignant: mean over the images.
-        decision: the bundle's rule for the mean.
+        decision: the bundle's rule for the mean, or `review` where the pictures do not bear it out, see `report.patient_decision`.
         malignant: images with this decision.
         review: images with this decision.
         shared: images that carry another patient's name, too.

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bcd_edge.decision import DecisionRule
+from bcd_edge.records import Verdict
 from bcd_edge.results.patients import Patient, SharedImage
 
 
@@ -104,9 +105,19 @@ def patients(db: sqlite3.Connection, limit: int = -1) -> list[Patient]:
     )
     rule = DecisionRule(*tuple(used)[1:])
     return [
-        Patient(name, images, slides or None, mean, rule.predict(mean).decision, malignant, review, shared)
+        Patient(name, images, slides or None, mean, patient_decision(rule.predict(mean).decision, malignant, review), malignant, review, shared)
         for name, images, slides, mean, malignant, review, shared in rows
     ]
+
+
+def patient_decision(of_mean: Verdict, malignant: int, review: int) -> Verdict:
+    """The rule's decision for the mean, where the pictures bear it out.
+
+    A patient is not benign while a picture is malignant or needs review, and not malignant where every picture needs review.
+    """
+    if (of_mean == "benign" and malignant + review) or (of_mean == "malignant" and not malignant):
+        return "review"
+    return of_mean
 
 
 def shared_images(db: sqlite3.Connection, limit: int = -1) -> list[SharedImage]:

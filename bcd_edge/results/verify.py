@@ -128,7 +128,7 @@ def _tables(db: sqlite3.Connection, results: Path, *, running: bool) -> Iterator
 
 
 def _table(db: sqlite3.Connection, results: Path, day: str, length: int, *, running: bool) -> Iterator[str]:
-    """Every name has exactly one row in the CSV of its day, and no row is without one."""
+    """Every name has exactly one row in the CSV of its day, with its answer, and no row is without one."""
     try:
         content = (results / FOLDER / f"{day}.csv").read_bytes()
     except OSError as error:
@@ -137,12 +137,16 @@ def _table(db: sqlite3.Connection, results: Path, day: str, length: int, *, runn
     if len(content) < length or (len(content) > length and not running):
         yield f"{FOLDER}/{day}.csv has {len(content)} bytes and not {length}."
     there = Counter(
-        (row["sha256"], row["execution.bundle_sha256"], bool(row["intake.same_as"]))
+        (row["sha256"], row["execution.bundle_sha256"], bool(row["intake.same_as"]), row["decision"], row["p_malignant"])
         for row in csv.DictReader(io.StringIO(content[:length].decode("utf-8-sig", errors="replace"), newline=""))
     )
     expected = Counter(
-        (sha256, bundle_sha256, linked != 0)
-        for sha256, bundle_sha256, linked in db.execute("SELECT sha256, bundle_sha256, same_as IS NOT NULL FROM names WHERE day = ?", (day,))
+        (sha256, bundle_sha256, linked != 0, decision, repr(p))
+        for sha256, bundle_sha256, linked, decision, p in db.execute(
+            """SELECT sha256, bundle_sha256, same_as IS NOT NULL, decision, p_malignant FROM names JOIN images USING (sha256, bundle_sha256)
+               WHERE day = ?""",
+            (day,),
+        )
     )
     if there != expected:
         yield f"{FOLDER}/{day}.csv lacks {(expected - there).total()} rows and has {(there - expected).total()} that it should not have."

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import click
@@ -85,6 +85,7 @@ def audit(
     }
     findings["one_class"] = one_class(items)
     findings["clean"] = not (findings["one_class"] or findings["split"].get("duplicates") or findings["split"].get("patients"))
+    findings["strangers"] = sum(map(_is_own_patient, items))
     findings["verdict"] = _verdict(findings)
     if json_path:
         try:
@@ -93,6 +94,12 @@ def audit(
             raise OutputError(f"{json_path} could not be written ({error.strerror}); name a place that can.") from None
     audit_report.show(findings, console)
     return bool(findings["clean"])
+
+
+def _is_own_patient(item: Item) -> bool:
+    """Whether an image counts as a patient of its own, as sources name one of whom nothing is known."""
+    name = PurePosixPath(item.name)
+    return item.patient in (str(name.with_suffix("")), f"{'malignant' if item.malignant else 'benign'}/{name.stem}")
 
 
 def look(items: Sequence[Item]) -> list[Seen]:
@@ -266,6 +273,11 @@ def _verdict(findings: dict[str, Any]) -> str:
         return f"ONE CLASS: {listed}; a network could tell the collection and not the disease. Add images of the other class."
     if "note" in split:
         return f"No split to check: {split['note']}"
+    if findings["clean"] and findings["strangers"]:
+        return (
+            f"Whether a patient crosses cannot be told: {findings['strangers']:,} images say of no patient, and each counts as one of its own. "
+            "Put each patient's images into a folder of its own below the class folder, or use a manifest."
+        )
     if findings["clean"]:
         return f"Nothing crosses: no image and no patient is on two sides of the split {split['name']}."
     counts = {"patient": len(split["patients"]), "image": len(split["duplicates"])}

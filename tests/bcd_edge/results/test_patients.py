@@ -7,8 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from bcd_edge.decision import DECISIONS
 from bcd_edge.errors import UsageError
+from bcd_edge.records import Verdict
 from bcd_edge.results import report
 from bcd_edge.results.folder import Results
 from bcd_edge.results.patients import PATTERNS, compile_pattern, is_outdated, match, recount
@@ -96,3 +100,13 @@ def test_slides_are_unknown_where_the_pattern_names_none(results: Results, recor
     results.commit("P1/a.png", record("P1/a.png", 1), patient="P1")
     results.commit("P2/b.png", record("P2/b.png", 2), patient="P2", slide="S1")
     assert {patient.name: patient.slides for patient in report.patients(results.journal.connection)} == {"P1": None, "P2": 1}
+
+
+@given(st.sampled_from(DECISIONS), st.integers(0, 3), st.integers(0, 3))
+def test_a_patient_is_called_nothing_that_no_picture_of_theirs_is_called(of_mean: Verdict, malignant: int, review: int) -> None:
+    decision = report.patient_decision(of_mean, malignant, review)
+    assert decision in (of_mean, "review")
+    if decision == "benign":
+        assert malignant == review == 0
+    if decision == "malignant":
+        assert malignant

@@ -27,6 +27,18 @@ def test_records_and_csvs_are_restored_byte_for_byte(results: Results, record: C
     assert repair(results) == 0
 
 
+def test_an_answer_that_was_changed_in_a_csv_is_found_though_its_length_is_the_same(results: Results, record: Callable[..., Any]) -> None:
+    results.commit("a.png", record("a.png"))
+    (path,) = (results.root / "daily").iterdir()
+    whole = path.read_bytes()
+    other = {b"benign": b"review", b"review": b"benign", b"malignant": b"MALIGNANT"}
+    decision = next(word for word in other if b"," + word + b"," in whole)
+    path.write_bytes(whole.replace(b"," + decision + b",", b"," + other[decision] + b","))
+    assert len(checked(results.root).problems) == 1
+    assert repair(results) == 1
+    assert path.read_bytes() == whole
+
+
 def test_a_missing_folder_of_records_is_restored(results: Results, record: Callable[..., Any]) -> None:
     import shutil
 

@@ -74,6 +74,17 @@ def test_a_clean_collection_is_clean(tmp_path: Path) -> None:
     assert sum(part["benign"] + part["malignant"] for part in findings["split"]["parts"]["folder"].values()) == 40
 
 
+def test_images_that_say_of_no_patient_are_no_all_clear(tmp_path: Path) -> None:
+    for patient in range(20):
+        file = tmp_path / f"case{patient}" / ("malignant" if patient % 2 else "benign") / f"case{patient}.png"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(picture(patient))
+    _, output, findings = audited(tmp_path)
+    assert findings["strangers"] == 20
+    assert "Nothing crosses" not in output
+    assert "Whether a patient crosses cannot be told: 20 images say of no patient" in " ".join(output.split())
+
+
 def test_a_picture_of_two_patients_on_two_sides_is_found_though_the_files_differ(tmp_path: Path) -> None:
     tree = patients(tmp_path / "tree")
     for patient, suffix in zip(two_in(tree, "train", "test"), (".png", ".bmp"), strict=True):

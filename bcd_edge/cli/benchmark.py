@@ -51,7 +51,7 @@ def _share(ctx: click.Context, parameter: click.Parameter, value: str) -> float:
         share = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
     except ValueError:
         share = -1.0
-    if not 0 <= share < 1000:
+    if not 0 <= share < (1000 if value.endswith("%") else 1):  # a 5 that means 5 % must not pass as 500 %
         raise click.BadParameter(f"{value!r} is not a share; use for example 5%.")
     return share
 

@@ -28,7 +28,7 @@ FIX = 'pip install "bcd-edge[serve]"'
 @click.option("--behind-proxy", is_flag=True, help="A proxy on this computer has TLS, and sends X-Forwarded-For and X-Forwarded-Proto.")
 @click.option("--inbox", type=click.Path(path_type=Path, file_okay=False), help="A watcher's inbox.  [default: as its heartbeat says]")
 @click.option("--blinded", is_flag=True, help="Hide the answer until the reader's first opinion of a case.")
-@click.option("--audit-share", type=click.FloatRange(0, 1), help="Share of confident answers that is reviewed at random.  [default: 0.05]")
+@click.option("--audit-share", type=click.FloatRange(0, 1), help="Share of benign answers that is reviewed at random.  [default: 0.05]")
 @click.option("--max-body", type=SIZE, default="64MB", show_default=True, metavar="SIZE", help="Largest request.")
 @click.option("--max-waiting", type=click.IntRange(1), default=256, show_default=True, help="Pictures that may wait for an answer.")
 @click.option("--timeout", type=DURATION, default="60s", show_default=True, metavar="TIME", help="Longest upload, and longest wait for an answer.")

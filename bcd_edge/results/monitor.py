@@ -75,7 +75,7 @@ class Report:
         bundle_sha256: of its manifest.
         pictures: answered contents.
         patients: people; a picture without a patient counts as one.
-        audit_share: share of confident answers that is reviewed, 0..1.
+        audit_share: share of benign answers that is reviewed at random, 0..1.
         strata: what was answered, reviewed and found.
         figures: accuracy, calibration and shares.
         weeks: the earliest first.
@@ -176,7 +176,7 @@ def _used(db: sqlite3.Connection, bundle: Bundle | None) -> sqlite3.Row:
 
 def _read(db: sqlite3.Connection, bundle_sha256: str) -> _Pictures:
     cursor = db.execute(
-        """SELECT sha256, ended_at, COALESCE(cases.patient, sha256), images.decision, images.decision = 'review' OR draw < share.value, record
+        """SELECT sha256, ended_at, COALESCE(cases.patient, sha256), images.decision, images.decision != 'benign' OR draw < share.value, record
            FROM images JOIN cases USING (sha256) JOIN meta AS share ON share.name = 'audit_share'
            WHERE images.bundle_sha256 = ? AND state = 'done'""",
         (bundle_sha256,),

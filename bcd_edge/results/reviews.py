@@ -25,6 +25,8 @@ DECISIONS: Final = ("benign", "malignant", "cannot tell", "unusable")
 SOURCES: Final = ("local", "consult", "link")
 LONGEST_COMMENT: Final = 4000
 LONGEST_NAME: Final = 100
+# A content under several patients belongs to each.
+_OF_PATIENT: Final = "sha256 IN (SELECT sha256 FROM names WHERE patient = ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,23 @@ class Review:
     audit: bool
     at: str
     decided_at: str | None
+
+
+# What can speak against a sign-out, with how many pictures; also a text of the catalogues.
+CONTRADICTIONS: Final = {
+    "disagreement": "Readers disagree on {n} pictures.",
+    "malignant": "{n} pictures have the answer or an opinion malignant.",
+    "not malignant": "None of the {n} pictures has the answer or an opinion malignant.",
+}
+
+
+class ContradictionError(UsageError):
+    """A sign-out against which answers or opinions speak; `pictures` is how many, by the keys of `CONTRADICTIONS`."""
+
+    def __init__(self, pictures: dict[str, int]) -> None:
+        sentences = " ".join(CONTRADICTIONS[name].format(n=number) for name, number in pictures.items())
+        super().__init__(f'{sentences} Look at them again, or sign out with "confirmed": true.')
+        self.pictures = pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +194,30 @@ def opinions(entries: Iterable[Review]) -> list[Review]:
     return sorted(latest.values(), key=lambda review: review.reading)
 
 
-def sign_out(results: Results, patient: str, decision: str, *, reader: str, comment: str = "", uid: str | None = None) -> SignOut:
+def of_cases(db: sqlite3.Connection, hashes: Iterable[str]) -> dict[str, list[Review]]:
+    """The opinions that hold about each of these contents, at most some thousand."""
+    entries: dict[str, list[Review]] = {sha256: [] for sha256 in hashes}
+    for row in db.execute(f"SELECT * FROM reviews WHERE sha256 IN ({', '.join('?' * len(entries))}) ORDER BY id", tuple(entries)):
+        entries[row["sha256"]].append(_review(row))
+    return {sha256: opinions(own) for sha256, own in entries.items()}
+
+
+def sign_out(
+    results: Results, patient: str, decision: str, *, reader: str, comment: str = "", uid: str | None = None, confirmed: bool = False
+) -> SignOut:
     """Adds the last word on a patient; a later one replaces it.
 
+    Args:
+        results: the folder.
+        patient: whose pictures.
+        decision: one of `DECISIONS`.
+        reader: who decided.
+        comment: in the reader's words.
+        uid: the same for a repeated request.
+        confirmed: whether the reader knows what speaks against it.
+
     Raises:
+        ContradictionError: something speaks against it, and it is not confirmed.
         UsageError: there is no such patient, pictures of it still need review, or something cannot be filed.
     """
     _check(decision, reader, comment)
@@ -190,6 +229,9 @@ def sign_out(results: Results, patient: str, decision: str, *, reader: str, comm
             raise UsageError(f"There is no patient {patient}; take the name from the list of patients.")
         if left:
             raise UsageError(f"{left} of {images} pictures of patient {patient} still need review; review them first.")
+        contradicting = contradictions(db, patient, decision)
+        if contradicting and not confirmed:
+            raise ContradictionError(contradicting)
         db.execute(
             "INSERT INTO sign_outs (uid, patient, reader, decision, comment, images, last_review, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (uid or uuid.uuid4().hex, patient, reader, decision, comment, images, last_review, results.clock.text()),
@@ -205,10 +247,23 @@ def sign_outs(db: sqlite3.Connection, patient: str) -> list[SignOut]:
     return [SignOut(**dict(row), is_current=is_current) for row, is_current in zip(rows, current, strict=True)]
 
 
+def contradictions(db: sqlite3.Connection, patient: str, decision: str) -> dict[str, int]:
+    """What speaks against this last word on a patient: how many pictures, by the keys of `CONTRADICTIONS`."""
+    rows = db.execute(f"SELECT sha256, decision, disagreement FROM cases WHERE {_OF_PATIENT}", (patient,)).fetchall()
+    holding = of_cases(db, (row["sha256"] for row in rows))
+    malignant = sum("malignant" in {row["decision"], *(review.decision for review in holding[row["sha256"]])} for row in rows)
+    numbers = {
+        "disagreement": sum(row["disagreement"] for row in rows),
+        "malignant": malignant if decision != "malignant" else 0,
+        "not malignant": len(rows) if decision == "malignant" and not malignant else 0,
+    }
+    return {name: number for name, number in numbers.items() if number}
+
+
 def _basis(db: sqlite3.Connection, patient: str) -> tuple[int, int, int]:
     """How many pictures a patient has, how many of them are open, and the last review of any."""
-    images, left = db.execute("SELECT COUNT(*), TOTAL(open) FROM cases WHERE patient = ?", (patient,)).fetchone()
-    last = db.execute("SELECT MAX(reviews.id) FROM cases JOIN reviews USING (sha256) WHERE cases.patient = ?", (patient,)).fetchone()
+    images, left = db.execute(f"SELECT COUNT(*), TOTAL(open) FROM cases WHERE {_OF_PATIENT}", (patient,)).fetchone()
+    last = db.execute(f"SELECT MAX(id) FROM reviews WHERE {_OF_PATIENT}", (patient,)).fetchone()
     return images, int(left), last[0] or 0
 
 
@@ -239,8 +294,8 @@ def _insert(db: sqlite3.Connection, values: dict[str, object]) -> Review:
     holding = opinions(entries)
     first, second = [*(review.decision for review in holding), None, None][:2]
     db.execute(
-        "UPDATE cases SET opinions = ?, first = ?, second = ?, reviewed_at = ? WHERE sha256 = ?",
-        (len(holding), first, second, values["at"], values["sha256"]),
+        "UPDATE cases SET opinions = ?, first = ?, second = ?, disagreement = ?, reviewed_at = ? WHERE sha256 = ?",
+        (len(holding), first, second, len({review.decision for review in holding}) > 1, values["at"], values["sha256"]),
     )
     return next(review for review in entries if review.id == row.lastrowid)
 

@@ -64,17 +64,19 @@ MIGRATIONS: Final = (
     CREATE TRIGGER sign_outs_delete BEFORE DELETE ON sign_outs BEGIN SELECT RAISE(ABORT, 'sign-outs are added, never deleted'); END;
 
     -- the worklist: a row per content with its latest answer, kept by triggers, so that every writer keeps it, of an earlier version too.
-    -- `draw` is uniform in 0..1: below the audit share, a confident answer is reviewed like an uncertain one, at a random place
+    -- `draw` is uniform in 0..1: below the audit share, a benign answer is reviewed like an uncertain one, at a random place
     INSERT INTO meta VALUES ('audit_share', 0.05);
     CREATE TABLE cases (
         sha256 TEXT PRIMARY KEY, bundle_sha256 TEXT, decision TEXT, p_malignant REAL, novelty REAL, answered_at TEXT,
-        path BLOB, patient TEXT, slide TEXT, group_key TEXT NOT NULL, draw REAL NOT NULL, reason TEXT CHECK (reason IN ('review', 'audit')),
-        urgency REAL, open INTEGER NOT NULL DEFAULT 0, opinions INTEGER NOT NULL DEFAULT 0, first TEXT, second TEXT, reviewed_at TEXT
+        path BLOB, patient TEXT, slide TEXT, group_key TEXT NOT NULL, draw REAL NOT NULL,
+        reason TEXT CHECK (reason IN ('review', 'malignant', 'audit')), urgency REAL,
+        open INTEGER NOT NULL DEFAULT 0, opinions INTEGER NOT NULL DEFAULT 0, first TEXT, second TEXT,
+        disagreement INTEGER NOT NULL DEFAULT 0, reviewed_at TEXT
     );
     CREATE INDEX cases_open ON cases (group_key, urgency DESC) WHERE open;
     CREATE INDEX cases_single ON cases (reviewed_at DESC) WHERE opinions = 1;
     CREATE INDEX cases_reviewed ON cases (reviewed_at DESC) WHERE opinions > 0;
-    CREATE INDEX cases_disagreement ON cases (reviewed_at DESC) WHERE opinions > 1 AND first != second;
+    CREATE INDEX cases_disagreement ON cases (reviewed_at DESC) WHERE disagreement;
     CREATE INDEX cases_answered ON cases (answered_at DESC);
     CREATE INDEX cases_decision ON cases (decision, answered_at DESC);
     CREATE INDEX cases_patient ON cases (patient, answered_at DESC) WHERE patient IS NOT NULL;
@@ -106,14 +108,15 @@ MIGRATIONS: Final = (
     -- urgency of what needs review: how near the threshold, 0..1, and how far beyond what is known, 0..1
     CREATE TRIGGER cases_triage AFTER UPDATE OF answered_at, draw, opinions ON cases BEGIN
         UPDATE cases SET reason = CASE
-                WHEN decision = 'review' THEN 'review'
+                WHEN decision != 'benign' THEN decision
                 WHEN draw < (SELECT value FROM meta WHERE name = 'audit_share') THEN 'audit'
             END WHERE sha256 = new.sha256;
         UPDATE cases SET
             open = reason IS NOT NULL AND opinions = 0,
-            urgency = CASE reason
-                WHEN 'audit' THEN draw / (SELECT value FROM meta WHERE name = 'audit_share')
-                WHEN 'review' THEN MIN(1, MAX(0, COALESCE(novelty, 0) - 1)) + COALESCE(
+            urgency = CASE
+                WHEN reason IS NULL THEN NULL
+                WHEN reason = 'audit' THEN draw / (SELECT value FROM meta WHERE name = 'audit_share')
+                ELSE MIN(1, MAX(0, COALESCE(novelty, 0) - 1)) + COALESCE(
                     (SELECT MIN(p_malignant / threshold, (1 - p_malignant) / (1 - threshold)) FROM bundles WHERE sha256 = cases.bundle_sha256), 1)
             END WHERE sha256 = new.sha256;
     END;

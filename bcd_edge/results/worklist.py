@@ -1,7 +1,7 @@
 """The worklist: every answered content as a case for a reader. The uncertain and the novel come first, a patient's pictures together.
 
-A random share of the confident answers is on it, too, at random places and not marked, so that misses are found. Kept by
-triggers of the journal: see `schema`.
+So do the malignant answers, which nobody may miss. A random share of the benign ones is on it, too, at random places and not
+marked, so that misses are found. Kept by triggers of the journal: see `schema`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ State = Literal["open", "second", "disagreement", "reviewed", "all"]
 STATES: Final[dict[str, tuple[str, str]]] = {
     "open": ("open", "case_groups.urgency DESC, case_groups.group_key, cases.urgency DESC"),
     "second": ("opinions = 1", "reviewed_at DESC"),
-    "disagreement": ("opinions > 1 AND first != second", "reviewed_at DESC"),
+    "disagreement": ("disagreement", "reviewed_at DESC"),
     "reviewed": ("opinions > 0", "reviewed_at DESC"),
     "all": ("1", "answered_at DESC"),
 }
@@ -42,12 +42,13 @@ class Case:
         path: its first name.
         patient: whose picture it is.
         slide: which slide of the patient.
-        reason: why it is to be reviewed: `review`, or `audit` for a confident answer drawn at random. Not shown to readers.
+        reason: why it is to be reviewed: `review` or `malignant`, the answer, or `audit` for a benign one drawn at random. Not shown to readers.
         urgency: 0..2; None where it need not be reviewed.
         open: whether it is still to be reviewed.
         opinions: how many readers have one that holds.
         first: decision of the first reader.
         second: decision of the second reader.
+        disagreement: whether any two opinions that hold differ.
         reviewed_at: time of the last entry, ISO 8601.
     """
 
@@ -66,6 +67,7 @@ class Case:
     opinions: int
     first: str | None
     second: str | None
+    disagreement: bool
     reviewed_at: str | None
 
 
@@ -74,11 +76,12 @@ class Filter:
     """Which cases: all conditions hold.
 
     Attributes:
-        state: `open` is still to be reviewed; `second` has one opinion, and not of `reader`; `disagreement` has two that differ.
+        state: `open` is still to be reviewed; `second` has one opinion, and not of `reader`; `disagreement` has some that differ.
         decision: the answer.
-        patient: whose pictures.
+        patient: whose pictures, those under another patient, too, included.
         text: part of the name or patient, in either case of its letters, or the beginning of the SHA-256.
         reader: who asks.
+        is_blinded: whether `decision` leaves out nothing that this reader has no opinion of, so that it does not tell the answer.
     """
 
     state: State = "open"
@@ -86,8 +89,13 @@ class Filter:
     patient: str | None = None
     text: str = ""
     reader: str = ""
+    is_blinded: bool = False
 
 
+# Of a reader, that holds.
+_HAS_OPINION: Final = """EXISTS (
+    SELECT 1 FROM reviews AS own WHERE own.sha256 = cases.sha256 AND own.reader = ? AND own.decision != 'undo'
+    AND NOT EXISTS (SELECT 1 FROM reviews AS other WHERE other.sha256 = own.sha256 AND other.undoes = own.id))"""
 _COLUMNS: Final = ", ".join(f"cases.{field.name}" for field in fields(Case))
 
 
@@ -151,8 +159,31 @@ def counts(db: sqlite3.Connection, reader: str = "") -> dict[str, int]:
     return {state: count(db, Filter(state, reader=reader)) for state in ("open", "second", "disagreement", "reviewed", "all")}
 
 
+def open_by_patient(db: sqlite3.Connection) -> dict[str, int]:
+    """How many pictures of each patient are still to be reviewed, where there are any; one under several patients counts for each."""
+    return dict(
+        db.execute(
+            """SELECT names.patient, COUNT(DISTINCT sha256) FROM cases JOIN names USING (sha256)
+               WHERE cases.open AND names.patient IS NOT NULL GROUP BY names.patient"""
+        ).fetchall()
+    )
+
+
+def other_patients(db: sqlite3.Connection, patient: str) -> dict[str, list[str]]:
+    """Of a patient's contents that are under other patients, too, those patients."""
+    others: dict[str, list[str]] = {}
+    rows = db.execute(
+        """SELECT DISTINCT other.sha256, other.patient FROM names AS own JOIN names AS other USING (sha256)
+           WHERE own.patient = ? AND other.patient != own.patient ORDER BY other.patient""",
+        (patient,),
+    )
+    for sha256, other in rows:
+        others.setdefault(sha256, []).append(other)
+    return others
+
+
 def audit_share(db: sqlite3.Connection) -> float:
-    """Share of the confident answers that is reviewed, 0..1."""
+    """Share of the benign answers that is reviewed though it need not be, 0..1."""
     return float(db.execute("SELECT value FROM meta WHERE name = 'audit_share'").fetchone()[0])
 
 
@@ -174,10 +205,12 @@ def _condition(chosen: Filter) -> tuple[str, list[Any]]:
     conditions: list[tuple[str, tuple[Any, ...]]] = [(STATES[chosen.state][0] if chosen.state != "open" else "cases.open", ())]
     if chosen.state == "second":
         conditions.append(("NOT EXISTS (SELECT 1 FROM reviews WHERE reviews.sha256 = cases.sha256 AND reader = ?)", (chosen.reader,)))
-    if chosen.decision:
+    if chosen.decision and chosen.is_blinded:
+        conditions.append((f"(cases.decision = ? OR NOT {_HAS_OPINION})", (chosen.decision, chosen.reader)))
+    elif chosen.decision:
         conditions.append(("cases.decision = ?", (chosen.decision,)))
     if chosen.patient:
-        conditions.append(("cases.patient = ?", (chosen.patient,)))
+        conditions.append(("cases.sha256 IN (SELECT sha256 FROM names WHERE patient = ?)", (chosen.patient,)))
     if chosen.text:
         escaped = chosen.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         part = f"%{escaped}%"
@@ -192,4 +225,5 @@ def _condition(chosen: Filter) -> tuple[str, list[Any]]:
 
 def _case(row: sqlite3.Row) -> Case:
     values = dict(row)
-    return Case(**values | {"path": os.fsdecode(values["path"] or b""), "open": bool(values["open"])})
+    flags = {name: bool(values[name]) for name in ("open", "disagreement")}
+    return Case(**values | {"path": os.fsdecode(values["path"] or b"")} | flags)

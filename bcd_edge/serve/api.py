@@ -18,8 +18,9 @@ from starlette.routing import Route
 from bcd_edge.errors import InputError
 from bcd_edge.results import consensus, report, reviews, worklist
 from bcd_edge.results.worklist import Case, Filter
-from bcd_edge.serve import filing, openapi, pictures, uploads
+from bcd_edge.serve import blinding, filing, openapi, pictures, uploads
 from bcd_edge.serve.auth import requires
+from bcd_edge.serve.blinding import Viewer
 from bcd_edge.serve.bodies import arguments, json_body
 
 BASE: Final = "/api/v1"
@@ -141,24 +142,34 @@ def named_record(row: sqlite3.Row) -> dict[str, Any]:
     return record | {"source": os.fsdecode(row["path"]), "intake": record["intake"] | own}
 
 
-def plain_case(case: Case, shown: Callable[[str], str]) -> dict[str, Any]:
-    """A case for clients: without what tells that it was drawn at random."""
+def plain_cases(db: sqlite3.Connection, cases: list[Case], who: Viewer, shown: Callable[[str], str]) -> list[dict[str, Any]]:
+    """Cases for clients: without what tells that one was drawn at random, or what the viewer must not see yet."""
+    holding = reviews.of_cases(db, (case.sha256 for case in cases))
+    return [_plain_case(case, holding[case.sha256], who, shown) for case in cases]
+
+
+def _plain_case(case: Case, holding: list[reviews.Review], who: Viewer, shown: Callable[[str], str]) -> dict[str, Any]:
     values = {name: value for name, value in asdict(case).items() if name not in ("reason", "urgency")}
-    return values | {"path": shown(case.path), "patient": case.patient and shown(case.patient)}
+    if who.hides_opinions(holding):
+        values |= {"first": None, "second": None, "disagreement": None}
+    if who.hides_answer(holding):
+        values |= {"decision": None, "p_malignant": None, "novelty": None}
+    decisions = blinding.hidden_case(holding, who)["decisions"]
+    return values | {"path": shown(case.path), "patient": case.patient and shown(case.patient), "decisions": decisions}
 
 
 @requires("reviewer", "admin")
 async def get_queue(request: Request) -> Response:
     """The worklist."""
-    asked, store, reader = arguments(request), request.app.state.store, request.state.person.name
+    asked, store, who = arguments(request), request.app.state.store, blinding.viewer(request)
     chosen = await chosen_cases(request, asked)
 
     def find(db: sqlite3.Connection) -> dict[str, Any]:
         cases, total = worklist.page(db, chosen, limit=asked["limit"], offset=asked["offset"])
         return {
-            "cases": [plain_case(case, store.shown) for case in cases],
+            "cases": plain_cases(db, cases, who, store.shown),
             "total": total,
-            "counts": worklist.counts(db, reader),
+            "counts": worklist.counts(db, who.name),
         }
 
     return JSONResponse(await store.read(find))
@@ -167,7 +178,8 @@ async def get_queue(request: Request) -> Response:
 async def chosen_cases(request: Request, asked: dict[str, Any]) -> Filter:
     """The filter in a query's parameters, for this reader."""
     patient = await patient_named(request, asked["patient"]) if asked.get("patient") else None
-    return Filter(asked.get("state", "open"), asked.get("decision") or None, patient, asked.get("text") or "", request.state.person.name)
+    who = blinding.viewer(request)
+    return Filter(asked.get("state", "open"), asked.get("decision") or None, patient, asked.get("text") or "", who.name, who.is_blinded)
 
 
 async def patient_named(request: Request, given: str) -> str:
@@ -187,12 +199,17 @@ async def patient_named(request: Request, given: str) -> str:
 @requires("reviewer", "admin")
 async def get_patients(request: Request) -> Response:
     """Patients and what their pictures say together."""
-    asked, store = arguments(request), request.app.state.store
+    asked, store, who = arguments(request), request.app.state.store, blinding.viewer(request)
 
     def find(db: sqlite3.Connection) -> list[dict[str, Any]]:
-        opened = dict(db.execute("SELECT patient, TOTAL(open) FROM cases WHERE patient IS NOT NULL GROUP BY patient").fetchall())
-        found = report.patients(db, asked["limit"])
-        return [asdict(patient) | {"name": store.shown(patient.name), "open": int(opened.get(patient.name, 0))} for patient in found]
+        opened = worklist.open_by_patient(db)
+        hidden = dict.fromkeys(("decision", "p_malignant", "malignant", "review"))
+        return [
+            asdict(patient)
+            | {"name": store.shown(patient.name), "open": opened.get(patient.name, 0)}
+            | (hidden if blinding.hides_answers(db, patient.name, who) else {})
+            for patient in report.patients(db, asked["limit"])
+        ]
 
     return JSONResponse({"patients": await store.read(find)})
 
@@ -201,12 +218,12 @@ async def get_patients(request: Request) -> Response:
 async def get_patient(request: Request) -> Response:
     """One patient."""
     arguments(request)
-    store, patient = request.app.state.store, await patient_named(request, request.path_params["patient"])
+    store, who, patient = request.app.state.store, blinding.viewer(request), await patient_named(request, request.path_params["patient"])
 
     def find(db: sqlite3.Connection) -> dict[str, Any]:
         cases = worklist.cases(db, Filter("all", patient=patient), limit=1000)
-        signed = [asdict(entry) | {"patient": store.shown(entry.patient)} for entry in reviews.sign_outs(db, patient)]
-        return {"patient": store.shown(patient), "cases": [plain_case(case, store.shown) for case in cases], "sign_outs": signed}
+        signed = [asdict(entry) | {"patient": store.shown(entry.patient)} for entry in blinding.sign_outs(db, patient, who)[0]]
+        return {"patient": store.shown(patient), "cases": plain_cases(db, cases, who, store.shown), "sign_outs": signed}
 
     answer = await store.read(find)
     if not answer["cases"]:
@@ -231,10 +248,16 @@ def plain_review(review: reviews.Review, shown: Callable[[str], str]) -> dict[st
 
 @requires("reviewer", "admin")
 async def get_reviews(request: Request) -> Response:
-    """Entries in their order."""
-    asked, store = arguments(request), request.app.state.store
-    entries = await store.read(lambda db: list(reviews.listed(db, after=asked["after"], limit=asked["limit"])))
-    following = entries[-1].id if entries else asked["after"]
+    """Entries in their order, without those that the viewer must not see yet."""
+    asked, store, who = arguments(request), request.app.state.store, blinding.viewer(request)
+
+    def find(db: sqlite3.Connection) -> tuple[list[reviews.Review], int]:
+        entries = list(reviews.listed(db, after=asked["after"], limit=asked["limit"]))
+        holding = reviews.of_cases(db, (review.sha256 for review in entries))
+        shown = [review for review in entries if who.is_admin or review.reader == who.name or not who.hides_opinions(holding[review.sha256])]
+        return shown, entries[-1].id if entries else asked["after"]
+
+    entries, following = await store.read(find)
     return JSONResponse({"reviews": [plain_review(review, store.shown) for review in entries], "next": following})
 
 
@@ -257,16 +280,17 @@ async def post_undo(request: Request) -> Response:
 
 @requires("reviewer", "admin")
 async def get_labels(request: Request) -> Response:
-    """What the readers of each picture say together."""
-    asked, store = arguments(request), request.app.state.store
+    """What the readers of each picture say together, where the viewer may see it."""
+    asked, store, who = arguments(request), request.app.state.store, blinding.viewer(request)
 
     def find(db: sqlite3.Connection) -> list[dict[str, Any]]:
         outcomes = sorted(consensus.outcomes(db).items())[asked["offset"] :][: asked["limit"]]
         cases = {sha256: worklist.case(db, sha256) for sha256, _ in outcomes}
+        holding = reviews.of_cases(db, cases)
         return [
             {"sha256": sha256, "patient": case.patient and store.shown(case.patient), "outcome": outcome, "readers": case.opinions}
             for sha256, outcome in outcomes
-            if (case := cases[sha256])
+            if (case := cases[sha256]) and (who.is_admin or not who.hides_opinions(holding[sha256]))
         ]
 
     return JSONResponse({"labels": await store.read(find)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -115,13 +116,23 @@ async def overview(request: Request) -> Response:
 async def _overview(request: Request, problem: str = "", status: int = 200) -> Response:
     base, now = str(request.base_url), time.time()
 
-    def find_links(db: sqlite3.Connection) -> list[dict[str, Any]]:
-        return [_shown(db, link, base, now) for link in links.listed(db)]
+    filed, numbers = request.query_params.get("filed", ""), request.query_params.get("reviews", "").split(",")[:MOST_PICTURES]
+    store = request.app.state.store
 
-    filed = request.query_params.get("filed", "")
-    shown = await request.app.state.store.read(find_links)
-    number = int(filed) if filed.isdecimal() and filed.isascii() and len(filed) < 4 else None
-    return render(request, "consult.html", status, links=shown, filed=number, problem=problem)
+    def find_all(db: sqlite3.Connection) -> dict[str, Any]:
+        # whose and on what, and not what: whoever brings an opinion in may be the next reader
+        rows = [
+            db.execute("SELECT reader, sha256, path FROM reviews WHERE id = ?", (int(number),)).fetchone() for number in filter(_is_number, numbers)
+        ]
+        opinions = [dict(row) | {"path": store.shown(os.fsdecode(row["path"] or b""))} for row in rows if row]
+        return {"links": [_shown(db, link, base, now) for link in links.listed(db)], "opinions": opinions}
+
+    found = await store.read(find_all)
+    return render(request, "consult.html", status, **found, filed=int(filed) if _is_number(filed) else None, problem=problem)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 16
 
 
 def _shown(db: sqlite3.Connection, link: Link, base: str, now: float) -> dict[str, Any]:
@@ -146,7 +157,7 @@ async def import_opinion(request: Request) -> Response:
         if not wants_page(request):
             raise
         return await _overview(request, str(error), 422)
-    return RedirectResponse(f"/consult?filed={filed.new}", 303)
+    return RedirectResponse(f"/consult?filed={filed.new}&reviews={','.join(str(review.id) for review in filed.reviews)}", 303)
 
 
 def routes() -> list[Route]:

@@ -84,17 +84,23 @@ SCHEMAS: Final[Json] = {
     "Accepted": _object("sha256 status", sha256=TEXT, status={"type": "string", "enum": ["pending"]}),
     "AcceptedList": _object("accepted", accepted=_list("Accepted")),
     "Case": _object(
-        "sha256 bundle_sha256 decision p_malignant novelty answered_at path patient slide open opinions first second reviewed_at",
+        "sha256 bundle_sha256 decision p_malignant novelty answered_at path patient slide open opinions first second reviewed_at "
+        "disagreement decisions",
         **dict.fromkeys(("sha256", "bundle_sha256", "path"), TEXT),
         **dict.fromkeys(("patient", "slide", "first", "second"), OPTIONAL),
         **{"decision": VERDICT, "p_malignant": NUMBER, "novelty": NUMBER, "answered_at": WHEN, "reviewed_at": WHEN},
-        **{"open": {"type": "boolean"}, "opinions": COUNT},
-    ),
+        **{"open": {"type": "boolean"}, "opinions": COUNT, "disagreement": {"type": ["boolean", "null"]}},
+        decisions={"type": "array", "items": DECISION},
+    )
+    | {"description": "Others' opinions are hidden until the reader has an own one: `first`, `second`, `disagreement` null, `decisions` empty."},
     "Queue": _object("cases total counts", cases=_list("Case"), total=COUNT, counts={"type": "object", "additionalProperties": COUNT}),
     "Patient": _object("name images p_malignant decision open", name=TEXT, images=COUNT, p_malignant=NUMBER, decision=VERDICT, open=COUNT),
     "Patients": _object("patients", patients=_list("Patient")),
     "PatientCases": _object("patient cases sign_outs", patient=TEXT, cases=_list("Case"), sign_outs=_list("SignOut")),
-    "NewSignOut": _closed("decision", decision=DECISION, comment={"type": "string", "maxLength": LONGEST_COMMENT}, uid=UID)
+    "NewSignOut": _closed(
+        "decision", decision=DECISION, comment={"type": "string", "maxLength": LONGEST_COMMENT}, uid=UID, confirmed={"type": "boolean"}
+    )
+    | {"description": "`confirmed` is true to sign out against answers, or while readers disagree."}
     | {"examples": [{"decision": "benign", "comment": "fibroadenoma", "uid": "f3b7c1d2-0002"}]},
     "SignOut": _object(
         "id uid patient reader decision comment images last_review at is_current",
@@ -212,7 +218,11 @@ PATHS: Final[Json] = {
     },
     "/queue": {"get": _operation("The worklist.", {"200": "Queue"}, parameters=[*FILTERS, LIMIT, OFFSET])},
     "/reviews": {
-        "get": _operation("Every entry, the earliest first.", {"200": "Reviews"}, parameters=[AFTER, LIMIT]),
+        "get": _operation(
+            "Entries, the earliest first; others' on a picture when the reader has an own opinion of it.",
+            {"200": "Reviews"},
+            parameters=[AFTER, LIMIT],
+        ),
         "post": _operation("Add an opinion.", {"201": "Review"}, body="NewReview"),
     },
     "/labels": {"get": _operation("What the readers of each picture say together.", {"200": "Labels"}, parameters=[LIMIT, OFFSET])},

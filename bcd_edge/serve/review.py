@@ -19,9 +19,9 @@ from starlette.routing import Route
 from bcd_edge.results import report, reviews, worklist
 from bcd_edge.results.agreement import agreement
 from bcd_edge.results.clock import Clock
-from bcd_edge.results.reviews import Review
+from bcd_edge.results.reviews import CONTRADICTIONS, ContradictionError, Review
 from bcd_edge.results.worklist import STATES, Case, Filter
-from bcd_edge.serve import filing
+from bcd_edge.serve import blinding, filing
 from bcd_edge.serve.api import patient_named, record_of
 from bcd_edge.serve.auth import requires
 from bcd_edge.serve.pages import render
@@ -38,14 +38,14 @@ KEYS: Final = dict(zip(("b", "m", "c", "u"), reviews.DECISIONS, strict=True))
 async def queue(request: Request) -> Response:
     """The worklist."""
     chosen, offset = await _chosen(request), _number(request, "offset")
-    reader, store = request.state.person.name, request.app.state.store
+    who, store = blinding.viewer(request), request.app.state.store
 
     def find(db: sqlite3.Connection) -> dict[str, Any]:
         cases, total = worklist.page(db, chosen, limit=PAGE, offset=offset)
-        own = _own_opinions(db, cases, reader)
-        rows = [_row(case, store.shown, is_hidden=request.app.state.settings.blinded and case.sha256 not in own) for case in cases]
+        holding = reviews.of_cases(db, (case.sha256 for case in cases))
+        rows = [_row(case, store.shown) | blinding.hidden_case(holding[case.sha256], who) for case in cases]
         more = {"agreement": agreement(db)} if chosen.state == "disagreement" else {"agreement": None}
-        return {"rows": rows, "total": total, "counts": worklist.counts(db, reader)} | more
+        return {"rows": rows, "total": total, "counts": worklist.counts(db, who.name)} | more
 
     found = await store.read(find)
     shown: dict[str, Any] = {
@@ -55,6 +55,7 @@ async def queue(request: Request) -> Response:
         "offset": offset,
         "page": PAGE,
         "filed": await _filed(request),
+        "is_blinded": who.is_blinded,
     }
     return render(request, "queue.html", **found, **shown, **_names(request))
 
@@ -69,8 +70,8 @@ async def _chosen(request: Request) -> Filter:
     state = given.get("state", "open")
     patient = await patient_named(request, given["patient"]) if given.get("patient") else None
     decision = given.get("decision") if given.get("decision") in ("benign", "malignant", "review") else None
-    reader = request.state.person.name
-    return Filter(state if state in STATES else "open", decision, patient, given.get("text", "")[:100], reader)  # type: ignore[arg-type]  # checked
+    who = blinding.viewer(request)
+    return Filter(state if state in STATES else "open", decision, patient, given.get("text", "")[:100], who.name, who.is_blinded)  # type: ignore[arg-type]  # checked
 
 
 def _number(request: Request, name: str) -> int:
@@ -84,21 +85,14 @@ def _query(request: Request, **changed: str) -> str:
     return urlencode(kept | changed)
 
 
-def _own_opinions(db: sqlite3.Connection, cases: list[Case], reader: str) -> set[str]:
-    """Of these contents, those that a reader has an opinion of."""
-    hashes = [case.sha256 for case in cases]
-    rows = db.execute(f"SELECT DISTINCT sha256 FROM reviews WHERE reader = ? AND sha256 IN ({', '.join('?' * len(hashes))})", (reader, *hashes))
-    return {row["sha256"] for row in rows}
-
-
-def _row(case: Case, shown: Callable[[str], str], *, is_hidden: bool) -> dict[str, Any]:
-    return asdict(case) | {"path": shown(case.path), "patient": case.patient and shown(case.patient), "is_hidden": is_hidden}
+def _row(case: Case, shown: Callable[[str], str]) -> dict[str, Any]:
+    return asdict(case) | {"path": shown(case.path), "patient": case.patient and shown(case.patient)}
 
 
 @requires("reviewer", "admin")
 async def case(request: Request) -> Response:
     """One case; in blinded mode, the answer only when the reader has an opinion."""
-    record, reader, store = await record_of(request), request.state.person.name, request.app.state.store
+    record, who, store = await record_of(request), blinding.viewer(request), request.app.state.store
     chosen = await _chosen(request)
     sha256 = record["sha256"]
 
@@ -106,13 +100,14 @@ async def case(request: Request) -> Response:
         here = worklist.case(db, sha256)
         assert here is not None
         entries = reviews.of_case(db, sha256)
-        has_opinion = any(review.reader == reader for review in reviews.opinions(entries))
+        holding = reviews.opinions(entries)
+        hidden = blinding.hidden_case(holding, who)
         rule = db.execute("SELECT threshold, review_low, review_high FROM bundles WHERE sha256 = ?", (here.bundle_sha256,)).fetchone()
         following = worklist.following(db, sha256, chosen)
         return {
-            **{"case": _row(here, store.shown, is_hidden=request.app.state.settings.blinded and not has_opinion), "has_opinion": has_opinion},
-            **{"entries": [_entry(review, entries) for review in entries if has_opinion or review.reader == reader]},
-            **{"others": len({review.reader for review in reviews.opinions(entries)} - {reader}), "rule": dict(rule) if rule else None},
+            **{"case": _row(here, store.shown) | hidden, "has_opinion": who.has_opinion(holding)},
+            **{"entries": [_entry(review, entries) for review in entries if not who.hides_opinions(holding) or review.reader == who.name]},
+            **{"others": len({review.reader for review in holding} - {who.name}), "rule": dict(rule) if rule else None},
             **{"following": following and following.sha256, "left": worklist.count(db, chosen)},
         }
 
@@ -177,28 +172,39 @@ async def undo(request: Request) -> Response:
 @requires("reviewer", "admin")
 async def patients(request: Request) -> Response:
     """Patients, the latest first."""
-    shown = request.app.state.store.shown
+    shown, who = request.app.state.store.shown, blinding.viewer(request)
 
     def find(db: sqlite3.Connection) -> list[dict[str, Any]]:
-        opened = dict(db.execute("SELECT patient, TOTAL(open) FROM cases WHERE patient IS NOT NULL GROUP BY patient").fetchall())
-        signed = {row["patient"]: row["decision"] for row in db.execute("SELECT patient, decision FROM sign_outs ORDER BY id")}
+        opened = worklist.open_by_patient(db)
         return [
-            asdict(patient) | {"shown": shown(patient.name), "open": int(opened.get(patient.name, 0)), "signed_out": signed.get(patient.name)}
+            asdict(patient) | {"shown": shown(patient.name), "open": opened.get(patient.name, 0)} | _seen(db, patient.name, who)
             for patient in report.patients(db, 500)
         ]
 
-    return render(request, "patients.html", patients=await request.app.state.store.read(find), is_blinded=request.app.state.settings.blinded)
+    return render(request, "patients.html", patients=await request.app.state.store.read(find))
+
+
+def _seen(db: sqlite3.Connection, patient: str, who: blinding.Viewer) -> dict[str, Any]:
+    entries, hidden = blinding.sign_outs(db, patient, who)
+    return {"sign_out": entries[-1] if entries else None, "hidden_sign_outs": hidden, "is_hidden": blinding.hides_answers(db, patient, who)}
 
 
 async def _patient(request: Request) -> dict[str, Any]:
-    store, settings, reader = request.app.state.store, request.app.state.settings, request.state.person.name
+    store, who = request.app.state.store, blinding.viewer(request)
     patient = await patient_named(request, request.path_params["patient"])
 
     def find(db: sqlite3.Connection) -> dict[str, Any]:
         cases = worklist.cases(db, Filter("all", patient=patient), limit=500)
-        own = _own_opinions(db, cases[:500], reader)
-        rows = [_row(case, store.shown, is_hidden=settings.blinded and case.sha256 not in own) for case in cases]
-        return {"cases": rows, "sign_outs": reviews.sign_outs(db, patient), "open": sum(case.open for case in cases)}
+        holding = reviews.of_cases(db, (case.sha256 for case in cases))
+        others = worklist.other_patients(db, patient)
+        rows = [
+            _row(case, store.shown)
+            | blinding.hidden_case(holding[case.sha256], who)
+            | {"also": [store.shown(other) for other in others.get(case.sha256, ())]}
+            for case in cases
+        ]
+        entries, hidden = blinding.sign_outs(db, patient, who)
+        return {"cases": rows, "sign_outs": entries, "hidden_sign_outs": hidden, "open": sum(case.open for case in cases)}
 
     found = await store.read(find)
     if not found["cases"]:
@@ -210,7 +216,15 @@ async def _patient(request: Request) -> dict[str, Any]:
 @requires("reviewer", "admin")
 async def patient(request: Request) -> Response:
     """One patient, and the sign-out."""
-    return render(request, "patient.html", **await _patient(request), decisions=reviews.DECISIONS, uid=uuid.uuid4().hex)
+    return _page_of_patient(request, await _patient(request))
+
+
+def _page_of_patient(
+    request: Request, known: dict[str, Any], given: dict[str, Any] | None = None, pictures: dict[str, int] | None = None
+) -> Response:
+    # `given` is a sign-out to be confirmed, because `pictures` speak against it
+    asked = {"given": given or {"comment": "", "uid": uuid.uuid4().hex}, "contradictions": pictures, "sentences": CONTRADICTIONS}
+    return render(request, "patient.html", 409 if given else 200, **known, **asked, decisions=reviews.DECISIONS)
 
 
 @requires("reviewer", "admin")
@@ -235,10 +249,14 @@ def _models(db: sqlite3.Connection, hashes: list[str]) -> list[str]:
 
 @requires("reviewer")
 async def sign_out(request: Request) -> Response:
-    """Signs a patient out."""
+    """Signs a patient out; asks again where answers or opinions speak against it."""
     form = await request.form()
     body = {name: str(form.get(name, "")) for name in ("decision", "comment", "uid")}
-    entry = await filing.sign_out(request, await patient_named(request, request.path_params["patient"]), body)
+    patient = await patient_named(request, request.path_params["patient"])
+    try:
+        entry = await filing.sign_out(request, patient, body | {"confirmed": form.get("confirmed") == "yes"})
+    except ContradictionError as error:
+        return _page_of_patient(request, await _patient(request), body, error.pictures)
     return RedirectResponse(f"/patients/{quote(request.app.state.store.shown(entry.patient), safe='')}", 303)
 
 

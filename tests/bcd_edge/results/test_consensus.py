@@ -41,7 +41,7 @@ def test_the_outcome(results: Results, record: Callable[..., Any], opinions: lis
     for reader, decision in zip("AB", opinions, strict=False):
         reviews.add(results, sha256, decision, reader=reader)
     if sign_out:
-        reviews.sign_out(results, "P", sign_out[1], reader=sign_out[0])
+        reviews.sign_out(results, "P", sign_out[1], reader=sign_out[0], confirmed=True)
     assert outcomes(results.journal.connection) == {sha256: expected}
 
 
@@ -50,7 +50,7 @@ def test_a_sign_out_that_is_no_longer_current_settles_nothing(results: Results, 
     sha256 = results.commit("a.png", record("a.png"), patient="P").answer.sha256
     for reader, decision in [("A", "benign"), ("B", "malignant")]:
         reviews.add(results, sha256, decision, reader=reader)
-    reviews.sign_out(results, "P", "benign", reader="A")
+    reviews.sign_out(results, "P", "benign", reader="A", confirmed=True)
     results.commit("b.png", record("b.png", 1), patient="P")
     assert outcomes(results.journal.connection) == {sha256: "disagreement"}
 

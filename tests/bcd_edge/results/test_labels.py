@@ -109,7 +109,7 @@ def test_only_what_readers_agree_on_is_a_label(ward: Ward) -> None:
         named[patient] = ward.picture(patient)
         for reader, decision in zip("AB", decisions, strict=False):
             reviews.add(ward.results, named[patient], decision, reader=reader)
-    reviews.sign_out(ward.results, "settled", "malignant", reader="B")
+    reviews.sign_out(ward.results, "settled", "malignant", reader="B", confirmed=True)
     nobody, shared = ward.picture(None, "stray.png"), png(500)
     ward.picture("X", content=shared)
     both = ward.picture("Y", content=shared)

@@ -181,9 +181,9 @@ def test_answers_that_nobody_drew_are_left_out_and_counted(tmp_path: Path, class
     with made.open() as results:
         worklist.change_audit_share(results.journal, 0)
         for patient in range(20):
-            made.answer(results, np.random.default_rng(patient), patient, malignant=True, changed=False)
-        confident = worklist.cases(results.journal.connection, Filter("all", decision="malignant"), limit=-1)
-        reviews.add(results, confident[0].sha256, "malignant", reader="A")
+            made.answer(results, np.random.default_rng(patient), patient, malignant=False, changed=False)
+        confident = worklist.cases(results.journal.connection, Filter("all", decision="benign"), limit=-1)
+        reviews.add(results, confident[0].sha256, "benign", reader="A")
     report = plain(made.root)
     assert sum(stratum["labelled"] for stratum in report["strata"]) == 0
     assert any(note.startswith("1 confident answers were reviewed without being drawn") for note in report["notes"])

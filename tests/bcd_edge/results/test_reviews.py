@@ -117,10 +117,48 @@ def test_a_patient_is_signed_out_when_nothing_is_open_and_until_something_comes(
     assert [entry.is_current for entry in reviews.sign_outs(db, "P7")] == [True]
     reviews.add(results, sha256, "malignant", reader="B")
     assert [entry.is_current for entry in reviews.sign_outs(db, "P7")] == [False]
-    reviews.sign_out(results, "P7", "malignant", reader="B")
+    with pytest.raises(reviews.ContradictionError, match=r"disagree on 1 pictures\. .*confirmed"):
+        reviews.sign_out(results, "P7", "malignant", reader="B")
+    reviews.sign_out(results, "P7", "malignant", reader="B", confirmed=True)
     assert [entry.is_current for entry in reviews.sign_outs(db, "P7")] == [False, True]
     results.commit("ward/b.png", record("ward/b.png", 2), patient="P7")
     assert [entry.is_current for entry in reviews.sign_outs(db, "P7")] == [False, False]
+
+
+def test_a_third_opinion_counts(results: Results, sha256: str) -> None:
+    db = results.journal.connection
+    entries = [reviews.add(results, sha256, decision, reader=reader) for reader, decision in (("A", "benign"), ("B", "benign"), ("C", "malignant"))]
+    assert worklist.count(db, worklist.Filter("disagreement")) == 1
+    assert [review.decision for review in reviews.of_cases(db, [sha256])[sha256]] == ["benign", "benign", "malignant"]
+    reviews.undo(results, entries[-1].id, reader="C")
+    assert worklist.count(db, worklist.Filter("disagreement")) == 0
+
+
+def test_a_picture_of_two_patients_belongs_to_each(results: Results, record: Callable[..., Any], sha256: str) -> None:
+    db = results.journal.connection
+    results.commit("other/a.png", record("other/a.png"), patient="P9")
+    for patient in ("P7", "P9"):
+        assert [case.sha256 for case in worklist.cases(db, worklist.Filter("all", patient=patient))] == [sha256]
+        with pytest.raises(UsageError, match="1 of 1 pictures"):
+            reviews.sign_out(results, patient, "benign", reader="A")
+    assert worklist.open_by_patient(db) == {"P7": 1, "P9": 1}
+    assert worklist.other_patients(db, "P9") == {sha256: ["P7"]}
+
+
+@pytest.mark.parametrize(
+    ("opinion", "decision", "contradiction"),
+    [
+        ("malignant", "benign", "have the answer or an opinion malignant"),
+        ("malignant", "unusable", "have the answer or an opinion malignant"),
+        ("benign", "malignant", "None of the 1 pictures"),
+    ],
+)
+def test_what_contradicts_a_sign_out_is_to_be_confirmed(results: Results, sha256: str, opinion: str, decision: str, contradiction: str) -> None:
+    reviews.add(results, sha256, opinion, reader="A")
+    with pytest.raises(reviews.ContradictionError, match=contradiction):
+        reviews.sign_out(results, "P7", decision, reader="A")
+    assert reviews.sign_outs(results.journal.connection, "P7") == []
+    assert reviews.sign_out(results, "P7", decision, reader="A", confirmed=True).decision == decision
 
 
 def test_kappa_is_that_of_scikit_learn() -> None:

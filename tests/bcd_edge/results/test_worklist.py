@@ -77,6 +77,22 @@ def test_reviewing_takes_a_case_off_and_leads_on_within_the_patient(folder: Resu
     assert worklist.following(db, last.sha256, Filter()) is None
 
 
+def test_malignant_answers_are_to_be_reviewed_however_sure(folder: Results, make: Callable[..., Record]) -> None:
+    for seed, p in enumerate((0.99, 0.4, 0.01)):
+        folder.commit(f"{p}.png", make(seed, p))
+    assert paths(folder) == ["0.4.png", "0.99.png"]
+    assert [case.reason for case in cases(folder.journal.connection, Filter())] == ["review", "malignant"]
+
+
+def test_a_blinded_filter_by_answer_leaves_out_only_what_the_reader_has_decided(folder: Results, make: Callable[..., Record]) -> None:
+    first, _ = (folder.commit(f"{seed}.png", make(seed, 0.4)).answer.sha256 for seed in range(2))
+    blinded = Filter("all", decision="malignant", reader="A", is_blinded=True)
+    entry = reviews.add(folder, first, "benign", reader="A")
+    assert paths(folder, blinded) == ["1.png"]
+    reviews.undo(folder, entry.id, reader="A")
+    assert sorted(paths(folder, blinded)) == ["0.png", "1.png"]
+
+
 def test_an_audit_share_of_the_confident_is_on_it_and_a_larger_one_holds_a_smaller_one(folder: Results, make: Callable[..., Record]) -> None:
     for seed in range(200):
         folder.commit(f"{seed}.png", make(seed, 0.01))
@@ -145,7 +161,7 @@ def open_by_definition(db: sqlite3.Connection) -> dict[str, list[str]]:
     for sha256, draw in db.execute("SELECT sha256, draw FROM cases"):
         answer = db.execute("SELECT decision FROM images WHERE sha256 = ? AND state = 'done' ORDER BY rowid DESC", (sha256,)).fetchone()
         named = db.execute("SELECT patient FROM names WHERE sha256 = ? AND patient IS NOT NULL ORDER BY rowid", (sha256,)).fetchone()
-        if (answer[0] == "review" or draw < share) and not reviews.opinions(reviews.of_case(db, sha256)):
+        if (answer[0] != "benign" or draw < share) and not reviews.opinions(reviews.of_case(db, sha256)):
             groups.setdefault(named[0] if named else sha256, []).append(sha256)
     return groups
 

@@ -144,7 +144,7 @@ def test_a_patient_is_read_twice_compared_signed_out_and_printed(page: Any, proc
             page.keyboard.press("Escape")
             press(page, "u")
     assert decided == CASES
-    assert "Everything that needs a pathologist has been reviewed" in page.locator("main").inner_text()
+    assert "Every answer that is uncertain, novel or malignant has an opinion" in page.locator("main").inner_text()
     with reading(process.root / NAME) as db:
         entries = list(reviews.listed(db))
         assert len(entries) == CASES + 2

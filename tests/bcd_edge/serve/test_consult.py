@@ -49,7 +49,7 @@ def test_a_link_needs_no_account_and_takes_one_opinion(server: Server) -> None:
     given = opinion(shown.text)
     assert server.client.post(path, json=given).json() == server.client.post(path, json=given).json() == {"filed": 1}
     assert server.client.post(path, json=opinion(shown.text, uid="cd" * 16)).status_code == 409
-    assert [review["source"] for review in server.get("/api/v1/reviews").json()["reviews"]] == ["link"]
+    assert [review["source"] for review in server.get("/api/v1/reviews", "admin").json()["reviews"]] == ["link"]
 
 
 @pytest.mark.parametrize("change", [{"seal": "0" * 64}, {"signature": "0" * 64}, {"opinion": "{}"}, {"more": 1}])
@@ -114,3 +114,12 @@ def test_a_wrong_file_is_a_sentence_on_the_page_and_the_same_one_was_filed_befor
         assert "This file was not filed." in answer.text
         assert "give the opinion.json" in answer.text
         assert 'type="file"' in answer.text
+
+
+def test_what_came_back_is_said_with_its_author_and_pictures(server: Server) -> None:
+    given = opinion(server.client.get(made(server)).text)
+    answer = server.post("/consult", data={"opinion": json.dumps(given)})
+    page = server.get(answer.headers["location"]).text
+    (picture,) = json.loads(given["package"])["pictures"]
+    assert f'Dr Far: <a href="/cases/{picture["sha256"]}' in page
+    assert "verdict" not in page

@@ -29,7 +29,21 @@ def texts() -> set[str]:
         for text in match.groups()
     }
     verdicts = {"benign", "malignant", "review", *reviews.DECISIONS}
-    names = {"focus", "exposure", "contrast", "tissue", "stain", "bundle", "precision", "provider", "device", "version", "consult", "link"}
+    names = {
+        *reviews.CONTRADICTIONS.values(),
+        "focus",
+        "exposure",
+        "contrast",
+        "tissue",
+        "stain",
+        "bundle",
+        "precision",
+        "provider",
+        "device",
+        "version",
+        "consult",
+        "link",
+    }
     return found | verdicts | names
 
 
@@ -107,6 +121,64 @@ def test_a_patient_is_signed_out_on_its_page(server: Server) -> None:
     assert signed.status_code == 303
     for page in (signed.headers["location"], "/patients/P%201%2Fa/sheet"):
         assert "fibroadenoma" in server.get(page).text
+
+
+PLACES = ("/?state=all", "/?state=reviewed", "/patients", "/patients/P7", "/patients/P7/sheet")
+
+
+def test_other_readers_opinions_are_nowhere_until_one_has_an_own(server: Server) -> None:
+    sha256 = server.upload(1, patient="P7")["sha256"]
+    server.post(f"/cases/{sha256}/review", data={"decision": "unusable", "comment": "torn"})
+    server.post("/patients/P7/sign-out", data={"decision": "unusable", "comment": "folded"})
+    api = ("/api/v1/queue?state=all", "/api/v1/patients/P7", "/api/v1/reviews", "/api/v1/labels")
+
+    def leaks(who: str) -> list[str]:
+        pages = [path for path in PLACES if ">unusable<" in server.get(path, who).text.partition('class="sign-out"')[0]]
+        return [*pages, *(path for path in api if "unusable" in server.get(path, who).text)]
+
+    assert leaks("second") == []
+    assert "shown when you have an opinion of each" in server.get("/patients/P7", "second").text
+    assert leaks("admin") == ["/api/v1/reviews", "/api/v1/labels"], "an export"
+    server.post(f"/cases/{sha256}/review", "second", data={"decision": "unusable"})
+    assert set(leaks("second")) == {*PLACES, *api}
+    for path in ("/patients/P7", "/patients/P7/sheet", "/patients"):
+        assert "outdated: pictures or reviews have come since" in server.get(path, "second").text
+        assert "outdated" in server.get(path).text
+
+
+def test_a_blinded_reader_cannot_ask_for_an_answer(start: Callable[..., Server]) -> None:
+    server = start(blinded=True)
+    sha256 = server.upload(1, patient="P7")["sha256"]
+    for decision in ("benign", "malignant", "review"):
+        page = server.get(f"/?state=all&decision={decision}").text
+        assert sha256 in page
+        assert '<select name="decision">' not in page
+        (case,) = server.get(f"/api/v1/queue?state=all&decision={decision}").json()["cases"]
+        assert (case["decision"], case["p_malignant"]) == (None, None)
+    assert server.get("/api/v1/patients").json()["patients"][0]["decision"] is None
+
+
+def test_a_sign_out_that_contradicts_is_asked_for_again(server: Server) -> None:
+    sha256 = server.upload(1, patient="P7")["sha256"]
+    server.post(f"/cases/{sha256}/review", data={"decision": "malignant"})
+    given = {"decision": "benign", "comment": "my reason", "uid": "12345678"}
+    asked = server.post("/patients/P7/sign-out", data=given)
+    assert asked.status_code == 409
+    assert "1 pictures have the answer or an opinion malignant." in asked.text
+    assert "my reason" in asked.text
+    assert server.get("/api/v1/patients/P7").json()["sign_outs"] == []
+    assert server.post("/patients/P7/sign-out", data=given | {"confirmed": "yes"}).status_code == 303
+    assert [entry["decision"] for entry in server.get("/api/v1/patients/P7").json()["sign_outs"]] == ["benign"]
+
+
+def test_a_picture_of_two_patients_is_on_both_pages_with_a_warning(server: Server) -> None:
+    for patient in ("P7", "P8"):
+        server.upload(1, patient=patient, name=f"{patient}.png")
+    for patient, other in (("P7", "P8"), ("P8", "P7")):
+        page = server.get(f"/patients/{patient}").text
+        assert f'also under <a href="/patients/{other}">{other}</a>' in page
+        assert "1 pictures are also under another patient" in page
+        assert f"also under {other}" in server.get(f"/patients/{patient}/sheet").text
 
 
 def test_an_error_is_a_page_for_a_browser_and_data_for_a_program(server: Server) -> None:

@@ -165,8 +165,9 @@ def test_a_patient_is_read_twice_compared_signed_out_and_printed(page: Any, proc
 
     page.goto(f"{process.url}/patients/P0")
     page.get_by_label("Comment").fill("fibroadenoma")
-    with page.expect_navigation():
-        page.get_by_role("button", name="benign").click()
+    for name in ("benign", "benign, all the same"):  # a picture was read malignant, so it is asked for again
+        with page.expect_navigation():
+            page.get_by_role("button", name=name).click()
     page.goto(f"{process.url}/patients/P0/sheet")
     page.wait_for_load_state("networkidle")
     pdf = page.pdf(format="A4")
@@ -200,7 +201,7 @@ def test_every_page_is_accessible_fits_its_screen_and_asks_no_other_host(context
                 problems.append(f"{path} is wider than a {name}")
     assert problems == []
     assert {urlsplit(url).netloc for url in context.asked if not url.startswith(("data:", "blob:"))} == {urlsplit(process.url).netloc}
-    assert [text for text in context.complaints if "404" not in text] == []
+    assert [text for text in context.complaints if "404" not in text and "409" not in text] == []
 
 
 def test_signing_out_of_the_server_ends_it(page: Any, process: Process) -> None:

@@ -140,6 +140,5 @@ class Explainer:
 def _load(model: dict[str, Any], ran: Execution) -> Classifier:
     """What gave the answer, with the batches that explaining asks in."""
     options = model.get("options") or RunOptions()
-    return Classifier.load(
-        model.get("path"), RunOptions(provider=ran.provider, device=options.device, precision=ran.precision, batch=EXPLAINED_BATCH)
-    )
+    own = RunOptions(ran.provider, options.device, ran.precision, EXPLAINED_BATCH, provider_options=options.provider_options)
+    return Classifier.load(model.get("path"), own)

@@ -126,5 +126,6 @@ class Overlays:
 
 def _load(model: dict[str, Any], ran: Execution) -> Classifier:
     """What gave the answer, with the batches that explaining asks in."""
-    options = RunOptions(provider=ran.provider, device=model["options"].device, precision=ran.precision, batch=EXPLAINED_BATCH)
-    return Classifier.load(model.get("path"), options)
+    options = model["options"]
+    own = RunOptions(ran.provider, options.device, ran.precision, EXPLAINED_BATCH, provider_options=options.provider_options)
+    return Classifier.load(model.get("path"), own)

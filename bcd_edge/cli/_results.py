@@ -171,6 +171,9 @@ def recount(results: Path, patients: str) -> None:
     pattern = compile_pattern(patients)
     with writing(results) as opened:
         click.echo(f"{count(run(opened, pattern), 'name')} changed")
+        total, without = opened.journal.connection.execute("SELECT COUNT(*), TOTAL(patient IS NULL) FROM names").fetchone()
+        if without:
+            click.echo(f"{int(without):,} of {count(total, 'name')} have no patient: the pattern does not match them.", err=True)
         if shared := len(shared_images(opened.journal.connection)):
             click.echo(f"{count(shared, 'image')} under several patients; see: bcd-edge watch report {results}", err=True)
     if not is_locked(results):

@@ -224,6 +224,7 @@ def test_a_pattern_sees_folders_and_what_several_patients_share_is_reported(plac
     assert sorted(image["patients"] for image in shared) == [["P1", "P3"], ["P2", "P4"]]
     assert "several patients" in (place.results / "summary.html").read_text()
     assert place.verification().problems == ()
+    assert "4 of 4 names have no patient" in place.tell("recount", "--patients", "breakhis").stderr
 
 
 def test_what_is_not_taken_is_counted_by_suffix_in_log_heartbeat_and_page(place: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from bcd_edge.records import Execution
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,10 @@ class RunOptions:
     streams: int | None = None
     cache: bool | None = None
     provider_options: tuple[tuple[str, str], ...] = ()
+
+    def as_ran(self, ran: Execution, batch: int) -> RunOptions:
+        """To run again what gave an answer, in other batches, for example to explain it."""
+        return replace(self, provider=ran.provider, precision=ran.precision, batch=batch, threads=None, streams=None)
 
 
 @dataclass(frozen=True, slots=True)

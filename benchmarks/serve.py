@@ -256,6 +256,6 @@ def _properties(cases: int) -> Iterator[Row]:
             header = ("-H", f"Authorization: Bearer {server.tokens[role]}")
             # in the folder of results, because it leaves a cache where it runs
             text = subprocess.run([*command, *options, *header], cwd=server.root, capture_output=True, text=True).stdout
-            found = re.search(r"([\d,]+) generated, ([\d,]+) passed", text)
-            ratio = f"{found[2]} of {found[1]} requests passed" if found else f"failed: {text[-300:]}"
+            counts = re.search(r"([\d,]+) generated, ([\d,]+) passed", text)
+            ratio = f"{counts[2]} of {counts[1]} requests passed" if counts else f"failed: {text[-300:]}"
             yield Row(f"requests drawn from the document, as {role}", "no 5xx, no answer outside the document", ratio, "Schemathesis")

@@ -56,7 +56,7 @@ def changes(measures: dict[str, Floats], every: int = EVERY, seed: int = 0) -> t
         seed: of the random numbers that break ties.
     """
     values = np.stack(list(measures.values()), axis=1)
-    names, start, found, level = list(measures), 0, [], 0.0
+    names, start, changes, level = list(measures), 0, [], 0.0
     while start < len(values):
         statistic = shiryaev_roberts(ranks(values[start:], seed))
         over = np.flatnonzero(statistic.mean(axis=1) >= every)
@@ -66,9 +66,9 @@ def changes(measures: dict[str, Floats], every: int = EVERY, seed: int = 0) -> t
         alarm = int(over[0])
         measure = int(statistic[alarm].argmax())
         patient, before, after = _split(values[start : start + alarm + 1, measure])
-        found.append(Change(names[measure], start + patient, start + alarm, before, after))
+        changes.append(Change(names[measure], start + patient, start + alarm, before, after))
         start += alarm + 1
-    return found, level
+    return changes, level
 
 
 def _split(values: Floats) -> tuple[int, float, float]:

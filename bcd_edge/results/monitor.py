@@ -144,7 +144,7 @@ def monitor(db: sqlite3.Connection, bundle: Bundle | None = None) -> Report:
     figures = accuracy.estimate(answered)
     shares = _shares(pictures)
     reference = _reference(db, bundle)
-    found, level = _changes(pictures)
+    changes, level = _changes(pictures)
     return Report(
         used["name"],
         used["sha256"],
@@ -154,7 +154,7 @@ def monitor(db: sqlite3.Connection, bundle: Bundle | None = None) -> Report:
         strata,
         [Figure(name, here, reference.get(name, {})) for name, here in {**figures, **shares}.items()],
         _weeks(pictures),
-        found,
+        changes,
         level,
         drift.EVERY,
         _notes(pictures, labels, strata, figures, bundle, reference, learned),
@@ -264,8 +264,8 @@ def _changes(pictures: _Pictures) -> tuple[list[Change], float]:
     measures = {name: _by_patient(column, pictures.patients) for name, column in pictures.measures.items()}
     _, first = np.unique(pictures.patients, return_index=True)
     at = [pictures.ended[index].isoformat(timespec="seconds") for index in first]
-    found, level = drift.changes(measures)
-    return [Change(change.measure, at[change.patient], at[change.alarm], change.before, change.after) for change in found], level
+    changes, level = drift.changes(measures)
+    return [Change(change.measure, at[change.patient], at[change.alarm], change.before, change.after) for change in changes], level
 
 
 def _by_patient(values: Floats, patients: Indices) -> Floats:

@@ -127,8 +127,8 @@ async def _overview(request: Request, problem: str = "", status: int = 200) -> R
         opinions = [dict(row) | {"path": store.shown(os.fsdecode(row["path"] or b""))} for row in rows if row]
         return {"links": [_shown(db, link, base, now) for link in links.listed(db)], "opinions": opinions}
 
-    found = await store.read(find_all)
-    return render(request, "consult.html", status, **found, filed=int(filed) if _is_number(filed) else None, problem=problem)
+    listing = await store.read(find_all)
+    return render(request, "consult.html", status, **listing, filed=int(filed) if _is_number(filed) else None, problem=problem)
 
 
 def _is_number(text: str) -> bool:

@@ -23,7 +23,7 @@ from bcd_edge.explain.files import explained, numbers
 from bcd_edge.explain.overlay import layer
 from bcd_edge.options import RunOptions
 from bcd_edge.readers import raster
-from bcd_edge.records import Execution, Record
+from bcd_edge.records import Record
 from bcd_edge.results.records import result_path
 from bcd_edge.results.staging import TEMPORARY
 from bcd_edge.serve import pictures
@@ -117,7 +117,11 @@ class Explainer:
         record = Record.from_dict({key: value for key, value in job.record.items() if key != "intake"})
         data = self._store.read_now(lambda db: pictures.read(db, self._settings, str(record.sha256)))
         image = raster.decode(data)
-        classifier = self._classifier = self._classifier or _load(self._settings.model, record.execution)
+        model = self._settings.model
+        if self._classifier is None:
+            options = model.get("options") or RunOptions()
+            self._classifier = Classifier.load(model.get("path"), options.as_ran(record.execution, EXPLAINED_BATCH))
+        classifier = self._classifier
         if classifier.bundle.sha256 != record.execution.bundle_sha256:
             raise InputError(
                 f"{record.execution.bundle} answered, and another bundle is served, which would explain something else; serve the former."
@@ -135,10 +139,3 @@ class Explainer:
         contents = {"explanation": numbers(explanation), "overlay": explanation.png, "layer": cv2.imencode(".png", colours)[1].tobytes()}
         for kind, content in contents.items():
             atomic_write(self._path(key, kind), content, temporary=self._store.root / TEMPORARY, durable=True)
-
-
-def _load(model: dict[str, Any], ran: Execution) -> Classifier:
-    """What gave the answer, with the batches that explaining asks in."""
-    options = model.get("options") or RunOptions()
-    own = RunOptions(ran.provider, options.device, ran.precision, EXPLAINED_BATCH, provider_options=options.provider_options)
-    return Classifier.load(model.get("path"), own)

@@ -47,7 +47,7 @@ async def queue(request: Request) -> Response:
         more = {"agreement": agreement(db)} if chosen.state == "disagreement" else {"agreement": None}
         return {"rows": rows, "total": total, "counts": worklist.counts(db, who.name)} | more
 
-    found = await store.read(find)
+    listing = await store.read(find)
     shown: dict[str, Any] = {
         "query": _query(request),
         "states": list(STATES),
@@ -57,7 +57,7 @@ async def queue(request: Request) -> Response:
         "filed": await _filed(request),
         "is_blinded": who.is_blinded,
     }
-    return render(request, "queue.html", **found, **shown, **_names(request))
+    return render(request, "queue.html", **listing, **shown, **_names(request))
 
 
 def _names(request: Request) -> dict[str, Any]:
@@ -111,11 +111,11 @@ async def case(request: Request) -> Response:
             **{"following": following and following.sha256, "left": worklist.count(db, chosen)},
         }
 
-    found = await store.read(find)
+    case_page = await store.read(find)
     await filing.view(request, sha256)
     filed = await _filed(request)
     shown: dict[str, Any] = {"filed": filed, "undone": await _undone(request), "state": chosen.state, "query": _query(request)}
-    return render(request, "case.html", record=record, keys=KEYS, uid=uuid.uuid4().hex, **shown, **found)
+    return render(request, "case.html", record=record, keys=KEYS, uid=uuid.uuid4().hex, **shown, **case_page)
 
 
 def _entry(review: Review, entries: list[Review]) -> dict[str, Any]:
@@ -206,11 +206,11 @@ async def _patient(request: Request) -> dict[str, Any]:
         entries, hidden = blinding.sign_outs(db, patient, who)
         return {"cases": rows, "sign_outs": entries, "hidden_sign_outs": hidden, "open": sum(case.open for case in cases)}
 
-    found = await store.read(find)
-    if not found["cases"]:
+    overview = await store.read(find)
+    if not overview["cases"]:
         raise HTTPException(404, "There is no such patient; take the name from the list of patients.")
     await filing.view(request, patient)
-    return {**found, "patient": store.shown(patient), "link": f"/patients/{quote(store.shown(patient), safe='')}"}
+    return {**overview, "patient": store.shown(patient), "link": f"/patients/{quote(store.shown(patient), safe='')}"}
 
 
 @requires("reviewer", "admin")
@@ -230,14 +230,14 @@ def _page_of_patient(
 @requires("reviewer", "admin")
 async def sheet(request: Request) -> Response:
     """About a patient, to be printed: every picture, who said what about it, and what ran."""
-    found = await _patient(request)
-    hashes = [row["sha256"] for row in found["cases"]]
+    overview = await _patient(request)
+    hashes = [row["sha256"] for row in overview["cases"]]
 
     def find(db: sqlite3.Connection) -> dict[str, Any]:
         return {"opinions": {sha256: reviews.opinions(reviews.of_case(db, sha256)) for sha256 in hashes}, "models": _models(db, hashes)}
 
     shown = await request.app.state.store.read(find)
-    return render(request, "sheet.html", **found, **shown, pictures=PRINTED_PICTURES, printed_at=Clock().text())
+    return render(request, "sheet.html", **overview, **shown, pictures=PRINTED_PICTURES, printed_at=Clock().text())
 
 
 def _models(db: sqlite3.Connection, hashes: list[str]) -> list[str]:

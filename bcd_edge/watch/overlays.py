@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,8 @@ from bcd_edge.classifier import EXPLAINED_BATCH, Classifier
 from bcd_edge.errors import ProviderError
 from bcd_edge.explain import Settings as ExplainSettings
 from bcd_edge.explain.files import explained, numbers, unchanged
-from bcd_edge.options import RunOptions
 from bcd_edge.readers import raster
-from bcd_edge.records import Execution, Record
+from bcd_edge.records import Record
 from bcd_edge.results.folder import Results
 from bcd_edge.results.models import PendingOverlay
 from bcd_edge.results.records import result_path
@@ -104,7 +103,9 @@ class Overlays:
         record = Record.from_dict({key: value for key, value in pending.record.items() if key != "intake"})
         image = raster.decode(unchanged(self._source(pending), record))
         settings = self._session.settings
-        classifier = self._classifier = self._classifier or _load(settings.model, record.execution)
+        if self._classifier is None:
+            self._classifier = Classifier.load(settings.model.get("path"), settings.model["options"].as_ran(record.execution, EXPLAINED_BATCH))
+        classifier = self._classifier
 
         def predict(images_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
             self._idle.wait()
@@ -122,10 +123,3 @@ class Overlays:
     def _write(self, path: str, content: bytes) -> None:
         root = str(self._results.root)
         atomic_write(os.path.join(root, path), content, temporary=os.path.join(root, TEMPORARY), durable=True)
-
-
-def _load(model: dict[str, Any], ran: Execution) -> Classifier:
-    """What gave the answer, with the batches that explaining asks in."""
-    options = model["options"]
-    own = RunOptions(ran.provider, options.device, ran.precision, EXPLAINED_BATCH, provider_options=options.provider_options)
-    return Classifier.load(model.get("path"), own)

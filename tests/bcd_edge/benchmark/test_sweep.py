@@ -103,6 +103,13 @@ def test_a_stream_of_the_model_answers_everything(streams: int) -> None:
     assert sum(shape[0] for shape in spy.shapes) == 30
 
 
+def test_pictures_that_are_answered_when_the_time_is_over_are_counted(png: bytes) -> None:
+    with Classifier.load(options=RunOptions(provider="null", batch=4), purpose="throughput") as running:
+        model = sut.EndToEnd(running, sut.QuerySampleLibrary([png, png], []))
+        assert [images for images, _ in itertools.islice(model.stream(itertools.cycle([0, 1])), 3)] == [4, 4, 4]
+        assert sum(images for images, _ in model.stream(iter([0] * 10))) == 10
+
+
 def test_end_to_end_answers_files(png: bytes) -> None:
     with Classifier.load(options=RunOptions(provider="null")) as running:
         model = sut.EndToEnd(running, sut.QuerySampleLibrary([png, png], []))

@@ -77,15 +77,15 @@ def test_every_route_is_in_the_matrix_and_the_rest_is_files(server: Server) -> N
 def test_each_role_may_use_what_the_matrix_says(server: Server) -> None:
     expired = {"authorization": "Bearer bcd_" + "x" * 43}
     headers = {"a": server.as_("admin"), "s": server.as_("submitter"), "r": server.as_("reviewer"), "-": {}, "wrong": expired}
-    found: dict[str, str] = {}
+    allowed: dict[str, str] = {}
     for route in MATRIX:
         method, path = route.split()
         filled = re.sub(r"\{[^}]*\}", "0", path)
         answers = {who: server.client.request(method, filled, headers=given).status_code for who, given in headers.items()}
-        found[route] = "".join(who for who in "asr-" if answers[who] not in (401, 403) or (route.endswith("/login") and answers[who] != 403))
+        allowed[route] = "".join(who for who in "asr-" if answers[who] not in (401, 403) or (route.endswith("/login") and answers[who] != 403))
         assert answers["wrong"] == 401 or "-" in MATRIX[route], route
         assert 500 not in answers.values(), route
-    assert found == MATRIX
+    assert allowed == MATRIX
 
 
 def test_a_session_changes_nothing_without_its_token(server: Server) -> None:

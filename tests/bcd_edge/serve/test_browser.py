@@ -78,8 +78,8 @@ def press(page: Any, key: str) -> None:
 
 
 def violations(page: Any) -> list[str]:
-    found = axe.Axe().run(page).response["violations"]
-    return [f"{entry['id']}: {entry['nodes'][0]['html'][:150]}" for entry in found]
+    broken_rules = axe.Axe().run(page).response["violations"]
+    return [f"{entry['id']}: {entry['nodes'][0]['html'][:150]}" for entry in broken_rules]
 
 
 def test_the_worklist_is_used_by_keys(page: Any) -> None:

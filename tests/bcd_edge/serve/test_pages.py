@@ -21,8 +21,8 @@ HERE = Path(bcd_edge.serve.__file__).parent
 
 def texts() -> set[str]:
     """Everything in the templates that is to be translated, and what the programme names."""
-    found = {match[2] for path in (HERE / "templates").glob("*.html") for match in re.finditer(r"""_\((["'])(.*?)\1""", path.read_text())}
-    found |= {
+    translatable = {match[2] for path in (HERE / "templates").glob("*.html") for match in re.finditer(r"""_\((["'])(.*?)\1""", path.read_text())}
+    translatable |= {
         text
         for path in (HERE / "templates").glob("*.html")
         for match in re.finditer(r'_n\("(.*?)", "(.*?)"', path.read_text())
@@ -44,7 +44,7 @@ def texts() -> set[str]:
         "consult",
         "link",
     }
-    return found | verdicts | names
+    return translatable | verdicts | names
 
 
 @pytest.mark.parametrize("catalogue", sorted((HERE / "languages").glob("*.json")), ids=lambda path: path.stem)
@@ -250,4 +250,4 @@ def test_whatever_is_in_the_query_is_no_error(server: Server, query: str) -> Non
 def test_pages_ask_no_other_host(server: Server) -> None:
     """What a browser would load is on this server; that it is, is seen in one too."""
     files = [*(HERE / "templates").glob("*.html"), *(HERE / "static").iterdir()]
-    assert [path.name for path in files for found in re.findall(r"(?:src|href|url\()=?[\"'(]?(https?:)?//", path.read_text()) if found] == []
+    assert [path.name for path in files for host in re.findall(r"(?:src|href|url\()=?[\"'(]?(https?:)?//", path.read_text()) if host] == []

@@ -411,7 +411,8 @@ def test_answers_are_written_in_batches(place: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Results, "commit_staged", lambda self, also: sizes.append(self.staged) or real(self, also))
     place.drop(*(f"{index}.png" for index in range(200)))
     place.run()
-    assert sizes == [64, 64, 64, 8]
+    # whatever is due is committed when nothing else is: on a slow disk the scan comes in several parts
+    assert sum(sizes) == 200 and max(sizes) <= batch.BATCH and len(sizes) < 20, sizes
 
 
 def test_no_name_is_interned(place: Any, interned: list[str]) -> None:

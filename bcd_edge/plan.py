@@ -17,8 +17,8 @@ from bcd_edge.system.atomic import atomic_write
 
 Purpose = Literal["latency", "throughput"]
 
-# Defaults without a tuning result: the best for ResNet-50 at 150 pixels on the machines in docs/performance.md.
-CPU_BATCH: Final = 4
+# Defaults without a tuning result: the best for the embedded bundle on the machines in docs/performance.md.
+CPU_BATCH: Final = 2
 GPU_BATCH: Final = 16
 GPU_STREAMS: Final = 2
 

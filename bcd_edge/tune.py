@@ -20,7 +20,7 @@ from bcd_edge.options import Plan, RunOptions
 from bcd_edge.plan import TuningResult
 from bcd_edge.system import machine
 
-CPU_BATCHES: Final = (1, 4, 16)
+CPU_BATCHES: Final = (1, 2, 4, 16)
 GPU_BATCHES: Final = (1, 8, 32, 64)
 WARM_UP: Final = 3
 # The best are measured again, in turns, because measurements minutes apart are not comparable if the machine's speed drifts.

@@ -48,6 +48,7 @@ def compare(seconds: float, out: Path | None) -> None:
     opened = bundle.open()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        os.environ["BCD_EDGE_CACHE"] = str(folder / "cache")  # the defaults are measured, not what `tune` chose here at another time
         files = _pictures(folder / "distinct")
         measures: tuple[Callable[[], list[Row]], ...] = (
             lambda: _one_image(files[0].read_bytes(), folder, seconds),

@@ -134,6 +134,9 @@ class OpenvinoBackend:
     provider = "openvino"
 
     def __init__(self, compiled: Any, device: str, options: RunOptions, shape: Any, channels_first: bool) -> None:
+        import openvino
+
+        self._tensor = openvino.Tensor
         requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(options.streams or 1):
             requests.put(compiled.create_infer_request())
@@ -153,9 +156,10 @@ class OpenvinoBackend:
             raise closed("openvino")
         request = requests.get()
         try:
-            # share_inputs: the pixels are read where they are; the answer is copied, since the request is used again
-            outputs = request.infer([pixels], share_inputs=True)
-            return joined([np.array(outputs[index], np.float32) for index in range(self._outputs)])
+            # the pixels are read where they are; the answer is copied, since the request is used again
+            request.set_input_tensor(self._tensor(pixels, shared_memory=True))
+            request.infer()
+            return joined([np.array(request.get_output_tensor(index).data, np.float32) for index in range(self._outputs)])
         except Exception as error:
             raise ProviderError(f"Inference with openvino failed ({_last_line(error)}); check free memory and the bundle.") from None
         finally:

@@ -355,7 +355,7 @@ def test_lzw_length_is_what_libtiff_unpacks(data: bytes, seed: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "1", "I;16"])
-def test_the_same_png_without_libspng(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_png_without_libspng_and_libdeflate(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = PICTURE[..., 0].astype(np.uint16) * 257
     buffer = io.BytesIO()
     (Image.fromarray(deep) if mode == "I;16" else Image.fromarray(PICTURE).convert(mode)).save(buffer, "PNG")
@@ -363,9 +363,10 @@ def test_the_same_png_without_libspng(mode: str, monkeypatch: pytest.MonkeyPatch
     expected = raster.decode(data)
     damaged = [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in range(0, len(data), 97)]
     outcomes = [outcome(raster.decode, file) for file in damaged]
-    monkeypatch.setattr(png, "spng", lambda: None)
-    assert np.array_equal(raster.decode(data), expected)
-    assert [outcome(raster.decode, file) for file in damaged] == outcomes
+    for name, value in (("deflate", None), ("spng", lambda: None)):
+        monkeypatch.setattr(png, name, value)
+        assert np.array_equal(raster.decode(data), expected)
+        assert [outcome(raster.decode, file) for file in damaged] == outcomes
 
 
 def outcome(decode: Callable[[bytes], npt.NDArray[np.uint8]], data: bytes) -> bytes | None:
@@ -401,6 +402,15 @@ def test_damaged_rows_of_a_png(rows: bytes, with_libspng: bool, monkeypatch: pyt
     with pytest.raises(InputError, match="damaged"):
         raster.decode(png.SIGNATURE + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("surplus", [0, 1, 5000])
+def test_rows_beyond_the_picture_are_ignored_with_and_without_libdeflate(surplus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 1, 8, 2, 0, 0, 0))
+    data = png.SIGNATURE + header + chunk(b"IDAT", zlib.compress(b"\0" + bytes(range(9)) + bytes(surplus))) + chunk(b"IEND", b"")
+    for inflater in (png.deflate, None):
+        monkeypatch.setattr(png, "deflate", inflater)
+        assert raster.decode(data).tobytes() == bytes(range(9))
 
 
 def test_libspng_is_found_here() -> None:

@@ -61,7 +61,8 @@ def decode(picture: Picture | InputError) -> DecodedImage:
         return DecodedImage(pixels, hashlib.sha256(pixels.tobytes()).hexdigest(), 1000 * (time.perf_counter() - started))
     data, sha256 = _hashed(picture)
     with failing_with(sha256):
-        return DecodedImage(raster.decode(data), sha256, 1000 * (time.perf_counter() - started))
+        pixels = raster.decode(data)
+        return DecodedImage(pixels, sha256, 1000 * (time.perf_counter() - started), raster.metadata(data).um_per_pixel)
 
 
 @contextmanager

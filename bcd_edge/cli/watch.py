@@ -15,6 +15,8 @@ from bcd_edge.cli._results import pseudonyms, recount, report, retry, status, ve
 from bcd_edge.cli._types import DURATION, SIZE
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from bcd_edge.watch.settings import ControlSignals, Settings, Stats
 
 
@@ -48,6 +50,13 @@ if TYPE_CHECKING:
 @click.option("--excel", is_flag=True, help="Write CSVs for Excel: with a byte order mark, and without formulas.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics.  [default: no]")
 @click.option("--metrics-address", default="127.0.0.1", show_default=True, help="Address they are served on.")
+@click.option("--dicom-port", type=click.IntRange(1, 65535), help="Receive DICOM images into INBOX; needs bcd-edge[dicom].  [default: no]")
+@click.option("--dicom-address", default="127.0.0.1", show_default=True, help="Address they are received on.")
+@click.option("--dicom-title", default="BCD_EDGE", show_default=True, metavar="AE", help="Own AE title, which callers must name.")
+@click.option(
+    "--dicom-allow", multiple=True, metavar="AE@ADDRESS", help="Who may send: an AE title or *, and an address or network.  [default: *@127.0.0.1]"
+)
+@click.option("--dicom-return", metavar="AE@HOST:PORT", help="Send results of DICOM images there; or the URL of a STOW-RS service.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
 @triage_options
 @run_options
@@ -67,15 +76,17 @@ def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: st
       bcd-edge watch inbox/ --out results/
       bcd-edge watch inbox/ --out results/ --after move --patients folder
       bcd-edge watch //server/scans --out results/ --poll
+      bcd-edge watch inbox/ --out results/ --dicom-port 11112 --dicom-return PACS@127.0.0.1:4242
       bcd-edge watch status results/
     """
     import os
-    from contextlib import nullcontext
+    from contextlib import ExitStack, nullcontext
 
     from bcd_edge.watch.metrics import served
     from bcd_edge.watch.run import watch
     from bcd_edge.watch.settings import ControlSignals, Stats
 
+    node = {name: asked.pop(f"dicom_{name}") for name in ("port", "address", "title", "allow", "return")}
     settings = _settings(asked)
     os.umask(0o077 if settings.group is None else 0o027)
     signals, stats = ControlSignals(), Stats()
@@ -84,7 +95,9 @@ def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: st
         served(stats, metrics_port, metrics_address) if metrics_port else nullcontext(),
         _handled(signals),
         _shown(stats) if screen else nullcontext(),
+        ExitStack() as dicom,
     ):
+        _begin_dicom(dicom, settings, **node)
         watch(settings, signals, stats, lambda: _reread(ctx))
     without = stats.waiting + stats.failed_attempts["quarantined"]
     if settings.once and not is_quiet(ctx):
@@ -93,6 +106,33 @@ def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: st
     if settings.once and without:
         click.echo(f"Without an answer: {without:,}; the report says why.")
         raise click.exceptions.Exit(1)
+
+
+def _begin_dicom(stack: ExitStack, settings: Settings, **node: Any) -> None:
+    """Receives images and returns results, where that is asked, until the stack is closed.
+
+    Raises:
+        UsageError: an option is wrong.
+        ProviderError: the extra `dicom` is not installed.
+    """
+    if node["port"] is None and node["return"] is None:
+        return
+    from bcd_edge.dicom import peers
+    from bcd_edge.errors import UsageError
+
+    title = peers.title(node["title"])
+    if node["return"] is not None:
+        from bcd_edge.dicom import returns
+
+        if settings.after == "delete":
+            raise UsageError("--dicom-return needs the images after they are answered; give --after move or keep.")
+        stack.enter_context(returns.returning(returns.Settings(peers.target(node["return"]), title, settings.results, settings.inbox)))
+    if node["port"] is not None:
+        from bcd_edge.dicom import receiver
+
+        allowed = tuple(map(peers.caller, node["allow"])) or peers.LOCAL
+        how = receiver.Settings(node["port"], node["address"], title, allowed, settings.min_free)
+        stack.enter_context(receiver.receiving(settings.inbox, how))
 
 
 def _settings(asked: dict[str, Any]) -> Settings:

@@ -1,1 +1,1 @@
-"""Readers of image files: a file of this package is a reader."""
+"""Readers of image files: a file of this package is a reader, or what several share."""

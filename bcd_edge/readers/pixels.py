@@ -43,23 +43,26 @@ def damaged(reason: str) -> InputError:
     return InputError(f"The image is damaged ({reason.strip().rstrip('.')}); copy or export it again.")
 
 
-def rgb(samples: Samples, alpha: Alpha = "none") -> UInt8Image:
+def rgb(samples: Samples, alpha: Alpha = "none", white: int | None = None) -> UInt8Image:
     """Grey or RGB samples, with or without alpha, as uint8 RGB on white, the colour of empty glass in bright-field microscopy.
 
     Args:
         samples: uint8 or uint16, H x W x C; C is 1 or 3, and one more with alpha.
         alpha: whether the last channel is alpha, and whether the others were multiplied by it.
+        white: the largest possible sample, where the file declares another than that of its type; there is no alpha then.
 
     Raises:
         InputError: 16-bit samples that use only the lower 14 bits or fewer.
     """
+    if white is not None:
+        return in_parts(lambda part: np.rint(part.astype(np.float32) * np.float32(255 / white)), samples)
     colours = samples if alpha == "none" else samples[..., :-1]
     if samples.dtype == np.uint16:
         _check_range(int(colours.max()))
     if alpha != "none":
-        return _in_parts(lambda part: _on_white(part[:, :-1], part[:, -1:], alpha), samples)
+        return in_parts(lambda part: _on_white(part[:, :-1], part[:, -1:], alpha), samples)
     if colours.dtype == np.uint16:
-        return _in_parts(lambda part: np.rint(part.astype(np.float32) / 257), colours)  # 65535 / 255 = 257
+        return in_parts(lambda part: np.rint(part.astype(np.float32) / 257), colours)  # 65535 / 255 = 257
     return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)), np.uint8)
 
 
@@ -71,7 +74,7 @@ def cmyk_to_rgb(ink: Samples) -> UInt8Image:
         light = 1 - part.astype(np.float32) / top
         return np.asarray(np.rint(255 * light[:, :3] * light[:, 3:]), np.float32)
 
-    return _in_parts(convert, ink)
+    return in_parts(convert, ink)
 
 
 def upright(image: UInt8Image, orientation: int) -> UInt8Image:
@@ -94,8 +97,8 @@ def _check_range(maximum: int) -> None:
         )
 
 
-def _in_parts(convert: Callable[[Samples], npt.NDArray[np.float32]], samples: Samples) -> UInt8Image:
-    """Converts N x C samples to N x 1 or N x 3 of 0..255, for all pixels of H x W x C; the result is H x W x 3."""
+def in_parts(convert: Callable[[Samples], npt.NDArray[np.float32]], samples: Samples) -> UInt8Image:
+    """Converts all pixels of H x W x C to uint8 RGB, H x W x 3, by what turns N x C samples to N x 1 or N x 3 of 0..255."""
     pixels = samples.reshape(-1, samples.shape[2])
     image = np.empty((len(pixels), 3), np.uint8)
     for start in range(0, len(pixels), PART):

@@ -4,10 +4,10 @@ The written policy of `decode`; `docs/decoding.md` has how it is held to a secon
 
 | input | what happens |
 |---|---|
-| JPEG, PNG, TIFF, BMP, WebP, AVIF, HEIC | told apart by content, not by name; any other format is refused by its name |
+| JPEG, PNG, TIFF, BMP, WebP, AVIF, HEIC, DICOM | told apart by content, not by name; any other format is refused by its name |
 | orientation in EXIF, XMP or TIFF | applied, so that a rotated camera gives the upright picture; no other metadata is read |
 | 16 bits per sample | mapped linearly from 0..65535 to 0..255, rounded |
-| 8 to 14 bits stored in 16 | refused: their white point is unknown |
+| 8 to 14 bits stored in 16 | refused: their white point is unknown; in DICOM, which declares it, mapped linearly |
 | float, signed or other samples | refused: their white point is unknown |
 | grey, palette, 1, 2 or 4 bits | expanded to RGB |
 | alpha | composited on white, the colour of empty glass in bright-field microscopy; a further sample that is not declared as alpha is ignored |
@@ -34,9 +34,10 @@ import numpy as np
 from bcd_edge import plugins
 from bcd_edge.bundle import Input
 from bcd_edge.errors import InputError
+from bcd_edge.readers.metadata import Metadata
 from bcd_edge.readers.pixels import MAX_PIXELS, UInt8Image
 
-__all__ = ["MAX_PIXELS", "UInt8Image", "decode", "has_image", "is_image", "read", "resize", "suffixes"]
+__all__ = ["MAX_PIXELS", "Metadata", "UInt8Image", "decode", "has_image", "is_image", "metadata", "read", "resize", "suffixes"]
 
 CODECS: Final = "bcd_edge.readers.codecs"
 MAX_BYTES: Final = 512 * 2**20
@@ -49,7 +50,7 @@ OTHERS: Final = (
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
-    (128, b"DICM", "DICOM"),
+    *((at, b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03", "An encrypted file (CMS)") for at in (2, 4, 5, 6)),
     (0, b"%PDF", "PDF"),
     (0, b"8BPS", "Photoshop"),
     (0, b"PK\x03\x04", "ZIP"),
@@ -114,6 +115,12 @@ def decode(source: str | Path | bytes) -> UInt8Image:
     if kind:
         raise InputError(f"{kind} is not read; export the image as PNG, JPEG or TIFF.")
     raise InputError("This is not an image in a known format; export it as PNG, JPEG or TIFF.")
+
+
+def metadata(data: bytes) -> Metadata:
+    """What an image file says beside its pixels: nothing, in a format of which nothing else is read, or where it is damaged."""
+    codec = next((codec for codec in _codecs() if codec.matches(data)), None)
+    return codec.metadata(data) if hasattr(codec, "metadata") else Metadata()  # type: ignore[union-attr]
 
 
 @functools.cache

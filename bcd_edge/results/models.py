@@ -57,6 +57,6 @@ class PendingOverlay:
     record: dict[str, Any]
 
 
-def intake(*, seen: str, taken: str, answered: str, patient: str | None = None, slide: str | None = None) -> dict[str, Any]:
-    """What a folder of results adds to a record, under the key `intake`: whose image it is, and when it came."""
-    return {"patient": patient, "slide": slide, "seen": seen, "taken": taken, "answered": answered}
+def intake(*, seen: str, taken: str, answered: str, patient: str | None = None, slide: str | None = None, study: str | None = None) -> dict[str, Any]:
+    """What a folder of results adds to a record, under the key `intake`: whose image it is, and when it came; `study` where a header said so."""
+    return {"patient": patient, "slide": slide, "seen": seen, "taken": taken, "answered": answered, "study": study}

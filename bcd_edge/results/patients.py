@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 from dataclasses import dataclass
 from typing import Final
 
@@ -100,16 +101,25 @@ def recount(results: Results, pattern: re.Pattern[str]) -> int:
 
 def is_outdated(results: Results, pattern: re.Pattern[str]) -> bool:
     """Whether an answered name has another patient or slide than the pattern finds."""
-    rows = results.journal.connection.execute("SELECT path, patient, slide FROM names")
-    return any(match(pattern, os.fsdecode(row["path"])) != (row["patient"], row["slide"]) for row in rows)
+    rows = results.journal.connection.execute("SELECT sha256, bundle_sha256, path, patient, slide FROM names")
+    return any(_is_other(results, pattern, row) for row in rows)
+
+
+def _is_other(results: Results, pattern: re.Pattern[str], name: sqlite3.Row) -> bool:
+    """Whether the pattern gives a name another patient or slide; not, where the file's header says whose it is."""
+    if match(pattern, os.fsdecode(name["path"])) == (name["patient"], name["slide"]):
+        return False
+    by_header = "SELECT json_extract(record, '$.intake.study') FROM images WHERE sha256 = ? AND bundle_sha256 = ?"
+    row = results.journal.connection.execute(by_header, (name["sha256"], name["bundle_sha256"])).fetchone()
+    return row is None or row[0] is None
 
 
 def _recount_day(results: Results, pattern: re.Pattern[str], day: str) -> int:
     with results.journal.transaction(flushed=True) as db:
         names = [
             (*match(pattern, os.fsdecode(row["path"])), row["rowid"])
-            for row in db.execute("SELECT rowid, path, patient, slide FROM names WHERE day = ?", (day,))
-            if match(pattern, os.fsdecode(row["path"])) != (row["patient"], row["slide"])
+            for row in db.execute("SELECT rowid, * FROM names WHERE day = ?", (day,)).fetchall()
+            if _is_other(results, pattern, row)
         ]
         db.executemany("UPDATE names SET patient = ?, slide = ? WHERE rowid = ?", names)
         if names:
@@ -125,6 +135,8 @@ def _correct_record(results: Results, pattern: re.Pattern[str], sha256: str, bun
     if row is None:
         return
     record = json.loads(row["record"])
+    if record["intake"].get("study"):  # said by the file's header
+        return
     patient, slide = match(pattern, record["source"])
     if (patient, slide) != (record["intake"]["patient"], record["intake"]["slide"]):
         record["intake"] |= {"patient": patient, "slide": slide}

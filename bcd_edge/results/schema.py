@@ -160,5 +160,22 @@ MIGRATIONS: Final = (
         revoked_at TEXT, answered_at TEXT
     );
     """,
+    """
+    -- DICOM objects of the answers to DICOM images that an archive is to get; `due` is in seconds since 1970, NULL where there is nothing to do
+    CREATE TABLE returns (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL, bundle_sha256 TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('report', 'overlay')), due REAL,
+        attempts INTEGER NOT NULL DEFAULT 0, sent_at TEXT, reason TEXT, UNIQUE (sha256, bundle_sha256, kind)
+    );
+    CREATE INDEX returns_due ON returns (due) WHERE due IS NOT NULL;
+    CREATE TRIGGER images_return AFTER INSERT ON images
+        WHEN new.state = 'done' AND json_valid(new.record) AND json_extract(new.record, '$.intake.study') IS NOT NULL BEGIN
+        INSERT OR IGNORE INTO returns (sha256, bundle_sha256, kind, due) VALUES (new.sha256, new.bundle_sha256, 'report', 0);
+    END;
+    CREATE TRIGGER overlays_return AFTER UPDATE OF overlay ON images
+        WHEN new.overlay LIKE '%.png' AND json_valid(new.record) AND json_extract(new.record, '$.intake.study') IS NOT NULL BEGIN
+        INSERT OR IGNORE INTO returns (sha256, bundle_sha256, kind, due) VALUES (new.sha256, new.bundle_sha256, 'overlay', 0);
+    END;
+    """,
 )
 VERSION: Final = FIRST + len(MIGRATIONS) - 1

@@ -33,7 +33,8 @@ def shown_record(request: Request, record: dict[str, Any]) -> dict[str, Any]:
     shown = request.app.state.store.shown
     named = record | {"source": shown(record["source"])}
     if "intake" in record:
-        named["intake"] = record["intake"] | {"patient": record["intake"]["patient"] and shown(record["intake"]["patient"])}
+        own = record["intake"]
+        named["intake"] = own | {name: own[name] and shown(own[name]) for name in ("patient", "study") if name in own}
     return named
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import BcdEdgeError, OutputError
 from bcd_edge.pictures import HashedBytes
+from bcd_edge.readers import raster
 from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.records import Record
 from bcd_edge.results.folder import Results, link
@@ -260,7 +261,9 @@ class Engine:
 
     def _answer(self, results: Results, job: Job, record: Record) -> Answer:
         at = results.clock.text()
-        own = intake(seen=job.received_at, taken=job.received_at, answered=at, patient=job.patient, slide=job.slide)
+        header = raster.metadata(job.file.data)
+        names = {"patient": job.patient or header.patient, "slide": job.slide or header.slide, "study": header.study}
+        own = intake(seen=job.received_at, taken=job.received_at, answered=at, **names)
         known = results.journal.known(job.file.sha256, record.execution.bundle_sha256, by_any=False)
         if known and known[0] == "done":
             return link(job.name, known[1], own)

@@ -50,7 +50,7 @@ RECORD_EXAMPLE: Final[Json] = {
     },
     "quality": {"focus": 0.2, "exposure": 0.93, "contrast": 0.19, "tissue": 0.88, "stain": 0.99, "reasons": []},
     "intake": {
-        **{"patient": "P7", "slide": None, "seen": "2026-11-27T09:00:00.000+05:30", "taken": "2026-11-27T09:00:00.000+05:30"},
+        **{"patient": "P7", "slide": None, "study": None, "seen": "2026-11-27T09:00:00.000+05:30", "taken": "2026-11-27T09:00:00.000+05:30"},
         "answered": "2026-11-27T09:00:00.120+05:30",
     },
 }
@@ -76,7 +76,7 @@ SCHEMAS: Final[Json] = {
         ),
         quality={"type": ["object", "null"]},
         novelty=NUMBER,
-        intake=_object("patient slide seen taken answered", patient=OPTIONAL, slide=OPTIONAL, seen=WHEN, taken=WHEN, answered=WHEN),
+        intake=_object("patient slide seen taken answered", patient=OPTIONAL, slide=OPTIONAL, study=OPTIONAL, seen=WHEN, taken=WHEN, answered=WHEN),
     )
     | {"description": "One picture's answer, the same as of predict and watch.", "examples": [RECORD_EXAMPLE]},
     "Session": _object("name roles csrf", name=TEXT, roles={"type": "array", "items": TEXT}, csrf=OPTIONAL),

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from bcd_edge.errors import InputError
 from bcd_edge.pictures import HashedBytes
 from bcd_edge.readers import raster
+from bcd_edge.readers.metadata import Metadata
 from bcd_edge.results.folder import Results
 from bcd_edge.watch.models import QueuedFile
 from bcd_edge.watch.queue import FileQueue
@@ -23,6 +24,8 @@ from bcd_edge.watch.settings import Session
 CHUNK: Final = 16
 BYTES_IN_HAND: Final = 256 * 2**20
 READERS: Final = 4
+
+NOTHING: Final = Metadata()
 
 State = Literal["new", "answered", "quarantined", "duplicate", "changed", "gone", "unreadable"]
 
@@ -37,6 +40,7 @@ class Content:
             being classified under another name; `changed` since it was seen (as `now`), `gone`, `unreadable` (because of `reason`).
         data: the bytes.
         sha256: of the bytes.
+        metadata: what the file's header says.
         reason: a sentence.
         now: the file as it is now.
         moved: where it lies below the results, if it is not in the inbox any more.
@@ -48,6 +52,7 @@ class Content:
     state: State
     data: bytes = b""
     sha256: str = ""
+    metadata: Metadata = NOTHING
     reason: str = ""
     now: FileStat | None = None
     moved: str | None = None
@@ -174,4 +179,4 @@ def _content(file: QueuedFile, path: str) -> Content:
         data = raster.read(path)
     except InputError as error:
         return Content(file, "unreadable", reason=str(error).replace(path, "The file"))
-    return Content(file, "new", data, hashlib.sha256(data).hexdigest())
+    return Content(file, "new", data, hashlib.sha256(data).hexdigest(), raster.metadata(data))

@@ -165,8 +165,12 @@ class Watcher:
         self.batch.add(content.file, Answer(content.file.path, plain, self.settings.overlay), *self._after(content))
 
     def _intake(self, content: Content) -> dict[str, Any]:
+        times = {"seen": content.file.seen_at, "taken": content.taken_at, "answered": self.session.clock.text()}
+        header = content.metadata
+        if header.patient or header.study:  # a file that says whose it is needs no pattern
+            return intake(**times, patient=header.patient, slide=header.slide, study=header.study)
         patient, slide = patients.match(self.settings.patients, content.file.path)
-        return intake(seen=content.file.seen_at, taken=content.taken_at, answered=self.session.clock.text(), patient=patient, slide=slide)
+        return intake(**times, patient=patient, slide=slide)
 
     def _after(self, content: Content) -> tuple[str, str | None]:
         """What to do with the input, and where it will lie."""

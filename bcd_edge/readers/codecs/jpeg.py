@@ -114,7 +114,7 @@ def read_header(data: bytes) -> Header:
     """
     header = Header()
     exif = xmp = b""
-    for marker, _, body in _segments(data):
+    for marker, _, body in markers(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             _start_of_frame(header, marker, body)
         elif marker == 0xDA:
@@ -134,7 +134,7 @@ def read_header(data: bytes) -> Header:
 def _without_metadata(data: bytes) -> bytes:
     """The same JPEG with only those segments before its first scan that the pixels need, so that no profile or EXIF can stop it."""
     parts, end = [data[:2]], 2
-    for marker, start, body in _segments(data):
+    for marker, start, body in markers(data):
         if start - end > MAX_STRAY:
             break
         if marker == 0xDA:
@@ -146,7 +146,7 @@ def _without_metadata(data: bytes) -> bytes:
     return data
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+def markers(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Marker, place and body of each segment, to the end of the first picture or of the data; thumbnails lie inside segments."""
     at = 2
     while (match := MARKER.search(data, at)) is not None:

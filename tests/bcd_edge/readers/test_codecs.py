@@ -168,7 +168,13 @@ def test_a_compression_that_is_not_read_is_named(scheme: int, words: str) -> Non
 
 @pytest.mark.parametrize(
     ("head", "words"),
-    [(b"GIF89a", "GIF"), (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"), (bytes(128) + b"DICM", "DICOM"), (b"%PDF-1.7", "PDF"), (b"PK\3\4", "ZIP")],
+    [
+        (b"GIF89a", "GIF"),
+        (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
+        (b"\x30\x80\6\x09\x2a\x86\x48\x86\xf7\x0d\1\7\3", r"encrypted file \(CMS\)"),
+        (b"%PDF-1.7", "PDF"),
+        (b"PK\3\4", "ZIP"),
+    ],
 )
 def test_other_formats_are_named(head: bytes, words: str) -> None:
     with pytest.raises(InputError, match=f"{words} is not read"):

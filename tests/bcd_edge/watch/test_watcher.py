@@ -48,7 +48,7 @@ def test_the_record_is_that_of_predict_with_the_watchers_own_under_one_key(place
         plain = classifier.classify(place.inbox / "a.png", name="a.png").as_dict()
     assert list(record) == [*plain, "intake"]
     own = record.pop("intake")
-    assert list(own) == ["patient", "slide", "seen", "taken", "answered"]
+    assert list(own) == ["patient", "slide", "seen", "taken", "answered", "study"]
     for answer in (record, plain):
         answer.pop("timing_ms")
         answer["execution"].pop("requested")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bcd_edge.errors import InputError
-from bcd_edge.readers import raster
+from bcd_edge.readers import raster, slide
 from bcd_edge.system.folders import is_ignored
 
 
@@ -18,7 +18,7 @@ from bcd_edge.system.folders import is_ignored
 class Inputs:
     """Iterates over `(name, source)`; a source is a path, the bytes from standard input, or an error in place of them.
 
-    A file that is named directly is always used. In a folder and the folders below it, files with the suffix of an image,
+    A file that is named directly is always used. In a folder and the folders below it, files with the suffix of an image or a whole slide,
     and files without a suffix that begin like one, are used, in sorted order.
 
     Attributes:
@@ -88,7 +88,7 @@ class Inputs:
 def _is_image(entry: os.DirEntry[str]) -> bool:
     """Whether a file is an image by its name, or by its content if the name has no suffix; hidden files are not."""
     try:
-        return not is_ignored(entry.name) and raster.has_image(entry.path)
+        return not is_ignored(entry.name) and (raster.has_image(entry.path) or entry.name.lower().endswith(slide.SUFFIXES))
     except OSError:  # it may not be read
         return False
 

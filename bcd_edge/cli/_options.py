@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -58,10 +59,22 @@ def run_options(command: Command) -> Command:
 
 def triage_options(command: Command) -> Command:
     """What `Classifier.load` gets as `measures_quality` and `um_per_pixel`."""
-    width = "Width of a pixel on the slide in µm, for pictures that do not tell it: fields of view that the bundle was not trained on need review."
-    command = _option("--um-per-pixel", kind=click.FloatRange(0, min_open=True), text=width)(command)
+    width = "Width of a pixel on the slide in µm, for files that do not tell it: fields of view that the bundle was not trained on need review."
+    command = _option("--um-per-pixel", "--mpp", "um_per_pixel", kind=click.FloatRange(0, min_open=True), text=width)(command)
     text = "Whether blurred, dark, empty or otherwise stained pictures need review; without it they get the model's answer, for research."
     return click.option("--quality/--no-quality", "measures_quality", default=True, show_default=True, envvar="BCD_EDGE_QUALITY", help=text)(command)
+
+
+def slide_options(command: Command) -> Command:
+    """For whole slides: the command gets `slide_out`, `field_um` and `overlap`."""
+    folder = "Folder in which each whole slide gets a folder with tiles, regions, heat map and page."
+    for add in (
+        _option("--overlap", kind=click.FloatRange(0, 0.75), default=0.0, show=True, text="Share of a slide's tile that the next one overlaps."),
+        _option("--field-um", kind=click.FloatRange(0, min_open=True), text="Side of a slide's tiles in µm.  [default: where the bundle is best]"),
+        _option("--slide-out", kind=click.Path(path_type=Path, file_okay=False), default=Path("slides"), show=True, text=folder),
+    ):
+        command = add(command)
+    return command
 
 
 def take_options(parameters: dict[str, Any]) -> RunOptions:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bcd_edge import plugins
-from bcd_edge.cli._options import is_quiet, log_options, run_options, triage_options
+from bcd_edge.cli._options import is_quiet, log_options, run_options, slide_options, triage_options
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from bcd_edge.classifier import Classifier
     from bcd_edge.inputs import Inputs
     from bcd_edge.options import RunOptions
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from bcd_edge.plan import Purpose
     from bcd_edge.readers.raster import UInt8Image
     from bcd_edge.records import Record
+    from bcd_edge.slides.settings import SlideSettings
 
 
 @click.command()
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder for the explanations.",
 )
+@slide_options
 @triage_options
 @run_options
 @log_options
@@ -59,8 +64,15 @@ def command(
     format_name: str,
     explain: bool,
     explain_out: Path,
+    slide_out: Path,
+    field_um: float | None,
+    overlap: float,
 ) -> None:
-    """Classify images: files, folders, globs, or - for one image on standard input.
+    """Classify images and whole slides: files, folders, globs, or - for one image on standard input.
+
+    Of a whole slide (SVS, NDPI, MRXS, pyramidal TIFF, DICOM ...; needs bcd-edge[slide]) the tissue is classified tile by tile. Its
+    answer is always review; tiles, regions, heat map and a page to zoom into are written into a folder. An interrupted slide goes on
+    where it ended.
 
     Results go to standard output, everything else to standard error.
 
@@ -73,6 +85,7 @@ def command(
       bcd-edge predict inbox/ --format csv > results.csv
       cat slide.png | bcd-edge predict -
       bcd-edge predict inbox/ --explain
+      bcd-edge predict biopsy.svs --slide-out slides
     """
     import logging
     import sys
@@ -81,12 +94,15 @@ def command(
     from bcd_edge.cli.explain import for_explaining
     from bcd_edge.explain.surrogate import require_package
     from bcd_edge.inputs import Inputs
+    from bcd_edge.readers import slide
+    from bcd_edge.slides.settings import SlideSettings
 
     if explain:
         require_package()
         explain_out.mkdir(parents=True, exist_ok=True)  # fails before an hour of work, not after it
         options = for_explaining(options)
-    single = explain or (len(paths) == 1 and (paths[0] == "-" or Path(paths[0]).is_file()))
+    single = explain or (len(paths) == 1 and (paths[0] == "-" or Path(paths[0]).is_file()) and not slide.recognises(paths[0]))
+    slides = SlideSettings(slide_out, field_um, overlap, um_per_pixel)
     inputs = Inputs(paths)
     failures = 0
     purpose: Purpose = "latency" if single else "throughput"
@@ -101,10 +117,10 @@ def command(
             if explain:
                 failures = _explain(classifier, inputs, output, explain_out, quiet=is_quiet(ctx))
             else:
-                records = _records(classifier, inputs, single)
-                for record in _progress(records, inputs) if shows else records:
-                    failures += record.status == "failed"
-                    output.write(record)
+                with _bars(shows) as bars:
+                    for record in _progress(_records(classifier, inputs, single, slides, bars), inputs, bars):
+                        failures += record.status == "failed"
+                        output.write(record)
         finally:  # after an interruption, too, to show what was classified until then
             output.close()
     if inputs.skipped and not is_quiet(ctx):
@@ -128,32 +144,72 @@ def _explain(classifier: Classifier, inputs: Inputs, output: Output, out: Path, 
     return explain_all(classifier, written(), out, "hadamard", Settings(), quiet=quiet, aside=True)
 
 
-def _records(classifier: Classifier, inputs: Inputs, single: bool) -> Iterator[Record]:
-    """Classifies a single image without threads, which take time to start, and many as a stream."""
+def _records(classifier: Classifier, inputs: Inputs, single: bool, slides: SlideSettings, bars: Progress | None) -> Iterator[Record]:
+    """Classifies a single image without threads, which take time to start, many as a stream, and whole slides one by one."""
     from contextlib import closing
+    from itertools import groupby
 
     from bcd_edge.errors import InputError
+    from bcd_edge.readers import slide
 
-    if single:
-        for name, source in inputs:
-            yield classifier.failed(name, source) if isinstance(source, InputError) else classifier.classify(source, name=name)
+    for is_slide, group in groupby(inputs, lambda item: isinstance(item[1], Path) and slide.recognises(item[1])):
+        if is_slide:
+            from bcd_edge.slides.classify import classify
+
+            for name, path in group:
+                assert isinstance(path, Path)
+                with _tiles(bars, path.name) as progress:
+                    yield classify(classifier, path, slides, name=name, progress=progress)
+        elif single:
+            for name, source in group:
+                yield classifier.failed(name, source) if isinstance(source, InputError) else classifier.classify(source, name=name)
+        else:
+            with closing(classifier.classify_many(group)) as records:
+                for _, record in records:
+                    yield record
+
+
+@contextmanager
+def _bars(shows: bool) -> Iterator[Progress | None]:
+    """Progress bars on standard error, with rate and remaining time; None where none are to be shown."""
+    if not shows:
+        yield None
         return
-    with closing(classifier.classify_many(inputs)) as records:
-        for _, record in records:
-            yield record
-
-
-def _progress(records: Iterator[Record], inputs: Inputs) -> Iterator[Record]:
-    """Shows a progress bar with rate and remaining time while records pass through."""
     import sys
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True)),
+        *(TextColumn("{task.fields[rate]}"), TimeRemainingColumn()),
+    )
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
-        bar = progress.add_task("", total=None, rate="")
-        for record in records:
-            speed = progress.tasks[0].speed
-            progress.update(bar, advance=1, total=inputs.listed, rate=f"{speed:.0f} images/s" if speed else "")
-            yield record
+        yield progress
+
+
+def _progress(records: Iterator[Record], inputs: Inputs, bars: Progress | None) -> Iterator[Record]:
+    """Shows the number of images while records pass through."""
+    bar = bars.add_task("", total=None, rate="") if bars else None
+    for record in records:
+        if bars and bar is not None:
+            speed = bars.tasks[0].speed
+            bars.update(bar, advance=1, total=inputs.listed, rate=f"{speed:.0f} images/s" if speed else "")
+        yield record
+
+
+@contextmanager
+def _tiles(bars: Progress | None, name: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows the number of a slide's tiles while it is classified."""
+    from rich.markup import escape
+
+    bar = bars.add_task(escape(name), total=None, rate="") if bars else None
+
+    def show(done: int, total: int) -> None:
+        if bars and bar is not None:
+            speed = next(task.speed for task in bars.tasks if task.id == bar)
+            bars.update(bar, completed=done, total=total, rate=f"{speed:.0f} tiles/s" if speed else "")
+
+    yield show
+    if bars and bar is not None:
+        bars.remove_task(bar)

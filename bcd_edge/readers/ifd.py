@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import struct
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ class DirectoryError(ValueError):
 class Directory:
     """One directory: tag to values, read when asked for."""
 
-    def __init__(self, data: bytes, order: str, entries: dict[int, tuple[int, int, int]]) -> None:
+    def __init__(self, data: bytes | mmap.mmap, order: str, entries: dict[int, tuple[int, int, int]]) -> None:
         self.data, self.order, self._entries = data, order, entries
 
     def __contains__(self, tag: int) -> bool:
@@ -67,7 +68,7 @@ class Directory:
         return self.data[at : at + count * struct.calcsize("=" + TYPES.get(kind, "s"))]
 
 
-def directories(data: bytes) -> Iterator[Directory]:
+def directories(data: bytes | mmap.mmap) -> Iterator[Directory]:
     """The directories of a TIFF file or of an EXIF block, in their order.
 
     Raises:
@@ -111,7 +112,7 @@ def xmp_orientation(xmp: bytes) -> int:
     return int(match.group(1)) if match else 1
 
 
-def _entry(data: bytes, order: str, at: int, big: bool) -> tuple[int, tuple[int, int, int]]:
+def _entry(data: bytes | mmap.mmap, order: str, at: int, big: bool) -> tuple[int, tuple[int, int, int]]:
     """Tag, and the type, count and place of its values: in the entry itself where they fit."""
     tag, kind, count = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, at)
     at += 12 if big else 8

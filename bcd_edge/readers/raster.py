@@ -14,7 +14,7 @@ The written policy of `decode`; `docs/decoding.md` has how it is held to a secon
 | CMYK | converted to RGB by the plain formula; embedded ICC profiles are not applied to any format |
 | several frames or pages | refused: which one would the answer be about? |
 | reduced copies and masks in a TIFF, what follows the first picture in a phone's JPEG | ignored |
-| whole slides | refused by that name |
+| whole slides | refused by that name here; `bcd_edge.readers.slide` reads them |
 | more than 89,478,485 pixels | refused from the header, before memory is allocated |
 | empty, truncated, damaged | refused: a decoder's warning is an error, checksums must match, and a compressed part must end where its pixels do |
 """

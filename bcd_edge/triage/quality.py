@@ -91,13 +91,17 @@ def _stain(flat: UInt8Image, density: npt.NDArray[np.float32]) -> tuple[float, f
     stained = total > 3 * GLASS_DENSITY
     if stained.sum() < 20:
         stained = np.ones_like(stained)
-    red, green, blue = density[stained].T
-    # the plane of colour: zero for grey, at 60 degrees the blue of haematoxylin, at 180 the pink side of eosin
-    x, y = (2 * red - green - blue) / math.sqrt(6), (green - blue) / math.sqrt(2)
-    strength = np.sqrt(x * x + y * y)
-    is_stain = (y >= 0) & (y >= math.sqrt(3) * x)
+    is_stain, strength = is_stained(density[stained])
     whole = float(strength.sum()) + 1e-6
     return float(strength[is_stain].sum()) / whole, whole / (float(total[stained].sum()) / math.sqrt(3) + 1e-6)
+
+
+def is_stained(density: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Whether the hue of each optical density, ... x 3, lies between haematoxylin's and eosin's, and how strong its colour is."""
+    red, green, blue = density[..., 0], density[..., 1], density[..., 2]
+    # the plane of colour: zero for grey, at 60 degrees the blue of haematoxylin, at 180 the pink side of eosin
+    x, y = (2 * red - green - blue) / math.sqrt(6), (green - blue) / math.sqrt(2)
+    return (y >= 0) & (y >= math.sqrt(3) * x), np.sqrt(x * x + y * y)
 
 
 def _focus(grey: UInt8Image) -> float:

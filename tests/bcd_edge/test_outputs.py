@@ -21,7 +21,7 @@ FAILED = Record("b/y.png", None, "failed", "b/y.png is empty (0 bytes); copy it 
 
 KEYS = [
     *("source", "sha256", "status", "error", "label", "p_malignant", "decision", "reasons"),
-    *("timing_ms", "execution", "quality", "novelty", "um_per_pixel"),
+    *("timing_ms", "execution", "quality", "novelty", "um_per_pixel", "kind", "slide"),
 ]
 COLUMNS = [
     *KEYS[:8],
@@ -29,7 +29,9 @@ COLUMNS = [
     *(f"execution.{key}" for key in ("provider", "device", "precision", "bundle", "bundle_sha256", "version", "requested")),
     *(f"quality.{key}" for key in ("focus", "exposure", "contrast", "tissue", "stain", "reasons")),
     "novelty",
-    "um_per_pixel",
+    *("um_per_pixel", "kind"),
+    *(f"slide.{key}" for key in ("width", "height", "vendor", "field_um", "overlap", "tiles", "benign", "review", "malignant", "left_out")),
+    *(f"slide.{key}" for key in ("coverage", "aggregation", "files")),
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from typing import Any, TextIO
 
-from bcd_edge.records import Execution, Quality, Record, Timing
+from bcd_edge.records import Execution, Quality, Record, SlideSummary, Timing
 
 COLUMNS = [
     column
@@ -14,6 +14,7 @@ COLUMNS = [
         "timing_ms": [f"timing_ms.{name}" for name in Timing.__slots__],
         "execution": [f"execution.{name}" for name in Execution.__slots__],
         "quality": [f"quality.{name}" for name in Quality.__slots__],
+        "slide": [f"slide.{name}" for name in SlideSummary.__slots__],
     }.get(key, [key])
 ]
 
@@ -41,7 +42,7 @@ class CsvOutput:
 def row(record: dict[str, Any]) -> dict[str, Any]:
     """A record's plain values by column."""
     cells = dict(record)
-    for nested in ("timing_ms", "execution", "quality"):
+    for nested in ("timing_ms", "execution", "quality", "slide"):
         cells |= {f"{nested}.{key}": value for key, value in (cells.pop(nested) or {}).items()}
     for key in ("reasons", "quality.reasons"):
         cells[key] = "; ".join(cells.get(key, ()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +14,7 @@ from bcd_edge.errors import InputError
 from bcd_edge.readers import segments
 from bcd_edge.readers.codecs import jpeg, webp
 from bcd_edge.readers.ifd import Directory, DirectoryError, directories
-from bcd_edge.readers.pixels import Alpha, Samples, UInt8Image, check_size, cmyk_to_rgb, damaged, rgb, upright
+from bcd_edge.readers.pixels import MAX_PIXELS, Alpha, Samples, UInt8Image, check_size, cmyk_to_rgb, damaged, rgb, upright
 
 SUFFIXES: Final = (".tif", ".tiff")
 JPEG: Final = 7
@@ -37,6 +39,8 @@ SCANNERS: Final = {
     b'<?xml version="1.0" encoding="UTF-8" ?>\n<DataObject': "Philips",
 }
 MAX_SAMPLES: Final = 8
+# Pixels of a tiled picture with reduced copies; a larger one is a slide.
+LARGEST_PICTURE: Final = 2**26
 # Pixels; a picture may be smaller than its tile, but a few pixels must not cost much memory.
 LARGEST_TILE: Final = 2**22
 REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -98,17 +102,32 @@ def _page(data: bytes) -> Directory:
     if not pages:
         raise damaged("the TIFF holds no page")
     whole = [page for page in pages if not page.first(254, 0) & 5 and page.first(255, 1) != 2]  # neither reduced copy nor mask
-    scanner = _scanner(pages[0])
-    if scanner and len(pages) > 1:
-        raise InputError(f"The file is a whole slide ({scanner}, {len(pages)} pages); cut it into fields of view and classify those.")
+    if reason := _slide_reason(pages):
+        raise InputError(f"The file is a whole slide ({reason}), which is read by bcd-edge predict with the extra slide, not as one picture.")
     if len(whole) != 1:
         raise InputError(f"The file holds {len(whole) or len(pages)} frames or pages; export the one to be classified as a file of its own.")
-    width, height = whole[0].first(256, 0), whole[0].first(257, 0)
-    if len(pages) > 1 and 322 in whole[0] and width * height > 2**26:
-        raise InputError(
-            f"The file is a whole slide ({width} x {height} pixels in {len(pages)} levels); cut it into fields of view and classify those."
-        )
     return whole[0]
+
+
+def slide_reason(data: bytes | mmap.mmap) -> str:
+    """What makes a TIFF a whole slide rather than a picture, such as its scanner; empty for a picture, and for what cannot be told."""
+    pages: list[Directory] = []
+    with contextlib.suppress(DirectoryError):  # a slide that was cut is one still; a scanner's own way to store large offsets is, too
+        pages.extend(directories(data))
+    try:
+        return _slide_reason(pages) if pages else ""
+    except DirectoryError:
+        return ""
+
+
+def _slide_reason(pages: list[Directory]) -> str:
+    scanner = _scanner(pages[0])
+    if scanner and (len(pages) > 1 or 330 in pages[0]):
+        return f"{scanner}, {len(pages)} pages"
+    levels = len(pages) - 1 + (len(pages[0].values(330)) if 330 in pages[0] else 0)
+    width, height = pages[0].first(256, 0), pages[0].first(257, 0)
+    is_large = width * height > (LARGEST_PICTURE if levels else MAX_PIXELS)
+    return f"{width} x {height} pixels in {levels + 1} levels" if 322 in pages[0] and is_large else ""
 
 
 def _scanner(page: Directory) -> str:

@@ -1,0 +1,270 @@
+"""Whole slides: levels, pixel size and regions of them, by OpenSlide, or by tifffile for OME-TIFF. Pixels are read where they are asked for."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import mmap
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from bcd_edge.errors import InputError, ProviderError
+from bcd_edge.readers import raster
+from bcd_edge.readers.codecs import tiff
+from bcd_edge.readers.pixels import UInt8Image, rgb
+
+FIX: Final = 'pip install "bcd-edge[slide]"'
+# Of files that are slides whatever is in them; of TIFF and DICOM the content tells.
+SUFFIXES: Final = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi")
+# OpenSlide's name for a tiled TIFF of no known scanner, which may be any picture.
+GENERIC: Final = "generic-tiff"
+# µm per pixel of level 0 that a scanner can have: a tenth of the resolution of light, and a slide in a flat-bed scanner at 1,200 dpi.
+FINEST_UM, COARSEST_UM = 0.02, 22.0
+# µm per pixel times the objective's power: 10 by convention (0.25 at 40X), and scanners differ from it by less than this factor.
+UM_TIMES_POWER, POWER_FACTOR = 10.0, 3.0
+# Pixels of a level along the side of a block that is read at a time for a thumbnail: 16 MB.
+BLOCK: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A copy of the slide, reduced by `downsample`, with its size in pixels."""
+
+    width: int
+    height: int
+    downsample: float
+
+
+class Slide(ABC):
+    """An open slide, for any number of threads; a context manager that closes the file.
+
+    Attributes:
+        path: its file.
+        vendor: who made the scanner, or the format's name.
+        levels: from full resolution down.
+        um_per_pixel: width of a pixel of level 0 in µm; None where the file does not tell it, or cannot be believed.
+        doubt: why the file's pixel size is not believed, as a clause; empty otherwise.
+    """
+
+    def __init__(self, path: Path, vendor: str, levels: tuple[Level, ...], scale: tuple[float | None, str]) -> None:
+        self.path, self.vendor, self.levels = path, vendor, levels
+        self.um_per_pixel, self.doubt = scale
+
+    @property
+    def width(self) -> int:
+        return self.levels[0].width
+
+    @property
+    def height(self) -> int:
+        return self.levels[0].height
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> UInt8Image:
+        """A region, uint8 RGB, `height` x `width` x 3; white where there is nothing.
+
+        Args:
+            level: index into `levels`.
+            x: left edge, in pixels of level 0.
+            y: upper edge, in pixels of level 0.
+            width: in pixels of the level.
+            height: in pixels of the level.
+
+        Raises:
+            InputError: the file is damaged or was cut.
+        """
+        try:
+            return self._read(level, x, y, width, height)
+        except InputError:
+            raise
+        except Exception as error:  # the libraries have kinds of their own, and pass on those of their codecs
+            raise damaged(self.path, error) from None
+
+    @abstractmethod
+    def _read(self, level: int, x: int, y: int, width: int, height: int) -> UInt8Image: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the file."""
+
+    def level_for(self, downsample: float) -> int:
+        """The coarsest level that is not coarser than this; 0 if all are."""
+        return max((index for index, level in enumerate(self.levels) if level.downsample <= downsample), default=0)
+
+    def thumbnail(self, side: int) -> UInt8Image:
+        """All of the slide, uint8 RGB, its longer side at most `side` pixels; read in blocks, so that memory does not grow with the slide."""
+        scale = max(1.0, max(self.width, self.height) / side)
+        level = self.level_for(scale)
+        step = max(1, int(BLOCK * self.levels[level].downsample / scale))
+        picture = np.full((math.ceil(self.height / scale), math.ceil(self.width / scale), 3), 255, np.uint8)
+        for top in range(0, picture.shape[0], step):
+            for left in range(0, picture.shape[1], step):
+                target = picture[top : top + step, left : left + step]
+                target[:] = self.reduced(level, round(left * scale), round(top * scale), scale, target.shape[1], target.shape[0])
+        return picture
+
+    def reduced(self, level: int, x: int, y: int, scale: float, width: int, height: int) -> UInt8Image:
+        """A region read from a level and shrunk by areas to `width` x `height` pixels, each of `scale` pixels of level 0."""
+        factor = scale / self.levels[level].downsample
+        pixels = self.read(level, x, y, max(1, round(width * factor)), max(1, round(height * factor)))
+        if pixels.shape[:2] == (height, width):
+            return pixels
+        return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _ByOpenSlide(Slide):
+    def __init__(self, path: Path) -> None:
+        import openslide
+
+        self._handle = openslide.OpenSlide(path)
+        properties = dict(self._handle.properties)
+        sizes = zip(self._handle.level_dimensions, self._handle.level_downsamples, strict=True)
+        levels = tuple(Level(width, height, downsample) for (width, height), downsample in sizes)
+        super().__init__(path, properties.get("openslide.vendor", "unknown"), levels, _scale_of(properties))
+
+    def _read(self, level: int, x: int, y: int, width: int, height: int) -> UInt8Image:
+        rgba = np.asarray(self._handle.read_region((x, y), level, (width, height)), np.uint8)
+        if int(rgba[..., 3].min()) == 255:
+            return np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8)
+        return rgb(rgba, "straight")
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+def require_package() -> None:
+    """Checks that OpenSlide and tifffile are installed.
+
+    Raises:
+        ProviderError: one of them is not.
+    """
+    missing = [name for name in ("openslide", "tifffile") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ProviderError(f"Reading whole slides needs the package {missing[0]}, which is not installed; fix: {FIX}")
+
+
+def open(path: str | Path) -> Slide:
+    """Opens a slide by its content.
+
+    Raises:
+        InputError: it does not exist, is no slide, is damaged, or lacks the files beside it; the sentence says which.
+        ProviderError: the packages of the extra `slide` are not installed.
+    """
+    require_package()
+    from openslide import OpenSlideError, OpenSlideUnsupportedFormatError
+
+    from bcd_edge.readers import ome
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist, or is no file; give the path of a slide.")
+    try:
+        return ome.OmeSlide(path) if ome.recognises(path) else _ByOpenSlide(path)
+    except OpenSlideUnsupportedFormatError:
+        raise InputError(_unsupported(path)) from None
+    except OpenSlideError as error:
+        raise damaged(path, error) from None
+
+
+def recognises(path: str | Path) -> bool:
+    """Whether a file is a whole slide: by its suffix where that says it, by its first bytes otherwise; False for what cannot be read."""
+    path = Path(path)
+    if path.suffix.lower() in SUFFIXES:
+        return path.is_file()
+    try:
+        with path.open("rb") as file:
+            head = file.read(raster.HEAD_BYTES)
+            if tiff.matches(head):
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    return tiff.slide_reason(data) != ""
+    except (OSError, ValueError):
+        return False
+    return head[128:132] == b"DICM" and _vendor(path) == "dicom"
+
+
+def _vendor(path: Path) -> str | None:
+    """OpenSlide's name of the format; None where there is none, and without OpenSlide."""
+    try:
+        import openslide
+    except ImportError:
+        return None
+    vendor: str | None = openslide.OpenSlide.detect_format(path)
+    return vendor
+
+
+def damaged(path: Path, error: object) -> InputError:
+    """The error of a slide whose levels cannot be read."""
+    return InputError(f"The slide {path.name} is damaged or was cut ({str(error).strip().rstrip('.')}); copy it again, with all of its files.")
+
+
+def _unsupported(path: Path) -> str:
+    folder = path.with_suffix("")
+    if path.suffix.lower() == ".mrxs" and not folder.is_dir():
+        return f"The slide {path.name} lacks its folder {folder.name} with the pixels; copy the folder, too, and lay it beside the file."
+    if path.suffix.lower() in (*SUFFIXES, ".tif", ".tiff", ".dcm"):
+        return (
+            f"The slide {path.name} has no level of tissue that can be read (only its label or macro picture, another kind of file, or cut); "
+            "export or copy it again."
+        )
+    return f"{path.name} is not a slide in a known format; export it as SVS, pyramidal TIFF or DICOM."
+
+
+def _scale_of(properties: dict[str, str]) -> tuple[float | None, str]:
+    """µm per pixel of level 0, or None and why the file is not believed; nothing where it does not say."""
+    try:
+        across, down = (float(properties[f"openslide.mpp-{axis}"]) for axis in "xy")
+    except (KeyError, ValueError):
+        return None, ""
+    power = properties.get("openslide.objective-power", "")
+    return believed(across, down, float(power) if power.replace(".", "", 1).isdigit() else None)
+
+
+def believed(across_um: float, down_um: float, power: float | None = None) -> tuple[float | None, str]:
+    """A pixel size that a scanner can have, in µm, or None and why it cannot be one."""
+    um = math.sqrt(across_um * down_um) if across_um > 0 and down_um > 0 else math.nan
+    if not FINEST_UM <= um <= COARSEST_UM:
+        return None, f"the file gives {across_um:g} µm, which no scanner has"
+    if max(across_um, down_um) > 1.1 * min(across_um, down_um):
+        return None, f"the file gives pixels of {across_um:g} x {down_um:g} µm, which are not square"
+    if power and not 1 / POWER_FACTOR <= um * power / UM_TIMES_POWER <= POWER_FACTOR:
+        return None, f"the file gives {um:g} µm with an objective of {power:g}X, and both cannot be right"
+    return um, ""
+
+
+def um_per_pixel(slide: Slide, given_um: float | None) -> float:
+    """Width of a pixel of level 0 in µm: the file's, or what was given for files that do not tell it.
+
+    Raises:
+        InputError: the file does not tell it, or cannot be believed, and nothing was given.
+    """
+    um = slide.um_per_pixel or given_um
+    if um is None:
+        reason = slide.doubt or "the file does not tell it"
+        raise InputError(
+            f"The width of a pixel of the slide {slide.path.name} is not known ({reason}); give it with --um-per-pixel, for example 0.25 at 40X."
+        )
+    return um
+
+
+def files(path: Path) -> Iterator[Path]:
+    """The files that a slide consists of: its own, and for MRXS those in the folder beside it."""
+    yield path
+    folder = path.with_suffix("")
+    if path.suffix.lower() == ".mrxs" and folder.is_dir():
+        yield from sorted(entry for entry in folder.iterdir() if entry.is_file())
+
+
+def fingerprint(path: Path) -> str:
+    """Sizes and times of a slide's files: another where the slide changed, known at once."""
+    return " ".join(f"{file.name}:{status.st_size}:{status.st_mtime_ns}" for file in files(path) for status in [os.stat(file)])

@@ -32,7 +32,7 @@ CALLING_TITLE, CALLED_TITLE = (0x01, 0x01, 0x03), (0x01, 0x01, 0x07)
 ASSOCIATIONS: Final = 4
 # Hidden, so that a scan passes over what is not whole yet.
 PARTIAL: Final = ".dicom"
-UID: Final = re.compile(r"[0-9.]{1,64}")
+UID: Final = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 # Two callers may send the same image at the same time.
 WRITING: Final = threading.Lock()
 

@@ -151,7 +151,10 @@ def watch(full: bool, seed: int, out: Path | None) -> None:
 @click.option("--kills", type=click.IntRange(1), default=10, show_default=True, help="Of watcher and server, with 200 pictures and 100 reviews each.")
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
 def serve(pictures: int, open_s: float, results: int, cases: int, kills: int, out: Path | None) -> None:
-    """The server: start, memory, load, pages of a large folder, drawn requests, and kills. Twenty minutes."""
+    """The server: start, memory, load, pages of a large folder, drawn requests, and kills. Twenty minutes.
+
+    Beside servers that one would write with FastAPI or LitServe and ONNX Runtime, where they are installed: pip install fastapi litserve
+    """
     from benchmarks.serve import measure
 
     measure(out, pictures=pictures, cases=cases, results=results, open_s=open_s, kills=kills)

@@ -26,12 +26,16 @@ from bcd_edge.bundle import open as open_bundle
 from bcd_edge.results import users
 from bcd_edge.results.folder import Results
 from bcd_edge.synthetic import tissue
-from benchmarks import tables
+from benchmarks import servers, tables
 from benchmarks.reviewers import reviewers
 from benchmarks.tables import Row
 
 CLIENTS = (1, 8, 32)
 ROLES = ("submitter", "reviewer", "admin")
+# Ours beside other servers: with their engine, and as shipped.
+OURS = {"ours, cpu": ("--provider", "cpu"), "ours, as shipped": ()}
+BESIDE_CLIENTS, BESIDE_TURNS = 8, 2
+BOUNDARY = "a-boundary-that-is-in-no-picture"
 DOCUMENTED = "not_a_server_error,response_schema_conformance,status_code_conformance,content_type_conformance"
 
 
@@ -48,6 +52,21 @@ class Server:
     def rss_mb(self) -> float:
         """Resident memory."""
         return self.process.memory_info().rss / 1e6
+
+    @property
+    def target(self) -> Target:
+        """Where pictures go."""
+        return Target(self.netloc, "/api/v1/images", {"authorization": f"Bearer {self.tokens['submitter']}"})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where pictures are sent: as the body, or as the `field` of a form."""
+
+    netloc: str
+    path: str
+    headers: dict[str, str]
+    field: str = ""
 
 
 @contextmanager
@@ -74,6 +93,7 @@ def measure(out: Path | None, *, pictures: int, cases: int, results: int, open_s
     steps: list[Callable[[], Iterator[Row]]] = [
         lambda: _start(),
         lambda: _load(pictures, open_s),
+        lambda: _beside(pictures),
         lambda: _large(results),
         lambda: _properties(cases),
         lambda: iter([reviewers(200 * kills, 100 * kills, kills, seed=19)]),
@@ -99,19 +119,54 @@ def _load(pictures: int, open_s: float) -> Iterator[Row]:
     rate = _predict_rate(images, pictures)
     best = service_ms = 0.0
     with serving() as server:
-        _closed(server, images, 1, 20)
+        _closed(server.target, images, 1, 20)
         for clients in CLIENTS:
-            reached, latencies = _closed(server, images, clients, pictures)
+            reached, latencies = _closed(server.target, images, clients, pictures)
             best, service_ms = max(best, reached), service_ms or float(np.median(latencies))
             figures = f"{reached:.1f} pictures/s, p50 {np.percentile(latencies, 50):.0f} ms, p99 {np.percentile(latencies, 99):.0f} ms"
             wanted = "at least 0.9" if clients == max(CLIENTS) else "-"
             yield Row(f"closed loop, {clients} clients, PNG 700 x 460, beside predict ({rate:.1f}/s)", wanted, f"{reached / rate:.2f} x", figures)
         before = server.rss_mb()
-        latencies = _open(server, images, 0.7 * best, open_s)
+        latencies = _open(server.target, images, 0.7 * best, open_s)
         p99 = float(np.percentile(latencies, 99))
         detail = f"p50 {np.percentile(latencies, 50):.0f} ms, p99 {p99:.0f} ms of {len(latencies):,}; one alone takes {service_ms:.0f} ms"
         yield Row(f"open loop at 70 % for {open_s:g} s: p99 beside one picture alone", "at most 5", f"{p99 / service_ms:.1f} x", detail)
         yield Row("memory over that time", "flat", f"{server.rss_mb() - before:+.0f} MB", f"{before:.0f} MB before")
+
+
+def _beside(pictures: int) -> Iterator[Row]:
+    """Each server in turns, alone on the machine, with the same ONNX file; and ours as it is shipped."""
+    others = [name for name in servers.PACKAGES if not servers.missing(name)]
+    rates: dict[str, list[float]] = {}
+    latencies: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder, "model.onnx")
+        model.write_bytes(open_bundle(None).model(None, "cpu")[1][0])
+        for _ in range(BESIDE_TURNS):
+            for name in (*OURS, *others):
+                with _target(name, model) as target:
+                    images = _Pictures()
+                    _closed(target, images, BESIDE_CLIENTS, 4 * BESIDE_CLIENTS)
+                    reached, times = _closed(target, images, BESIDE_CLIENTS, pictures)
+                rates.setdefault(name, []).append(reached)
+                latencies.setdefault(name, []).extend(times)
+    for name in servers.PACKAGES:
+        work = f"closed loop, {BESIDE_CLIENTS} clients, beside {name} with onnxruntime and the same file"
+        if name not in others:
+            yield Row(work, "more", "not measured", servers.missing(name))
+            continue
+        figures = (f"{label} {np.median(rates[label]):.1f} pictures/s, p99 {np.percentile(latencies[label], 99):.0f} ms" for label in (name, *OURS))
+        yield Row(work, "more", f"{np.median(rates['ours, cpu']) / np.median(rates[name]):.2f} x with cpu", "; ".join(figures))
+
+
+@contextmanager
+def _target(name: str, model: Path) -> Iterator[Target]:
+    if name in OURS:
+        with serving(*OURS[name]) as server:
+            yield server.target
+        return
+    with servers.running(name, model) as netloc:
+        yield Target(netloc, "/predict", {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}, servers.FIELDS[name])
 
 
 class _Pictures:
@@ -145,19 +200,19 @@ def _predict_s(path: Path) -> float:
     return time.monotonic() - started
 
 
-def _closed(server: Server, images: _Pictures, clients: int, count: int) -> tuple[float, list[float]]:
+def _closed(target: Target, images: _Pictures, clients: int, count: int) -> tuple[float, list[float]]:
     """Each client sends the next when it has its answer; pictures a second, and milliseconds of each."""
     latencies: list[float] = []
     left = iter(range(count))
     lock = threading.Lock()
 
     def client() -> None:
-        connection = http.client.HTTPConnection(server.netloc, timeout=120)
+        connection = http.client.HTTPConnection(target.netloc, timeout=120)
         while True:
             with lock:
                 if next(left, None) is None:
                     return
-            latencies.append(_post(connection, server, images.next()))
+            latencies.append(_post(connection, target, images.next()))
 
     started = time.monotonic()
     threads = [threading.Thread(target=client) for _ in range(clients)]
@@ -168,13 +223,13 @@ def _closed(server: Server, images: _Pictures, clients: int, count: int) -> tupl
     return count / (time.monotonic() - started), latencies
 
 
-def _open(server: Server, images: _Pictures, rate: float, seconds: float) -> list[float]:
+def _open(target: Target, images: _Pictures, rate: float, seconds: float) -> list[float]:
     """Pictures arrive as a Poisson process, whatever has been answered; milliseconds from their arrival."""
     generator, threads, latencies = np.random.default_rng(1), [], []
     at = started = time.monotonic()
 
     def send(due: float) -> None:
-        _post(http.client.HTTPConnection(server.netloc, timeout=120), server, images.next())
+        _post(http.client.HTTPConnection(target.netloc, timeout=120), target, images.next())
         latencies.append(1000 * (time.monotonic() - due))
 
     while at - started < seconds:
@@ -187,13 +242,18 @@ def _open(server: Server, images: _Pictures, rate: float, seconds: float) -> lis
     return latencies
 
 
-def _post(connection: http.client.HTTPConnection, server: Server, data: bytes) -> float:
+def _post(connection: http.client.HTTPConnection, target: Target, data: bytes) -> float:
     started = time.monotonic()
-    connection.request("POST", "/api/v1/images", data, {"authorization": f"Bearer {server.tokens['submitter']}"})
+    connection.request("POST", target.path, _multipart(target.field, data) if target.field else data, target.headers)
     response = connection.getresponse()
     body = response.read()
     assert response.status == 200, body
     return 1000 * (time.monotonic() - started)
+
+
+def _multipart(field: str, data: bytes) -> bytes:
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="field.png"\r\nContent-Type: image/png\r\n\r\n'
+    return head.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 def _get(server: Server, path: str, role: str) -> tuple[float, bytes]:
@@ -213,7 +273,10 @@ def _large(count: int) -> Iterator[Row]:
         _fill(root, count)
         with serving("--provider", "null", root=root) as server:
             sha256 = json.loads(_get(server, "/api/v1/queue", "reviewer")[1])["cases"][7]["sha256"]
-            for path in ("/", "/api/v1/queue", f"/cases/{sha256}", "/?state=all&text=field-0999"):
+            for path in (
+                *("/", "/api/v1/queue", f"/cases/{sha256}", "/?text=field-0999", "/?state=all&text=field-0999", "/?state=all&text=png"),
+                *("/patients", "/patients?text=99", "/patients/P99", "/api/v1/patients"),
+            ):
                 latencies = [_get(server, path, "reviewer")[0] for _ in range(40)]
                 p95 = float(np.percentile(latencies, 95))
                 page = path.replace(sha256, "SHA256")

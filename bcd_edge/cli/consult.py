@@ -10,6 +10,7 @@ import click
 from bcd_edge.cli._people import below_results
 from bcd_edge.cli._results import reading, writing
 from bcd_edge.cli._types import DURATION
+from bcd_edge.languages import ENGLISH, languages
 
 if TYPE_CHECKING:
     from bcd_edge.consult.links import Link
@@ -38,7 +39,8 @@ def command() -> None:
 @click.option("--inbox", type=click.Path(path_type=Path, file_okay=False), help="A watcher's inbox.  [default: as its heartbeat says]")
 @click.option("--explain", is_flag=True, help="Draw the overlays that are not there yet, which takes some seconds each.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="The bundle that answered, for --explain.  [default: the embedded one]")
-def export(case: str, results: Path, out: Path, recipient: str, inbox: Path | None, explain: bool, bundle: Path | None) -> None:
+@click.option("--language", type=click.Choice(sorted(languages())), default=ENGLISH, show_default=True, help="Of the page.")
+def export(case: str, results: Path, out: Path, recipient: str, inbox: Path | None, explain: bool, bundle: Path | None, language: str) -> None:
     """Write a case as one page with pictures, overlays, answers and a form, without names.
 
     It opens in any browser, needs no network, and saves opinion.json. Nothing but the pixels of a picture goes along; text that is part of
@@ -55,7 +57,7 @@ def export(case: str, results: Path, out: Path, recipient: str, inbox: Path | No
         pictures = find(db, case)
         if explain:
             draw_missing(db, results, pictures, inbox=inbox, bundle=bundle)
-        package = build(db, results, pictures, recipient=recipient, inbox=inbox)
+        package = build(db, results, pictures, recipient=recipient, inbox=inbox, language=language)
         note_export(opened, package, who=this_account(), address="local")  # first: what is not in the audit must not go out
         atomic_write(out, package.html.encode() if out.suffix == ".html" else package.zip)
     click.echo(

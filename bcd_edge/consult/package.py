@@ -8,10 +8,11 @@ import hmac
 import io
 import json
 import os
+import re
 import secrets
 import sqlite3
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -23,6 +24,7 @@ import cv2
 import numpy as np
 
 from bcd_edge.errors import UsageError
+from bcd_edge.languages import ENGLISH, translator
 from bcd_edge.readers import raster
 from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.results import audit
@@ -113,6 +115,8 @@ def build(
     inbox: Path | None = None,
     package_id: str | None = None,
     link: bool = False,
+    language: str = ENGLISH,
+    has_answers: bool = True,
 ) -> Package:
     """Makes a page.
 
@@ -124,6 +128,8 @@ def build(
         inbox: where a watcher's pictures lie; as its heartbeat says if not given.
         package_id: the number of an earlier one that is made again.
         link: whether the form sends the opinion to where the page came from, instead of saving it.
+        language: of the page, one of `bcd_edge.languages.languages()`.
+        has_answers: whether the model's answers and overlays are on it.
 
     Raises:
         UsageError: there are too many pictures, or one has no answer.
@@ -136,9 +142,13 @@ def build(
     contents = [{"sha256": row["sha256"], "bundle_sha256": row["bundle_sha256"]} for row in answers]
     sealed = audit.canonical({"schema": SCHEMA, "id": package_id, "recipient": recipient, "pictures": contents})
     shown = naming(db, pseudonymise=True)
-    inbox = inbox or watched_inbox(results)
-    articles = [_article(db, results, row, number, shown, inbox) for number, row in enumerate(answers, 1)]
-    return Package(package_id, recipient, tuple(pictures), _page(db, articles, package_id, sealed, recipient, link=link))
+    inbox, text = inbox or watched_inbox(results), _Text(language)
+    articles = [
+        _article(text, raster.decode(read(db, results, inbox, row["sha256"])), results, row, number, shown, has_answers=has_answers)
+        for number, row in enumerate(answers, 1)
+    ]
+    html = _page(db, text, articles, package_id, sealed, recipient, link=link, has_answers=has_answers)
+    return Package(package_id, recipient, tuple(pictures), html)
 
 
 def note_export(results: Results, package: Package, *, who: str, address: str) -> None:
@@ -182,36 +192,60 @@ def _answer(db: sqlite3.Connection, sha256: str) -> sqlite3.Row:
     return row
 
 
-def _article(db: sqlite3.Connection, results: Path, row: sqlite3.Row, number: int, shown: Any, inbox: Path | None) -> str:
-    pixels = raster.decode(read(db, results, inbox, row["sha256"]))
-    overlay = _overlay(results, row, pixels)
-    record = json.loads(row["record"])
-    height, width = pixels.shape[:2]
-    patient = f"patient {shown(row['patient'])}" if row["patient"] else "patient not given"
-    return Template(_file("picture.html")).substitute(
-        number=number,
-        index=number - 1,
-        name=escape(f"{shown(os.fsdecode(row['path'] or b''))}, {patient}"),
-        width=width,
-        height=height,
-        picture=_data_url(pixels),
-        overlay=f'<img class="overlay" alt="" src="{overlay}">' if overlay else "",
-        choices="".join(f'<label><input type="radio" name="decision-{number - 1}" value="{decision}"> {decision}</label>' for decision in DECISIONS),
-        longest_comment=LONGEST_COMMENT,
-        scale=_scale(record["p_malignant"], row),
-        answer=escape(f"{record['decision']}; probability of malignancy {record['p_malignant']:.3f}"),
-        label=escape(str(record["label"])),
-        reasons="".join(f"<li>{escape(str(reason))}</li>" for reason in record["reasons"]),
-        rows="".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in _facts(record)),
+class _Text:
+    """The page's parts in its language: `[[...]]` in a file is a text of the catalogues, and its fields are the file's own."""
+
+    def __init__(self, language: str) -> None:
+        self.language, self.translate = language, translator(language)
+
+    def fill(self, file: str, /, **values: object) -> str:
+        """A file with its fields filled."""
+        translated = re.sub(r"\[\[(.*?)\]\]", lambda match: re.sub(r"\{(\w+)\}", r"${\1}", escape(self.translate(match[1]))), _file(file))
+        return Template(translated).substitute(values)
+
+    def script(self) -> dict[str, str]:
+        """The texts that the script shows, by their English."""
+        return {text: self.translate(text) for text in re.findall(r'_\("(.*?)"\)', _file("page.js"))}
+
+
+def _article(
+    text: _Text, pixels_hwc_u8: UInt8Image, results: Path, row: sqlite3.Row, number: int, shown: Callable[[str], str], *, has_answers: bool
+) -> str:
+    _, index = text.translate, number - 1
+    height, width = pixels_hwc_u8.shape[:2]
+    patient = f"{_('Patient')} {shown(row['patient'])}" if row["patient"] else _("patient not given")
+    choices = (f'<label><input type="radio" name="decision-{index}" value="{decision}"> {escape(_(decision))}</label>' for decision in DECISIONS)
+    overlay, lay, answer = _answered(text, pixels_hwc_u8, results, row, index) if has_answers else ("", "", "")
+    return text.fill(
+        "picture.html",
+        **{"number": number, "index": index, "width": width, "height": height, "longest_comment": LONGEST_COMMENT},
+        **{"name": escape(f"{shown(os.fsdecode(row['path'] or b''))}; {patient}"), "picture": _data_url(pixels_hwc_u8)},
+        **{"choices": "".join(choices), "overlay": overlay, "lay": lay, "answer": answer},
     )
 
 
-def _facts(record: dict[str, Any]) -> list[tuple[str, Any]]:
+def _answered(text: _Text, pixels_hwc_u8: UInt8Image, results: Path, row: sqlite3.Row, index: int) -> tuple[str, str, str]:
+    """The overlay, its slider, and what the model answered, folded away."""
+    record, _ = json.loads(row["record"]), text.translate
+    answer = text.fill(
+        "answer.html",
+        scale=_scale(record["p_malignant"], row),
+        answer=escape(f"{_(record['decision'])}; p = {record['p_malignant']:.3f}"),
+        reasons="".join(f"<li>{escape(str(reason))}</li>" for reason in record["reasons"]),
+        rows="".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>' for name, value in _facts(record, _)),
+    )
+    overlay = _overlay(results, row, pixels_hwc_u8)
+    if not overlay:
+        return "", "", answer
+    return f'<img class="overlay" alt="" src="{overlay}">', text.fill("overlay.html", index=index, label=escape(_(record["label"]))), answer
+
+
+def _facts(record: dict[str, Any], _: Callable[[str], str]) -> list[tuple[str, Any]]:
     """What of a record names nobody: a list, so that a key that is added later does not go out by itself."""
     ran, quality = record["execution"], record.get("quality") or {}
-    facts = [("novelty, above 1 is unknown", record.get("novelty"))]
-    facts += [(f"quality: {name}", quality.get(name)) for name in ("focus", "exposure", "contrast", "tissue", "stain")]
-    facts += [("bundle", f"{ran['bundle']} {ran['bundle_sha256'][:12]}"), ("precision", ran["precision"]), ("provider", ran["provider"])]
+    facts = [(_("novelty, above 1 is unknown"), record.get("novelty"))]
+    facts += [(_(name), quality.get(name)) for name in ("focus", "exposure", "contrast", "tissue", "stain")]
+    facts += [(_("bundle"), f"{ran['bundle']} {ran['bundle_sha256'][:12]}"), *((_(name), ran[name]) for name in ("precision", "provider"))]
     facts += [("bcd-edge", ran["version"])]
     return [(name, f"{value:.3g}" if isinstance(value, float) else value) for name, value in facts if value is not None]
 
@@ -254,20 +288,22 @@ def _png_url(pixels: Any) -> str:
     return f"data:image/png;base64,{base64.b64encode(cv2.imencode('.png', pixels)[1].tobytes()).decode()}"
 
 
-def _page(db: sqlite3.Connection, articles: list[str], package_id: str, sealed: str, recipient: str, *, link: bool) -> str:
-    script, style = _file("page.js"), _file("page.css")
-    case = {"package": sealed, "seal": seal(db, sealed), "key": package_key(db, package_id), "id": package_id, "link": link}
-    return Template(_file("page.html")).substitute(
-        policy=policy(link=link),
-        style=style,
-        script=script,
-        case=json.dumps(case).replace("<", "\\u003c"),
-        short_id=package_id[:8],
-        recipient=escape(f"For {recipient}. " if recipient else ""),
+def _page(
+    db: sqlite3.Connection, text: _Text, articles: list[str], package_id: str, sealed: str, recipient: str, *, link: bool, has_answers: bool
+) -> str:
+    _ = text.translate
+    case = {"package": sealed, "seal": seal(db, sealed), "key": package_key(db, package_id), "id": package_id, "link": link, "texts": text.script()}
+    folded = _("The model's answer is folded away; please decide before you open it.")
+    sent_back = _("Then send the file opinion.json back to the clinic that gave you this page.")
+    return text.fill(
+        "page.html",
+        **{"language": text.language, "policy": policy(link=link), "style": _file("page.css"), "script": _file("page.js")},
+        **{"case": json.dumps(case).replace("<", "\\u003c"), "short_id": package_id[:8], "longest_name": LONGEST_NAME},
+        recipient=escape(_("For {recipient}.", recipient=recipient) + " " if recipient else ""),
+        answers=escape(folded) if has_answers else "",
         pictures="\n".join(articles),
-        button="Send the opinion" if link else "Save opinion.json",
-        next="" if link else "<p>Then send the file opinion.json back to the clinic that gave you this page.</p>",
-        longest_name=LONGEST_NAME,
+        button=escape(_("Send the opinion") if link else _("Save opinion.json")),
+        next="" if link else f"<p>{escape(sent_back)}</p>",
     )
 
 

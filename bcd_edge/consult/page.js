@@ -50,14 +50,15 @@ const box = JSON.parse(document.getElementById("case").textContent);
 const pictures = JSON.parse(box.package).pictures;
 const articles = Array.from(document.querySelectorAll("article"));
 const message = document.getElementById("message");
+const _ = text => box.texts[text];
 const opened = articles.map(() => false);
 const blinded = articles.map(() => true);
 let isChanged = false;
 
 articles.forEach((article, index) => {
   const view = article.querySelector(".view"), overlay = article.querySelector(".overlay"), opacity = article.querySelector(".opacity");
-  article.querySelector("details").addEventListener("toggle", () => { opened[index] = true; article.querySelector(".lay").hidden = !overlay; });
-  opacity.addEventListener("input", () => { overlay.style.opacity = opacity.value / 100; });
+  article.querySelector("details")?.addEventListener("toggle", () => { opened[index] = true; if (opacity) opacity.parentElement.hidden = false; });
+  opacity?.addEventListener("input", () => { overlay.style.opacity = opacity.value / 100; });
   const picture = article.querySelector(".picture");
   // the whole picture, its own size if that is more, three times its size, and the whole again
   const enlarge = event => {
@@ -103,25 +104,26 @@ function save(content) {
 async function send(content) {
   const response = await fetch(location.pathname, { method: "POST", headers: { "Content-Type": "application/json" }, body: content });
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(answer.detail || "The clinic's server answered " + response.status + ".");
+  if (!response.ok) throw new Error(answer.detail || _("The clinic's server answered {status}.").replace("{status}", response.status));
 }
 
 document.getElementById("form").addEventListener("submit", async event => {
   event.preventDefault();
   const given = opinion();
-  if (!given.decisions.length) return show("Decide on at least one picture first.", true);
-  if (!given.reader) return show("Give your name first.", true);
+  if (!given.decisions.length) return show(_("Decide on at least one picture first."), true);
+  if (!given.reader) return show(_("Give your name first."), true);
   const text = JSON.stringify(given);
   const content = JSON.stringify({ package: box.package, seal: box.seal, opinion: text, signature: hmac(box.key, text) });
   try {
     if (box.link) await send(content); else save(content);
   } catch (error) {
-    return show("The opinion was not sent: " + error.message + " It is still on this page; try again.", true);
+    return show(_("The opinion was not sent. It is still on this page; try again.") + " " + error.message, true);
   }
   isChanged = false;
   const left = articles.length - given.decisions.length;
-  const rest = left ? " " + left + " of " + articles.length + " pictures have no decision." : "";
-  show((box.link ? "Sent. Thank you." : "Saved as opinion.json, where your browser keeps downloads.") + rest, false);
+  const undecided = left === 1 ? _("{n} picture has no decision.") : _("{n} pictures have no decision.");
+  const rest = left ? " " + undecided.replace("{n}", left) : "";
+  show((box.link ? _("Sent. Thank you.") : _("Saved as opinion.json, where your browser keeps downloads.")) + rest, false);
 });
 
 addEventListener("beforeunload", event => { if (isChanged) event.preventDefault(); });

@@ -30,6 +30,7 @@ from bcd_edge.results import pictures
 from bcd_edge.results.consensus import LABELS, outcomes
 from bcd_edge.results.folder import Results
 from bcd_edge.results.pseudonyms import naming
+from bcd_edge.results.summary import count
 
 SPLIT: Final = "split.json"
 COLUMNS: Final = ("file", "label", "patient", "slide", "source", "part", "reason", "sha256")
@@ -226,7 +227,7 @@ def _assigned(results: Results, rows: list[_Row], given: Mapping[str, Part]) -> 
     earlier: dict[str, Part] = _recall(results.journal.connection, PARTS_SETTING)
     if moved := sorted(patient for patient in given.keys() & earlier.keys() if given[patient] != earlier[patient]):
         raise UsageError(
-            f"{len(moved)} patients are in another part in --split than in an earlier export of this folder, such as {moved[0]}; "
+            f"--split has {count(len(moved), 'patient')} in another part than an earlier export of this folder, such as {moved[0]}; "
             "give the split.json that the earlier labels were trained with, or none."
         )
     parts: dict[str, Part] = {**earlier, **given}
@@ -286,7 +287,7 @@ def _nothing(root: Path, left_out: Counter[str]) -> str:
         fix = "give the folder that the pictures are in: --inbox DIR"
     else:
         fix = "review some first: bcd-edge serve"
-    why = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) or "nothing was reviewed"
+    why = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items()) or "nothing was reviewed"
     return f"No picture in {root} has a label to export ({why}); {fix}."
 
 

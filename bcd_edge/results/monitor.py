@@ -17,6 +17,7 @@ from bcd_edge.estimates import FEWEST_GROUPS, Bools, Estimate, Floats, Indices
 from bcd_edge.results import accuracy, drift, worklist
 from bcd_edge.results.consensus import LABELS, outcomes
 from bcd_edge.results.labels import learned_from
+from bcd_edge.results.summary import count
 
 QUALITY: Final = ("focus", "exposure", "contrast", "tissue", "stain")
 MEASURES: Final = ("p_malignant", "novelty", *QUALITY)
@@ -306,7 +307,7 @@ def _notes(
 ) -> list[str]:
     notes = []
     if taught := sum(name.strip() in learned for name in pictures.names):
-        notes.append(f"{taught:,} patients are not in these figures of accuracy, because the bundle learned from their labels.")
+        notes.append(f"Not in these figures of accuracy: {count(taught, 'patient')} from whose labels the bundle learned.")
     if missing := [stratum.name for stratum in strata if stratum.pictures and not stratum.labelled]:
         notes.append(f"Sensitivity, specificity, miss rate and calibration cannot be told: no answer of these has a label yet: {'; '.join(missing)}.")
     elif figures["sensitivity"] is None:
@@ -318,11 +319,13 @@ def _notes(
     kept = zip(words, pictures.sampled.tolist(), pictures.without(learned), strict=True)
     counts = Counter((word, chosen) for word, chosen, own in kept if own)
     if labelled < sampled:
-        without = ", ".join(f"{count:,} {word}" for (word, chosen), count in counts.most_common() if chosen and word not in LABELS)
-        notes.append(f"{labelled:,} of {sampled:,} pictures to be reviewed have a label ({without}); the figures take the others to be like them.")
-    if besides := sum(count for (word, chosen), count in counts.items() if not chosen and word != "not reviewed"):
+        without = ", ".join(f"{number:,} {word}" for (word, chosen), number in counts.most_common() if chosen and word not in LABELS)
         notes.append(
-            f"{besides:,} confident answers were reviewed without being drawn for the audit; they are no random sample and not in these figures."
+            f"With a label: {labelled:,} of {count(sampled, 'picture')} to be reviewed ({without}); the figures take the others to be like them."
+        )
+    if besides := sum(number for (word, chosen), number in counts.items() if not chosen and word != "not reviewed"):
+        notes.append(
+            f"Not in these figures: {count(besides, 'confident answer')} reviewed without being drawn for the audit, which is no random sample."
         )
     return [*notes, *_of_bundle(bundle, reference)]
 

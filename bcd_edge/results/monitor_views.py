@@ -13,7 +13,7 @@ from bcd_edge.errors import ProviderError
 from bcd_edge.estimates import Estimate
 from bcd_edge.results.clock import shown_time
 from bcd_edge.results.monitor import Report
-from bcd_edge.results.summary import STYLE, section
+from bcd_edge.results.summary import STYLE, count, section
 
 LATEST: Final = 12  # weeks in the text
 WIDTH: Final = 80
@@ -29,11 +29,11 @@ _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>bcd-edge: is it still good?</title>
 <style>
-$style</style></head><body>
+$style</style></head><body><main>
 <h1>Is $bundle still good?</h1>
 <p>$summary</p><p><strong>$drift</strong></p>
 $sections
-<ul>$notes</ul>
+<ul>$notes</ul></main>
 <footer>Intervals are of 95 %, from resampling patients. Missed: malignant pictures that were answered benign without review.
 For research. Assists a pathologist; it does not diagnose alone.</footer>
 </body></html>
@@ -110,7 +110,8 @@ Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
 
 def _summary(report: Report) -> str:
-    return f"{report.pictures:,} pictures of {report.patients:,} patients; {100 * report.audit_share:g} % of the confident answers are audited."
+    whose = f"{count(report.pictures, 'picture')} of {count(report.patients, 'patient')}"
+    return f"{whose}; {100 * report.audit_share:g} % of the confident answers are audited."
 
 
 def _drift(report: Report) -> str:

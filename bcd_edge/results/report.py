@@ -89,19 +89,23 @@ def names(db: sqlite3.Connection, limit: int = -1, day: str | None = None) -> It
         yield Named(os.fsdecode(path), sha256, bundle, decision, p, patient, os.fsdecode(same_as) if same_as else None, answered, overlay)
 
 
-def patients(db: sqlite3.Connection, limit: int = -1) -> list[Patient]:
-    """Every patient's mean over the images that the bundle used last has answered, each content once; the latest first."""
+def patients(db: sqlite3.Connection, limit: int = -1, names: Sequence[str] | None = None) -> list[Patient]:
+    """Every patient's mean over the images that the bundle used last has answered, each content once; the latest first.
+
+    With `names`, only these patients.
+    """
     used = db.execute("SELECT sha256, threshold, review_low, review_high FROM bundles ORDER BY used_at DESC LIMIT 1").fetchone()
     if used is None:
         return []
+    chosen = f"IN ({', '.join(f'?{3 + index}' for index in range(len(names)))})" if names is not None else "IS NOT NULL"
     rows = db.execute(
-        """SELECT linked.patient, COUNT(*), (SELECT COUNT(DISTINCT slide) FROM names WHERE patient = linked.patient AND bundle_sha256 = :bundle),
+        f"""SELECT linked.patient, COUNT(*), (SELECT COUNT(DISTINCT slide) FROM names WHERE patient = linked.patient AND bundle_sha256 = ?1),
                   AVG(p_malignant), SUM(decision = 'malignant'), SUM(decision = 'review'),
                   SUM(EXISTS (SELECT 1 FROM names AS other WHERE other.sha256 = linked.sha256 AND other.patient != linked.patient))
-           FROM (SELECT DISTINCT patient, sha256 FROM names WHERE patient IS NOT NULL AND bundle_sha256 = :bundle) AS linked
-           JOIN images ON images.sha256 = linked.sha256 AND images.bundle_sha256 = :bundle
-           GROUP BY linked.patient ORDER BY MAX(ended_at) DESC, linked.patient LIMIT :limit""",
-        {"bundle": used[0], "limit": limit},
+           FROM (SELECT DISTINCT patient, sha256 FROM names WHERE patient {chosen} AND bundle_sha256 = ?1) AS linked
+           JOIN images ON images.sha256 = linked.sha256 AND images.bundle_sha256 = ?1
+           GROUP BY linked.patient ORDER BY MAX(ended_at) DESC, linked.patient LIMIT ?2""",
+        (used[0], limit, *(names or ())),
     )
     rule = DecisionRule(*tuple(used)[1:])
     return [

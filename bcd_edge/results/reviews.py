@@ -74,11 +74,14 @@ class Review:
     decided_at: str | None
 
 
-# What can speak against a sign-out, with how many pictures; also a text of the catalogues.
+# What can speak against a sign-out, of one and of more pictures; also texts of the catalogues.
 CONTRADICTIONS: Final = {
-    "disagreement": "Readers disagree on {n} pictures.",
-    "malignant": "{n} pictures have the answer or an opinion malignant.",
-    "not malignant": "None of the {n} pictures has the answer or an opinion malignant.",
+    "disagreement": ("Readers disagree on {n} picture.", "Readers disagree on {n} pictures."),
+    "malignant": ("{n} picture has the answer or an opinion malignant.", "{n} pictures have the answer or an opinion malignant."),
+    "not malignant": (
+        "The only picture has neither the answer nor an opinion malignant.",
+        "None of the {n} pictures has the answer or an opinion malignant.",
+    ),
 }
 
 
@@ -86,7 +89,7 @@ class ContradictionError(UsageError):
     """A sign-out against which answers or opinions speak; `pictures` is how many, by the keys of `CONTRADICTIONS`."""
 
     def __init__(self, pictures: dict[str, int]) -> None:
-        sentences = " ".join(CONTRADICTIONS[name].format(n=number) for name, number in pictures.items())
+        sentences = " ".join(CONTRADICTIONS[name][number != 1].format(n=number) for name, number in pictures.items())
         super().__init__(f'{sentences} Look at them again, or sign out with "confirmed": true.')
         self.pictures = pictures
 
@@ -228,7 +231,7 @@ def sign_out(
         if not images:
             raise UsageError(f"There is no patient {patient}; take the name from the list of patients.")
         if left:
-            raise UsageError(f"{left} of {images} pictures of patient {patient} still need review; review them first.")
+            raise UsageError(f"Patient {patient} cannot be signed out while pictures need review; review {left} of {images} first.")
         contradicting = contradictions(db, patient, decision)
         if contradicting and not confirmed:
             raise ContradictionError(contradicting)
@@ -241,8 +244,10 @@ def sign_out(
 
 def sign_outs(db: sqlite3.Connection, patient: str) -> list[SignOut]:
     """Of one patient, the earliest first; only the last can be current."""
-    images, _, last_review = _basis(db, patient)
     rows = db.execute("SELECT * FROM sign_outs WHERE patient = ? ORDER BY id", (patient,)).fetchall()
+    if not rows:
+        return []
+    images, _, last_review = _basis(db, patient)
     current = [row is rows[-1] and (row["images"], row["last_review"]) == (images, last_review) for row in rows]
     return [SignOut(**dict(row), is_current=is_current) for row, is_current in zip(rows, current, strict=True)]
 

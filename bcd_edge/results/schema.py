@@ -177,5 +177,21 @@ MIGRATIONS: Final = (
         INSERT OR IGNORE INTO returns (sha256, bundle_sha256, kind, due) VALUES (new.sha256, new.bundle_sha256, 'overlay', 0);
     END;
     """,
+    """
+    -- what a search looks through, in the index of every list, so that it reads no table
+    ALTER TABLE cases ADD COLUMN text TEXT AS (COALESCE(CAST(path AS TEXT), '') || char(10) || COALESCE(patient, '')) VIRTUAL;
+    DROP INDEX cases_open;
+    DROP INDEX cases_single;
+    DROP INDEX cases_reviewed;
+    DROP INDEX cases_disagreement;
+    DROP INDEX cases_answered;
+    DROP INDEX cases_decision;
+    CREATE INDEX cases_open ON cases (group_key, urgency DESC, text) WHERE open;
+    CREATE INDEX cases_single ON cases (reviewed_at DESC, text) WHERE opinions = 1;
+    CREATE INDEX cases_reviewed ON cases (reviewed_at DESC, text) WHERE opinions > 0;
+    CREATE INDEX cases_disagreement ON cases (reviewed_at DESC, text) WHERE disagreement;
+    CREATE INDEX cases_answered ON cases (answered_at DESC, text);
+    CREATE INDEX cases_decision ON cases (decision, answered_at DESC, text);
+    """,
 )
 VERSION: Final = FIRST + len(MIGRATIONS) - 1

@@ -36,10 +36,10 @@ _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="refresh" content="$reload"><title>bcd-edge: results</title>
 <style>
-$style</style></head><body>
+$style</style></head><body><main>
 <h1>Results</h1>
 <p><strong>$state</strong>, $time. $counts$skipped</p>
-$sections
+$sections</main>
 <footer>$bundle All times and days are local times of this computer. For research. Assists a pathologist; it does not diagnose alone.</footer>
 </body></html>
 """)
@@ -119,7 +119,7 @@ def _latest(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
             links += " " + _link(named.overlay, "overlay")
         name = shown(named.path) + (f" (the same as {shown(named.same_as)})" if named.same_as else "")
         rows.append((_word(named.decision), f"{named.p_malignant:.3f}", name, shown_time(named.answered), _Html(links)))
-    return section("Latest", ("decision", "p(malignant)", "file", "answered", ""), rows)
+    return section("Latest", ("decision", "p(malignant)", "file", "answered", "files"), rows)
 
 
 def _days(db: sqlite3.Connection) -> str:
@@ -150,7 +150,7 @@ def section(title: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], num
         return ""
     head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, heads, strict=True))
     table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{chr(10).join(lines)}</tbody></table>"
-    return f'<h2>{escape(title)}</h2>\n<div class="scroll">{table}</div>'
+    return f'<h2>{escape(title)}</h2>\n<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">{table}</div>'
 
 
 def _cell(cell: Any) -> str:

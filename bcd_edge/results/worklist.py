@@ -159,14 +159,19 @@ def counts(db: sqlite3.Connection, reader: str = "") -> dict[str, int]:
     return {state: count(db, Filter(state, reader=reader)) for state in ("open", "second", "disagreement", "reviewed", "all")}
 
 
-def open_by_patient(db: sqlite3.Connection) -> dict[str, int]:
-    """How many pictures of each patient are still to be reviewed, where there are any; one under several patients counts for each."""
-    return dict(
-        db.execute(
-            """SELECT names.patient, COUNT(DISTINCT sha256) FROM cases JOIN names USING (sha256)
-               WHERE cases.open AND names.patient IS NOT NULL GROUP BY names.patient"""
-        ).fetchall()
-    )
+def latest_patients(db: sqlite3.Connection, text: str = "", *, limit: int, offset: int = 0) -> dict[str, tuple[int, int]]:
+    """Patients with `text` in their name, whose picture came last first: how many pictures each has, and how many are still to be reviewed.
+
+    One under several patients counts for each.
+    """
+    rows = db.execute(
+        """SELECT patient FROM names WHERE patient IS NOT NULL AND patient LIKE ? ESCAPE '\\'
+           GROUP BY patient ORDER BY MAX(rowid) DESC LIMIT ? OFFSET ?""",
+        (part(text), limit, offset),
+    ).fetchall()
+    query = "SELECT COUNT(*), TOTAL(open) FROM cases WHERE sha256 IN (SELECT sha256 FROM names WHERE patient = ?)"
+    counted = ((row["patient"], db.execute(query, (row["patient"],)).fetchone()) for row in rows)
+    return {patient: (pictures, int(left)) for patient, (pictures, left) in counted}
 
 
 def other_patients(db: sqlite3.Connection, patient: str) -> dict[str, list[str]]:
@@ -212,15 +217,22 @@ def _condition(chosen: Filter) -> tuple[str, list[Any]]:
     if chosen.patient:
         conditions.append(("cases.sha256 IN (SELECT sha256 FROM names WHERE patient = ?)", (chosen.patient,)))
     if chosen.text:
-        escaped = chosen.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        part = f"%{escaped}%"
-        conditions.append(
-            (
-                "(CAST(cases.path AS TEXT) LIKE ? ESCAPE '\\' OR cases.patient LIKE ? ESCAPE '\\' OR cases.sha256 LIKE ? ESCAPE '\\')",
-                (part, part, f"{escaped}%"),
-            )
-        )
+        conditions.append(_search(chosen.text))
     return " AND ".join(condition for condition, _ in conditions), [value for _, values in conditions for value in values]
+
+
+def _search(text: str) -> tuple[str, tuple[Any, ...]]:
+    """By `cases.text`, which the indices hold; the table is asked only for what could begin a SHA-256."""
+    condition, digits = "cases.text LIKE ? ESCAPE '\\'", text.lower()
+    if set(digits) - set("0123456789abcdef"):
+        return condition, (part(text),)
+    return f"({condition} OR cases.rowid IN (SELECT rowid FROM cases WHERE sha256 >= ? AND sha256 < ?))", (part(text), digits, f"{digits}g")
+
+
+def part(text: str) -> str:
+    """The pattern of LIKE for what contains a text."""
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
 
 
 def _case(row: sqlite3.Row) -> Case:

@@ -28,9 +28,14 @@ NAMED: Final = "SELECT path, patient, slide, answered_at, record FROM names JOIN
 EVERYONE: Final = ("submitter", "reviewer", "admin")
 
 
-def shown_record(request: Request, record: dict[str, Any]) -> dict[str, Any]:
-    """A record with names as this folder shows them."""
+async def shown_records(request: Request, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records with names as this folder shows them, and without answers that whoever asks must not see yet."""
+    hidden = await blinding.hidden(request, {str(record["sha256"]) for record in records})
     shown = request.app.state.store.shown
+    return [_shown_record(record, shown) | (blinding.NO_ANSWER if record["sha256"] in hidden else {}) for record in records]
+
+
+def _shown_record(record: dict[str, Any], shown: Callable[[str], str]) -> dict[str, Any]:
     named = record | {"source": shown(record["source"])}
     if "intake" in record:
         own = record["intake"]
@@ -69,13 +74,13 @@ async def get_image(request: Request) -> Response:
     """An answer, or 202 while it is pending."""
     arguments(request)
     try:
-        return JSONResponse(shown_record(request, await record_of(request)))
+        return JSONResponse((await shown_records(request, [await record_of(request)]))[0])
     except HTTPException:
         about = uploads.pending(request.app.state.settings.results, request.path_params["sha256"])
         if about is None:
             raise
     if "error" in about:
-        return JSONResponse(shown_record(request, about["record"]), 422)
+        return JSONResponse((await shown_records(request, [about["record"]]))[0], 422)
     return JSONResponse({"sha256": request.path_params["sha256"], "status": "pending"}, 202, {"retry-after": "1"})
 
 
@@ -113,6 +118,7 @@ async def get_explanation(request: Request) -> Response:
 
 async def _explained(request: Request, kind: str, media_type: str) -> Response:
     record = await record_of(request)
+    await blinding.check_answer(request, record["sha256"])
     try:
         path = await request.app.state.explainer.file(request, record, kind)
     except InputError as error:
@@ -133,7 +139,7 @@ async def get_records(request: Request) -> Response:
         return [named_record(row) for row in rows]
 
     records = await request.app.state.store.read(find)
-    return JSONResponse({"records": [shown_record(request, record) for record in records]})
+    return JSONResponse({"records": await shown_records(request, records)})
 
 
 def named_record(row: sqlite3.Row) -> dict[str, Any]:
@@ -203,13 +209,14 @@ async def get_patients(request: Request) -> Response:
     asked, store, who = arguments(request), request.app.state.store, blinding.viewer(request)
 
     def find(db: sqlite3.Connection) -> list[dict[str, Any]]:
-        opened = worklist.open_by_patient(db)
+        counts = worklist.latest_patients(db, limit=asked["limit"], offset=asked["offset"])
+        answers = {patient.name: asdict(patient) for patient in report.patients(db, names=list(counts))}
         hidden = dict.fromkeys(("decision", "p_malignant", "malignant", "review"))
         return [
-            asdict(patient)
-            | {"name": store.shown(patient.name), "open": opened.get(patient.name, 0)}
-            | (hidden if blinding.hides_answers(db, patient.name, who) else {})
-            for patient in report.patients(db, asked["limit"])
+            (hidden | answers.get(name, {}))
+            | (hidden if blinding.hides_answers(db, name, who) else {})
+            | {"name": store.shown(name), "images": pictures, "open": left}
+            for name, (pictures, left) in counts.items()
         ]
 
     return JSONResponse({"patients": await store.read(find)})
@@ -241,10 +248,11 @@ async def post_sign_out(request: Request) -> Response:
     return JSONResponse(asdict(entry) | {"patient": request.app.state.store.shown(entry.patient)}, 201)
 
 
-def plain_review(review: reviews.Review, shown: Callable[[str], str]) -> dict[str, Any]:
-    """A review for clients."""
+def plain_review(review: reviews.Review, shown: Callable[[str], str], *, is_hidden: bool = False) -> dict[str, Any]:
+    """A review for clients, without the answer where that is hidden."""
     values = {name: value for name, value in asdict(review).items() if name != "audit"}
-    return values | {"path": shown(review.path), "patient": review.patient and shown(review.patient)}
+    hidden = {"answer": None, "p_malignant": None} if is_hidden else {}
+    return values | hidden | {"path": shown(review.path), "patient": review.patient and shown(review.patient)}
 
 
 @requires("reviewer", "admin")
@@ -252,14 +260,14 @@ async def get_reviews(request: Request) -> Response:
     """Entries in their order, without those that the viewer must not see yet."""
     asked, store, who = arguments(request), request.app.state.store, blinding.viewer(request)
 
-    def find(db: sqlite3.Connection) -> tuple[list[reviews.Review], int]:
+    def find(db: sqlite3.Connection) -> dict[str, Any]:
         entries = list(reviews.listed(db, after=asked["after"], limit=asked["limit"]))
         holding = reviews.of_cases(db, (review.sha256 for review in entries))
-        shown = [review for review in entries if who.is_admin or review.reader == who.name or not who.hides_opinions(holding[review.sha256])]
-        return shown, entries[-1].id if entries else asked["after"]
+        seen = [review for review in entries if who.is_admin or review.reader == who.name or not who.hides_opinions(holding[review.sha256])]
+        plain = [plain_review(review, store.shown, is_hidden=who.hides_answer(holding[review.sha256])) for review in seen]
+        return {"reviews": plain, "next": entries[-1].id if entries else asked["after"]}
 
-    entries, following = await store.read(find)
-    return JSONResponse({"reviews": [plain_review(review, store.shown) for review in entries], "next": following})
+    return JSONResponse(await store.read(find))
 
 
 @requires("reviewer")
@@ -276,7 +284,8 @@ async def post_undo(request: Request) -> Response:
     if not (given.isascii() and given.isdecimal() and len(given) <= 15):
         raise HTTPException(404, "That is no number of a review; take it from the list of reviews.")
     review = await filing.undo(request, int(given), await json_body(request, "Undo"))
-    return JSONResponse(plain_review(review, request.app.state.store.shown), 201)
+    is_hidden = bool(await blinding.hidden(request, [review.sha256]))
+    return JSONResponse(plain_review(review, request.app.state.store.shown, is_hidden=is_hidden), 201)
 
 
 @requires("reviewer", "admin")

@@ -17,6 +17,7 @@ from bcd_edge.serve import api, consult, health, inference, review, security, su
 from bcd_edge.serve.auth import Authenticator
 from bcd_edge.serve.engine import Engine
 from bcd_edge.serve.explaining import Explainer
+from bcd_edge.serve.monitoring import Monitoring
 from bcd_edge.serve.settings import Settings
 from bcd_edge.serve.store import Store
 
@@ -26,15 +27,16 @@ HERE = Path(__file__).parent
 def create(settings: Settings, store: Store, engine: Engine, authenticator: Authenticator) -> Starlette:
     """Puts the parts together; whoever calls it closes engine and store after the application has ended.
 
-    Handlers find `settings`, `store`, `engine`, `explainer` and `authenticator` in `request.app.state`.
+    Handlers find `settings`, `store`, `engine`, `explainer`, `monitoring` and `authenticator` in `request.app.state`.
     """
-    explainer = Explainer(store, settings)
+    explainer, monitoring = Explainer(store, settings), Monitoring(settings)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         engine.begin()
         explainer.begin()
         yield
+        await monitoring.end()
         explainer.end()
         engine.end()
 
@@ -46,5 +48,5 @@ def create(settings: Settings, store: Store, engine: Engine, authenticator: Auth
         lifespan=lifespan,
     )
     app.state.settings, app.state.store, app.state.engine, app.state.authenticator = settings, store, engine, authenticator
-    app.state.explainer = explainer
+    app.state.explainer, app.state.monitoring = explainer, monitoring
     return app

@@ -1,21 +1,29 @@
-"""What a reader must not see yet: others' opinions of a picture and, in blinded mode, its answer, while the reader has no opinion of it."""
+"""What a reader must not see yet: others' opinions of a picture and, in blinded mode, its answer, while the reader has no opinion of it.
+
+A reader is whoever may review, an admin too. Accounts that only hand pictures in get every answer.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from bcd_edge.errors import UsageError
 from bcd_edge.results import reviews
 from bcd_edge.results.reviews import Review, SignOut
+
+# Of a record, where its answer is hidden.
+NO_ANSWER: Final[dict[str, Any]] = {"label": None, "p_malignant": None, "decision": None, "reasons": [], "quality": None, "novelty": None}
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who asks. `is_admin` takes all reviews and labels by the API, as an export; `is_blinded` is the blinded mode."""
+    """Who asks. `is_admin` takes all reviews and labels by the API, as an export; `is_blinded` is a reader in blinded mode."""
 
     name: str
     is_admin: bool
@@ -41,7 +49,36 @@ class Viewer:
 def viewer(request: Request) -> Viewer:
     """Who asks for a page or by the API."""
     person = request.state.person
-    return Viewer(person.name, "admin" in person.roles, request.app.state.settings.blinded)
+    return Viewer(person.name, "admin" in person.roles, request.app.state.settings.blinded and "reviewer" in person.roles)
+
+
+async def hidden(request: Request, hashes: Iterable[str]) -> set[str]:
+    """The contents of these, at most some thousand, whose answer is hidden from whoever asks."""
+    who = viewer(request)
+    if not who.is_blinded:
+        return set()
+    holding: dict[str, list[Review]] = await request.app.state.store.read(lambda db: reviews.of_cases(db, hashes))
+    return {sha256 for sha256, opinions in holding.items() if who.hides_answer(opinions)}
+
+
+async def check_answer(request: Request, sha256: str) -> None:
+    """Whether whoever asks may see what the answer to a content is made of.
+
+    Raises:
+        HTTPException: 403, it is hidden.
+    """
+    if await hidden(request, [sha256]):
+        raise HTTPException(403, "The answer and its explanation are shown after your opinion; decide on this picture first.")
+
+
+def check_sign_out(db: sqlite3.Connection, patient: str, who: Viewer) -> None:
+    """Whether a reader may sign a patient out, which tells what speaks against it.
+
+    Raises:
+        UsageError: it would give away an answer that is hidden.
+    """
+    if who.is_blinded and who.hides_sign_outs(of_patient(db, patient)):
+        raise UsageError("In blinded mode a patient is signed out by who has an opinion of each reviewed picture; give yours of the others first.")
 
 
 def hidden_case(holding: list[Review], who: Viewer) -> dict[str, Any]:

@@ -24,12 +24,13 @@ from bcd_edge.consult.links import Link, LinkError
 from bcd_edge.consult.opinion import Filed
 from bcd_edge.consult.package import MOST_PICTURES, Package, build, find, note_export, policy
 from bcd_edge.errors import BcdEdgeError, InputError
+from bcd_edge.languages import languages
 from bcd_edge.results import audit, worklist
 from bcd_edge.results.folder import Results
 from bcd_edge.results.journal import NAME, connect
 from bcd_edge.results.reviews import LONGEST_NAME
 from bcd_edge.serve.auth import address, requires
-from bcd_edge.serve.pages import render
+from bcd_edge.serve.pages import language, render
 from bcd_edge.serve.security import wants_page
 from bcd_edge.serve.settings import Settings
 
@@ -48,7 +49,7 @@ _BUILDERS: Final = ThreadPoolExecutor(2, "bcd-edge consult")
 async def show(request: Request) -> Response:
     """The page with the form."""
     link = await _link(request)
-    package = await _built(request.app.state.settings, link.pictures, recipient=link.recipient, package_id=link.id, link=True)
+    package = await _built(request, link.pictures, recipient=link.recipient, package_id=link.id, link=True)
 
     def note(results: Results) -> None:
         for sha256 in link.pictures:
@@ -78,10 +79,11 @@ async def answer(request: Request) -> Response:
 @requires("reviewer", "admin")
 async def export(request: Request) -> Response:
     """A picture, or all of its patient, as a ZIP with a page."""
-    state, person = request.app.state, request.state.person
+    person = request.state.person
     recipient, pictures = await _asked(request)
-    package = await _built(state.settings, pictures, recipient=recipient)
-    await state.store.write(lambda results: note_export(results, package, who=person.name, address=address(request)))
+    chosen = str((await request.form()).get("language", ""))
+    package = await _built(request, pictures, recipient=recipient, language=chosen if chosen in languages() else language(request))
+    await request.app.state.store.write(lambda results: note_export(results, package, who=person.name, address=address(request)))
     disposition = f'attachment; filename="case-{package.id[:8]}.zip"'
     return Response(package.zip, media_type="application/zip", headers={"Content-Disposition": disposition})
 
@@ -178,7 +180,8 @@ async def _asked(request: Request) -> tuple[str, list[str]]:
     form, sha256 = await request.form(), request.path_params["sha256"]
     recipient = str(form.get("recipient", "")).strip()[:LONGEST_NAME]
     pictures = await request.app.state.store.read(lambda db: _pictures(db, sha256, is_whole=form.get("whole") == "yes"))
-    for record in await request.app.state.store.read(lambda db: _records(db, pictures)) if form.get("overlays") == "yes" else ():
+    has_overlays = form.get("overlays") == "yes" and not request.app.state.settings.blinded
+    for record in await request.app.state.store.read(lambda db: _records(db, pictures)) if has_overlays else ():
         with suppress(BcdEdgeError):
             await request.app.state.explainer.file(request, record, "layer")
     return recipient, pictures
@@ -209,9 +212,13 @@ async def _link(request: Request) -> Link:
     return link
 
 
-async def _built(settings: Settings, pictures: Sequence[str], **more: Any) -> Package:
+async def _built(request: Request, pictures: Sequence[str], **more: Any) -> Package:
+    """The page, without answers in blinded mode: a reader here can open it, too."""
+    settings: Settings = request.app.state.settings
+    given: dict[str, Any] = {"language": language(request), "has_answers": not settings.blinded, "inbox": settings.inbox} | more
+
     def work() -> Package:
         with closing(connect(settings.results / NAME)) as db:
-            return build(db, settings.results, pictures, inbox=settings.inbox, **more)
+            return build(db, settings.results, pictures, **given)
 
     return await asyncio.get_running_loop().run_in_executor(_BUILDERS, work)

@@ -159,7 +159,9 @@ class Engine:
             is_own = self._owners[job.owner] >= limits.max_waiting_each
             if is_full or is_own or not self._is_open:
                 self.stats.refused += 1
-                raise BusyError(f"{self.stats.waiting} pictures wait for an answer; send this one again in {wait_s} s.", wait_s, is_own=is_own)
+                raise BusyError(
+                    f"Too many pictures wait for an answer ({self.stats.waiting}); send this one again in {wait_s} s.", wait_s, is_own=is_own
+                )
 
     def _add(self, job: Job) -> None:
         with self._lock:

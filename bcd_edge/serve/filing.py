@@ -9,6 +9,7 @@ from starlette.requests import Request
 from bcd_edge.results import audit, reviews
 from bcd_edge.results.folder import Results
 from bcd_edge.results.reviews import Review, SignOut
+from bcd_edge.serve import blinding
 from bcd_edge.serve.auth import address
 
 
@@ -51,11 +52,12 @@ async def sign_out(request: Request, patient: str, body: dict[str, Any]) -> Sign
     """Files the last word on a patient.
 
     Raises:
-        UsageError: pictures still need review.
+        UsageError: pictures still need review, or in blinded mode the reader has not seen all.
     """
-    source = _source(request)
+    source, who = _source(request), blinding.viewer(request)
 
     def write(results: Results) -> SignOut:
+        blinding.check_sign_out(results.journal.connection, patient, who)
         filed = reviews.sign_out(results, patient, reader=source["who"], **body)
         audit.add_sign_out(results, filed.uid, **source)
         return filed

@@ -25,7 +25,7 @@ async def ready(request: Request) -> Response:
 
 @requires("submitter", "reviewer", "admin")
 async def metrics(request: Request) -> Response:
-    """For Prometheus: requests of this process, and what the folder of results holds."""
+    """For Prometheus: requests of this process, what the folder of results holds, and the latest figures of the monitor."""
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry, stats = CollectorRegistry(), request.app.state.engine.stats
@@ -38,7 +38,8 @@ async def metrics(request: Request) -> Response:
     cases = Gauge("bcd_edge_cases", "Cases of the worklist, by state.", ["state"], registry=registry)
     for state, number in (await request.app.state.store.read(worklist.counts)).items():
         cases.labels(state).set(number)
-    return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+    text = generate_latest(registry).decode() + request.app.state.monitoring.text()
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def routes() -> list[Route]:

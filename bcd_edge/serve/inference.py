@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bcd_edge import __version__
+from bcd_edge.serve import blinding
 from bcd_edge.serve.auth import requires
 from bcd_edge.serve.engine import Job
 
@@ -72,6 +73,8 @@ async def model_ready(request: Request) -> Response:
 async def infer(request: Request) -> Response:
     """Classifies the pixels in the request."""
     name = _model(request)
+    if blinding.viewer(request).is_blinded:
+        raise HTTPException(403, "In blinded mode a reader gets no answers to pixels; call with the token of an account with the role submitter.")
     head, binary = _parts(await request.body(), request.headers.get(HEADER))
     images, wanted = _images(head, binary), _wanted(head)
     jobs = [Job("pixels", image, request.state.person.name, "") for image in images]

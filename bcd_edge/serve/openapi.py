@@ -209,7 +209,11 @@ PATHS: Final[Json] = {
         "get": _operation("Its numbers; made on request.", {"200": "application/json", "404": "Problem"}, parameters=[HASH])
     },
     "/records": {"get": _operation("Answers of all names, the latest first.", {"200": "Records"}, parameters=[LIMIT, OFFSET])},
-    "/patients": {"get": _operation("Patients, the latest first.", {"200": "Patients"}, parameters=[LIMIT])},
+    "/patients": {
+        "get": _operation(
+            "Patients, the latest first; null where the bundle used last has not answered.", {"200": "Patients"}, parameters=[LIMIT, OFFSET]
+        )
+    },
     "/patients/{patient}": {
         "get": _operation("A patient's cases and sign-outs.", {"200": "PatientCases", "404": "Problem"}, parameters=[_path("patient")])
     },

@@ -1,10 +1,8 @@
-"""Pages: templates, and their text in the reader's language from catalogues in `languages/`, JSON of English to translation."""
+"""Pages: templates, and their text in the reader's language."""
 
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,19 +11,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from bcd_edge import __version__
+from bcd_edge.languages import ENGLISH, languages, plural, translator
 from bcd_edge.outputs import printable
 from bcd_edge.results.clock import shown_time
 
 HERE: Final = Path(__file__).parent
-ENGLISH: Final = "en"
 LANGUAGE_COOKIE: Final = "bcd_edge_language"
-
-
-@functools.cache
-def languages() -> dict[str, dict[str, str]]:
-    """Catalogues by language; English is the text itself."""
-    files = sorted((HERE / "languages").glob("*.json"))
-    return {ENGLISH: {"language": "English"}} | {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
 def language(request: Request) -> str:
@@ -33,26 +24,6 @@ def language(request: Request) -> str:
     chosen = request.query_params.get("language") or request.cookies.get(LANGUAGE_COOKIE, "")
     accepted = [part.split(";")[0].strip()[:2].lower() for part in request.headers.get("accept-language", "").split(",")]
     return next((name for name in (chosen, *accepted) if name in languages()), ENGLISH)
-
-
-def translator(name: str) -> Callable[..., str]:
-    """`_("{n} cases", n=3)` in this language; English where its catalogue lacks the text."""
-    catalogue = languages()[name]
-
-    def translate(text: str, **values: Any) -> str:
-        return catalogue.get(text, text).format(**values) if values else catalogue.get(text, text)
-
-    return translate
-
-
-def plural(name: str) -> Callable[[str, str, int], str]:
-    """`_n("{n} case", "{n} cases", 3)` in this language; in French, 0 is singular too."""
-    translate = translator(name)
-
-    def choose(singular: str, more: str, n: int) -> str:
-        return translate(singular if n == 1 or (n == 0 and name == "fr") else more, n=f"{n:,}")
-
-    return choose
 
 
 @functools.cache

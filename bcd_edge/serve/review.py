@@ -26,7 +26,7 @@ from bcd_edge.serve.api import patient_named, record_of
 from bcd_edge.serve.auth import requires
 from bcd_edge.serve.pages import render
 
-# Cases on a page of the worklist.
+# Cases on a page of the worklist, and patients on one of theirs.
 PAGE: Final = 50
 # Pictures shown on a patient's sheet; its table has a row for each, and twenty fit on one page of A4.
 PRINTED_PICTURES: Final = 6
@@ -173,15 +173,18 @@ async def undo(request: Request) -> Response:
 async def patients(request: Request) -> Response:
     """Patients, the latest first."""
     shown, who = request.app.state.store.shown, blinding.viewer(request)
+    text, offset = request.query_params.get("text", "")[:100], _number(request, "offset")
 
     def find(db: sqlite3.Connection) -> list[dict[str, Any]]:
-        opened = worklist.open_by_patient(db)
+        counts = worklist.latest_patients(db, text, limit=PAGE + 1, offset=offset)
+        answers = {patient.name: patient for patient in report.patients(db, names=list(counts))}
         return [
-            asdict(patient) | {"shown": shown(patient.name), "open": opened.get(patient.name, 0)} | _seen(db, patient.name, who)
-            for patient in report.patients(db, 500)
+            {"shown": shown(name), "pictures": pictures, "open": left, "answer": answers.get(name)} | _seen(db, name, who)
+            for name, (pictures, left) in counts.items()
         ]
 
-    return render(request, "patients.html", patients=await request.app.state.store.read(find))
+    rows = await request.app.state.store.read(find)
+    return render(request, "patients.html", patients=rows[:PAGE], text=text, offset=offset, page=PAGE, has_more=len(rows) > PAGE)
 
 
 def _seen(db: sqlite3.Connection, patient: str, who: blinding.Viewer) -> dict[str, Any]:
@@ -204,7 +207,8 @@ async def _patient(request: Request) -> dict[str, Any]:
             for case in cases
         ]
         entries, hidden = blinding.sign_outs(db, patient, who)
-        return {"cases": rows, "sign_outs": entries, "hidden_sign_outs": hidden, "open": sum(case.open for case in cases)}
+        is_unseen = who.is_blinded and who.hides_sign_outs(holding.values())
+        return {"cases": rows, "sign_outs": entries, "hidden_sign_outs": hidden, "open": sum(case.open for case in cases), "is_unseen": is_unseen}
 
     overview = await store.read(find)
     if not overview["cases"]:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from bcd_edge.pictures import HashedBytes
 from bcd_edge.results.clock import Clock
-from bcd_edge.serve.api import BASE, EVERYONE, NAMED, named_record, shown_record
+from bcd_edge.serve.api import BASE, EVERYONE, NAMED, named_record, shown_records
 from bcd_edge.serve.auth import requires
 from bcd_edge.serve.bodies import arguments, file_name
 from bcd_edge.serve.engine import Job
@@ -46,7 +46,7 @@ async def post_images(request: Request) -> Response:
         records = await asyncio.wait_for(waiting, request.app.state.settings.timeout_s)
     except asyncio.TimeoutError:
         raise HTTPException(503, "The answer takes too long; send the same again, or with wait=false.", {"retry-after": "5"}) from None
-    shown = [shown_record(request, record) for record in records]
+    shown = await shown_records(request, records)
     if is_list:
         return JSONResponse({"records": shown})
     return JSONResponse(shown[0], 200 if shown[0]["status"] == "ok" else 422, {"location": _location(jobs[0])})

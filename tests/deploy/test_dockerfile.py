@@ -8,9 +8,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
+from bcd_edge.cli import serve as serving
 from deploy import dockerfile, environments
 from deploy.dockerfile import Instruction
 
@@ -79,7 +81,7 @@ def test_the_last_stage_takes_wheels_alone_and_no_torch() -> None:
     commands = dockerfile.installation(SOURCE)
     assert "--only-binary=:all:" in commands
     assert "--mount" not in commands
-    assert re.findall(r"\S*\.whl\S*", commands) == ["/wheels/onnxruntime*.whl", '/wheels/bcd_edge-*.whl)[watch]"']
+    assert re.findall(r"\S*\.whl\S*", commands) == ["/wheels/onnxruntime*.whl", '/wheels/bcd_edge-*.whl)[watch,serve]"']
     assert "pip check" in commands
     assert re.fullmatch(r"numpy==1\.26\.\d+", dockerfile.arguments(LAST)["NUMPY"])
     assert "opencv-python-headless" in " ".join(environments.project()["dependencies"])
@@ -146,6 +148,20 @@ def test_the_commands_of_image_and_compose_exist() -> None:
     for command in (json.loads(texts(LAST, "CMD")[0]), compose()["services"]["watch"]["command"]):
         assert command[0] == "watch"
         assert {word for word in command if word.startswith("--")} <= options
+
+
+def test_the_server_reads_the_watchers_folders_and_listens_with_tls() -> None:
+    serve, watch = compose()["services"]["serve"], compose()["services"]["watch"]
+    command = click.Context(serving.command, info_name="serve")
+    replaced = Path(__file__)  # of a certificate and key that must exist
+    words = [str(replaced) if word.startswith("/tls/") else word for word in serve["command"]]
+    serving.command.parse_args(command, words[1:])
+    assert (words[0], str(command.params["results"]), command.params["address"]) == ("serve", "/results", "0.0.0.0")
+    assert command.params["certificate"] == command.params["key"] == replaced
+    assert serve["ports"] == [f"{command.params['port']}:{command.params['port']}"]
+    inside = [re.sub(r"\$\{.*?\}", "", volume).split(":")[1] for volume in serve["volumes"]]
+    assert inside == ["/inbox", "/results", "/tls", "/cache"]
+    assert (serve["profiles"], serve["environment"]) == (["review"], watch["environment"])
 
 
 def test_the_oldest_series_of_each_requirement_is_pinned() -> None:

@@ -96,12 +96,31 @@ def violations(page: Any) -> list[str]:
     return [violation["id"] for violation in axe.Axe().run(page).response["violations"]]
 
 
-def test_a_screen_reader_can_use_the_page(page: Any, folder: Results, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [(1366, 768), (390, 844)], ids=["clinic PC", "phone"])
+def test_a_screen_reader_can_use_the_page(page: Any, folder: Results, tmp_path: Path, size: tuple[int, int]) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
     (tmp_path / "case.html").write_text(built(folder).html, encoding="utf-8")
     page.goto((tmp_path / "case.html").as_uri())
     for details in page.get_by_text("The model's answer").all():
         details.click()
     assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_page_in_french_without_answers_saves_the_same_decisions(page: Any, folder: Results, tmp_path: Path) -> None:
+    (tmp_path / "case.html").write_text(built(folder, language="fr", has_answers=False).html, encoding="utf-8")
+    page.goto((tmp_path / "case.html").as_uri())
+    assert page.locator("details, .overlay").count() == 0
+    page.get_by_label("Nom", exact=True).fill("Dr Far")
+    page.get_by_role("button", name="Enregistrer opinion.json").click()
+    assert page.get_by_role("status").inner_text() == "Décidez d'abord pour au moins une image."
+    page.get_by_label("indéterminé").first.check()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Enregistrer opinion.json").click()
+    assert page.get_by_role("status").inner_text().endswith("1 image n'a pas de décision.")
+    assert violations(page) == []
+    given = opinion.check(folder.journal.connection, Path(download.value.path()).read_bytes())
+    assert [(decision["decision"], decision["blinded"]) for decision in given.decisions] == [("cannot tell", True)]
 
 
 def test_a_keyboard_is_enough(page: Any, folder: Results, tmp_path: Path) -> None:
@@ -149,7 +168,7 @@ def test_an_opinion_by_a_link_is_filed_once(page: Any, folder: Results, served: 
     page.get_by_role("article").first.get_by_label("benign").check()
     page.get_by_label("Name", exact=True).fill("Dr Far")
     page.get_by_role("button", name="Send the opinion").click()
-    page.get_by_text("Sent. Thank you. 1 of 2 pictures have no decision.").wait_for()
+    page.get_by_text("Sent. Thank you. 1 picture has no decision.").wait_for()
     page.get_by_role("article").last.get_by_label("benign").check()
     page.get_by_role("button", name="Send the opinion").click()
     page.get_by_text("given by this link before").wait_for()
@@ -173,7 +192,7 @@ def test_a_reader_saves_a_case_for_another_one(page: Any, folder: Results, serve
     download.value.save_as(tmp_path / "case.zip")
     with zipfile.ZipFile(tmp_path / "case.zip") as archive:
         text = archive.read(archive.namelist()[0]).decode()
-    assert "For Dr Far." in text
+    assert "Pour Dr Far." in text
     assert text.count("<article") == text.count('class="overlay"') == 2
     exported = [entry.details["recipient"] for entry in audit.entries(folder.journal.connection) if entry.action == "consult exported"]
     assert exported == ["Dr Far"] * 2

@@ -80,7 +80,7 @@ def test_nobodys_name_is_in_a_page_or_its_zip(folder: Results) -> None:
 
 def test_a_page_says_the_same_of_the_same_patient_and_asks_nobody(folder: Results) -> None:
     page = built(folder).html
-    assert len(set(re.findall(r"patient ([0-9a-f]{16})", page))) == 1
+    assert len(set(re.findall(r"Patient ([0-9a-f]{16})", page))) == 1
     assert not re.findall(r"""(?:src|href|action)=["']?(?!data:)[a-z/]""", page)
     assert "connect-src" not in page
     assert "connect-src 'self'" in built(folder, link=True).html

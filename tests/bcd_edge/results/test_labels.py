@@ -163,7 +163,7 @@ def test_a_split_that_contradicts_an_earlier_export_is_refused(ward: Ward) -> No
     exported = ward.export()
     other = {f"{exported.source}/{patient}": {"train": "test"}.get(part, "train") for patient, part in ward.parts().items()}
     (ward.inbox / "split.json").write_text(holdout.text("patient", other))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="20 patients are in another part"):
+    with pytest.raises(UsageError, match="20 patients in another part"):
         ward.export(split=ward.inbox / "split.json", overwrite=True)
     with pytest.raises(UsageError, match="changed by hand"):
         (ward.inbox / "split.json").write_text((ward.out / "split.json").read_text().replace("test", "train"))

@@ -108,7 +108,7 @@ def test_only_ones_own_opinion_can_be_undone_and_only_once(results: Results, sha
 
 def test_a_patient_is_signed_out_when_nothing_is_open_and_until_something_comes(results: Results, record: Callable[..., Any], sha256: str) -> None:
     db = results.journal.connection
-    with pytest.raises(UsageError, match="1 of 1 pictures"):
+    with pytest.raises(UsageError, match="review 1 of 1 first"):
         reviews.sign_out(results, "P7", "benign", reader="A")
     with pytest.raises(UsageError, match="no patient"):
         reviews.sign_out(results, "P8", "benign", reader="A")
@@ -117,7 +117,7 @@ def test_a_patient_is_signed_out_when_nothing_is_open_and_until_something_comes(
     assert [entry.is_current for entry in reviews.sign_outs(db, "P7")] == [True]
     reviews.add(results, sha256, "malignant", reader="B")
     assert [entry.is_current for entry in reviews.sign_outs(db, "P7")] == [False]
-    with pytest.raises(reviews.ContradictionError, match=r"disagree on 1 pictures\. .*confirmed"):
+    with pytest.raises(reviews.ContradictionError, match=r"disagree on 1 picture\. .*confirmed"):
         reviews.sign_out(results, "P7", "malignant", reader="B")
     reviews.sign_out(results, "P7", "malignant", reader="B", confirmed=True)
     assert [entry.is_current for entry in reviews.sign_outs(db, "P7")] == [False, True]
@@ -139,18 +139,18 @@ def test_a_picture_of_two_patients_belongs_to_each(results: Results, record: Cal
     results.commit("other/a.png", record("other/a.png"), patient="P9")
     for patient in ("P7", "P9"):
         assert [case.sha256 for case in worklist.cases(db, worklist.Filter("all", patient=patient))] == [sha256]
-        with pytest.raises(UsageError, match="1 of 1 pictures"):
+        with pytest.raises(UsageError, match="review 1 of 1 first"):
             reviews.sign_out(results, patient, "benign", reader="A")
-    assert worklist.open_by_patient(db) == {"P7": 1, "P9": 1}
+    assert worklist.latest_patients(db, limit=9) == {"P9": (1, 1), "P7": (1, 1)}
     assert worklist.other_patients(db, "P9") == {sha256: ["P7"]}
 
 
 @pytest.mark.parametrize(
     ("opinion", "decision", "contradiction"),
     [
-        ("malignant", "benign", "have the answer or an opinion malignant"),
-        ("malignant", "unusable", "have the answer or an opinion malignant"),
-        ("benign", "malignant", "None of the 1 pictures"),
+        ("malignant", "benign", "has the answer or an opinion malignant"),
+        ("malignant", "unusable", "has the answer or an opinion malignant"),
+        ("benign", "malignant", "The only picture has neither"),
     ],
 )
 def test_what_contradicts_a_sign_out_is_to_be_confirmed(results: Results, sha256: str, opinion: str, decision: str, contradiction: str) -> None:

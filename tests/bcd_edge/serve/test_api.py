@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import socket
 import struct
 import subprocess
@@ -289,6 +290,19 @@ def test_health_and_metrics(server: Server) -> None:
     text = server.get("/metrics").text
     assert "bcd_edge_serve_answered 1.0" in text
     assert 'bcd_edge_cases{state="all"} 1.0' in text
+
+
+def test_metrics_have_the_monitors_figures_as_soon_as_they_are_computed(server: Server) -> None:
+    server.upload(1)
+    assert "bcd_edge_monitor" not in server.get("/metrics").text
+    monitoring = server.client.app.state.monitoring  # type: ignore[attr-defined]
+    assert server.client.portal
+    server.client.portal.call(monitoring.wait)
+    text = server.get("/metrics").text
+    assert 'bcd_edge_monitor{end="value",figure="p_malignant"}' in text
+    assert "bcd_edge_monitor_age_seconds" in text
+    names = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
+    assert len(names) == len(set(names))
 
 
 def test_the_document_is_whole_and_its_examples_are_valid(server: Server) -> None:

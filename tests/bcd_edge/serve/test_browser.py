@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 
@@ -23,7 +26,7 @@ from .conftest import Process, png  # noqa: E402
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")
 CASES = 20
-SIZES = {"clinic PC": (1366, 768), "tablet": (820, 1180), "large": (1920, 1080)}
+SIZES = {"clinic PC": (1366, 768), "tablet": (1024, 768), "upright tablet": (768, 1024), "phone": (390, 844), "large": (1920, 1080)}
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +178,9 @@ def test_a_patient_is_read_twice_compared_signed_out_and_printed(page: Any, proc
     assert "fibroadenoma" in page.locator("main").inner_text()
 
 
-def test_every_page_is_accessible_fits_its_screen_and_asks_no_other_host(context: Any, page: Any, process: Process) -> None:
+def test_every_page_is_accessible_fits_its_screen_and_asks_no_other_host(context: Any, page: Any, process: Process, tmp_path: Path) -> None:
+    monitor = [sys.executable, "-m", "bcd_edge", "monitor", str(process.root), "--format", "html", "--out", str(tmp_path / "monitor.html")]
+    subprocess.run(monitor, check=True)
     with reading(process.root / NAME) as db:
         sha256 = worklist.cases(db, worklist.Filter("all"))[0].sha256
     paths = [
@@ -186,21 +191,23 @@ def test_every_page_is_accessible_fits_its_screen_and_asks_no_other_host(context
         "/patients",
         "/patients/P0",
         "/patients/P0/sheet",
+        "/patients?text=nobody",
+        "/consult",
         "/api/v1/docs",
         "/cases/0",
     ]
     problems = []
-    for path in [*paths, "/?language=fr", f"/cases/{sha256}", "/?language=en"]:
-        page.goto(process.url + path)
+    for path in [*paths, "/?language=fr", f"/cases/{sha256}", "/?language=en", (tmp_path / "monitor.html").as_uri()]:
+        page.goto(urljoin(process.url, path))
         problems += [f"{path}: {violation}" for violation in violations(page)]
     for name, (width, height) in SIZES.items():
         page.set_viewport_size({"width": width, "height": height})
-        for path in paths:
-            page.goto(process.url + path)
+        for path in [*paths, (tmp_path / "monitor.html").as_uri()]:
+            page.goto(urljoin(process.url, path))
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 problems.append(f"{path} is wider than a {name}")
     assert problems == []
-    assert {urlsplit(url).netloc for url in context.asked if not url.startswith(("data:", "blob:"))} == {urlsplit(process.url).netloc}
+    assert {urlsplit(url).netloc for url in context.asked if not url.startswith(("data:", "blob:", "file:"))} == {urlsplit(process.url).netloc}
     assert [text for text in context.complaints if "404" not in text and "409" not in text] == []
 
 

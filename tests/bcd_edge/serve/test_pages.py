@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+import bcd_edge.consult
+import bcd_edge.languages
 import bcd_edge.serve
+from bcd_edge.languages import plural
 from bcd_edge.results import reviews
-from bcd_edge.results.journal import NAME, reading
-from bcd_edge.serve.pages import plural
+from bcd_edge.results.journal import NAME, connect, reading
+from bcd_edge.serve import accounts, review
 
 from .conftest import Server
 
 HERE = Path(bcd_edge.serve.__file__).parent
+CONSULT = Path(bcd_edge.consult.__file__).parent
+# What the log-in page is handed by `accounts`.
+SAID = {
+    accounts.ENDED,
+    "Logging in failed too often; try again in {n} s.",
+    "Name or password is wrong.",
+    "This link was used before, or is of an earlier start; start the server again for another.",
+}
 
 
 def texts() -> set[str]:
-    """Everything in the templates that is to be translated, and what the programme names."""
-    translatable = {match[2] for path in (HERE / "templates").glob("*.html") for match in re.finditer(r"""_\((["'])(.*?)\1""", path.read_text())}
-    translatable |= {
-        text
-        for path in (HERE / "templates").glob("*.html")
-        for match in re.finditer(r'_n\("(.*?)", "(.*?)"', path.read_text())
-        for text in match.groups()
-    }
+    """Everything in the templates and the page of consult that is to be translated, and what the programme names."""
+    sources = [path.read_text() for path in (*(HERE / "templates").glob("*.html"), CONSULT / "page.js", CONSULT / "package.py")]
+    translatable = {match[2] for source in sources for match in re.finditer(r"""\b_\((["'])(.*?)\1""", source)}
+    translatable |= {text for source in sources for match in re.finditer(r'_n\("(.*?)", "(.*?)"', source) for text in match.groups()}
+    translatable |= {text for path in CONSULT.glob("*.html") for text in re.findall(r"\[\[(.*?)\]\]", path.read_text())}
     verdicts = {"benign", "malignant", "review", *reviews.DECISIONS}
     names = {
-        *reviews.CONTRADICTIONS.values(),
+        *(text for pair in reviews.CONTRADICTIONS.values() for text in pair),
         "focus",
         "exposure",
         "contrast",
@@ -47,10 +57,11 @@ def texts() -> set[str]:
     return translatable | verdicts | names
 
 
-@pytest.mark.parametrize("catalogue", sorted((HERE / "languages").glob("*.json")), ids=lambda path: path.stem)
-def test_a_catalogue_has_every_text_with_the_same_fields(catalogue: Path) -> None:
+@pytest.mark.parametrize("catalogue", sorted(Path(bcd_edge.languages.__file__).parent.glob("*.json")), ids=lambda path: path.stem)
+def test_a_catalogue_has_every_text_with_the_same_fields_and_no_other(catalogue: Path) -> None:
     translations = json.loads(catalogue.read_text(encoding="utf-8"))
-    assert sorted(texts() - set(translations)) == []
+    assert texts() - set(translations) == set()
+    assert set(translations) - texts() == {"language", *SAID}
     fields = re.compile(r"\{\w*\}")
     assert [text for text, other in translations.items() if sorted(fields.findall(text)) != sorted(fields.findall(other))] == []
 
@@ -164,7 +175,7 @@ def test_a_sign_out_that_contradicts_is_asked_for_again(server: Server) -> None:
     given = {"decision": "benign", "comment": "my reason", "uid": "12345678"}
     asked = server.post("/patients/P7/sign-out", data=given)
     assert asked.status_code == 409
-    assert "1 pictures have the answer or an opinion malignant." in asked.text
+    assert "1 picture has the answer or an opinion malignant." in asked.text
     assert "my reason" in asked.text
     assert server.get("/api/v1/patients/P7").json()["sign_outs"] == []
     assert server.post("/patients/P7/sign-out", data=given | {"confirmed": "yes"}).status_code == 303
@@ -177,7 +188,7 @@ def test_a_picture_of_two_patients_is_on_both_pages_with_a_warning(server: Serve
     for patient, other in (("P7", "P8"), ("P8", "P7")):
         page = server.get(f"/patients/{patient}").text
         assert f'also under <a href="/patients/{other}">{other}</a>' in page
-        assert "1 pictures are also under another patient" in page
+        assert "1 picture is also under another patient" in page
         assert f"also under {other}" in server.get(f"/patients/{patient}/sheet").text
 
 
@@ -198,6 +209,31 @@ def test_a_decision_after_the_end_of_the_session_leads_to_the_login_and_back(ser
     assert (sent.status_code, sent.headers["location"]) == (303, f"/login?ended=yes&next={back}")
     assert "nothing was filed" in server.client.get(sent.headers["location"]).text
     assert server.client.post("/cases/0/review", data={"decision": "benign"}).status_code == 401
+
+
+def test_patients_are_found_by_a_part_of_their_name_page_by_page(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(review, "PAGE", 2)
+    for seed, patient in enumerate(("Rao 1", "Rao_2", "Roy", "rao 3")):
+        server.upload(seed, patient=patient)
+
+    def listed(query: str) -> list[str]:
+        return re.findall(r'<a class="open"[^>]*>(.*?)</a>', server.get(f"/patients?{query}").text)
+
+    assert listed("") == ["rao 3", "Roy"]
+    assert listed("offset=2") == ["Rao_2", "Rao 1"]
+    assert (listed("text=RAO"), listed("text=RAO&offset=2"), listed("text=_")) == (["rao 3", "Rao_2"], ["Rao 1"], ["Rao_2"])
+    more = re.search(r'href="/patients\?([^"]*)" rel="next"', server.get("/patients?text=rao").text)[1]  # type: ignore[index]
+    assert listed(html.unescape(more)) == ["Rao 1"]
+    assert server.get("/api/v1/patients?limit=1&offset=2").json()["patients"][0]["name"] == "Rao_2"
+
+
+def test_a_patient_whom_only_an_earlier_bundle_answered_stays_on_the_list(server: Server) -> None:
+    server.upload(1, patient="P7")
+    with closing(connect(server.root / NAME)) as db:
+        db.execute("INSERT INTO bundles (sha256, name, threshold, used_at) VALUES ('later', 'later', 0.5, '9999')")
+    assert ">P7</a>" in server.get("/patients").text
+    (patient,) = server.get("/api/v1/patients").json()["patients"]
+    assert (patient["name"], patient["images"], patient["decision"]) == ("P7", 1, None)
 
 
 def test_a_number_has_its_plural(server: Server) -> None:

@@ -144,7 +144,10 @@ def _decided(db: sqlite3.Connection, hashes: list[str], reader: str) -> set[str]
 def count(db: sqlite3.Connection, chosen: Filter) -> int:
     """How many cases there are."""
     where, values = _condition(chosen)
-    return int(db.execute(f"SELECT COUNT(*) FROM cases WHERE {where}", values).fetchone()[0])
+    is_search = chosen.state == "all" and chosen.text and not (chosen.decision or chosen.patient)
+    # without being told, SQLite reads the table where a column is computed
+    source = "cases INDEXED BY cases_answered" if is_search else "cases"
+    return int(db.execute(f"SELECT COUNT(*) FROM {source} WHERE {where}", values).fetchone()[0])
 
 
 def page(db: sqlite3.Connection, chosen: Filter, *, limit: int, offset: int = 0) -> tuple[list[Case], int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from bcd_edge.errors import UsageError
 from bcd_edge.records import Execution
 
 
@@ -20,6 +21,9 @@ class RunOptions:
         streams: concurrent inferences.
         cache: whether compiled models are kept in the user's cache folder; yes if not given.
         provider_options: names and values of options that are specific to the provider, see `OPTIONS` in its module.
+
+    Raises:
+        UsageError: batch, threads or streams are less than 1.
     """
 
     provider: str | None = None
@@ -30,6 +34,12 @@ class RunOptions:
     streams: int | None = None
     cache: bool | None = None
     provider_options: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "threads", "streams"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise UsageError(f"The option {name} is {count}; give 1 or more, or leave it out.")
 
     def as_ran(self, ran: Execution, batch: int) -> RunOptions:
         """To run again what gave an answer, in other batches, for example to explain it."""

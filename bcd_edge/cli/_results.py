@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     import sqlite3
+    from datetime import datetime
 
     from bcd_edge.bundle import Bundle
     from bcd_edge.results.folder import Results
@@ -61,10 +62,10 @@ def status(results: Path, as_json: bool) -> None:
 
 @click.command(short_help="Show results by patient, and files without one.")
 @results_argument
-@click.option("--day", metavar="YYYY-MM-DD", help="Show the images of this local day.  [default: the latest 20]")
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), metavar="YYYY-MM-DD", help="Show the images of this local day.  [default: the latest 20]")
 @pseudonyms
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON: days, patients, images, and files without a result.")
-def report(results: Path, day: str | None, pseudonymise: bool, as_json: bool) -> None:
+def report(results: Path, day: datetime | None, pseudonymise: bool, as_json: bool) -> None:
     """Show the results by patient, and files without a result."""
     import json
 
@@ -75,7 +76,8 @@ def report(results: Path, day: str | None, pseudonymise: bool, as_json: bool) ->
     from bcd_edge.watch.lock import heartbeat
 
     with reading(results) as db:
-        parts = _parts(db, naming(db, pseudonymise=pseudonymise), day, limit=-1 if day or as_json else 20)
+        on = f"{day:%Y-%m-%d}" if day else None
+        parts = _parts(db, naming(db, pseudonymise=pseudonymise), on, limit=-1 if day or as_json else 20)
     skipped = heartbeat(results).get("skipped", {})
     if as_json:
         click.echo(json.dumps(parts | {"skipped": skipped}, indent=1))

@@ -295,6 +295,8 @@ def compare(before: Path, after: Path | None, max_regress: float, engines: tuple
 def capacity(run: Path) -> None:
     """Show images per day, and the time of a LIME explanation, from a finished run.json. Unsteady rows are not used.
 
+    Exit code: 1 if the run has no steady row for images per day.
+
     \b
     Example:
       bcd-edge benchmark capacity after/run.json
@@ -307,7 +309,10 @@ def capacity(run: Path) -> None:
     if not content["rows"]:
         raise UsageError(f"{run} has no rows; run the benchmark to its end.")
     click.echo(f"{content['bundle']['name']} on {content['environment']['machine']['cpu']}, 24 hours a day (95 % intervals):")
-    for engine in estimating.capacities(content):
+    engines = estimating.capacities(content)
+    for engine in engines:
         click.echo("\n".join(console.capacity_lines(engine)))
     if not content["finished"]:
         click.echo("The run was interrupted: rows are missing.")
+    if not any(engine.images_per_day.estimate for engine in engines):
+        raise click.exceptions.Exit(1)

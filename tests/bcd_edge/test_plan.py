@@ -112,3 +112,9 @@ def test_nothing_to_tune_says_why(opened: Bundle, monkeypatch: pytest.MonkeyPatc
         tune.candidates(opened, RunOptions(provider="cpu"))
     with pytest.raises(ProviderError, match="no such variant"):
         tune.candidates(opened, RunOptions(precision="fp16"))
+
+
+@pytest.mark.parametrize("name", ["batch", "threads", "streams"])
+def test_counts_below_one_are_refused_by_their_name(name: str) -> None:
+    with pytest.raises(UsageError, match=f"option {name} is -1"):
+        RunOptions(**{name: -1})

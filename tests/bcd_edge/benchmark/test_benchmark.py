@@ -228,7 +228,7 @@ def test_ctrl_c_keeps_the_rows_that_are_finished(tmp_path: Path) -> None:
     assert 1 <= len(content["rows"]) < 59
     assert "was interrupted" in (tmp_path / "out" / "report.html").read_text()
     assert not list((tmp_path / "out").glob(".*"))
-    assert "was interrupted" in run("capacity", tmp_path / "out" / "run.json")
+    assert "was interrupted" in run("capacity", tmp_path / "out" / "run.json", code=1)
 
 
 def test_a_run_compared_with_itself_has_no_regression(base: Path) -> None:
@@ -364,12 +364,12 @@ def test_plan_says_what_was_not_measured(edited: Callable[[Edit], Path]) -> None
     def only_server(content: dict[str, Any]) -> None:
         content["rows"] = [row for row in content["rows"] if row["scenario"] == "Server"]
 
-    assert run("capacity", edited(only_server)).count("not measured") == 2
+    assert run("capacity", edited(only_server), code=1).count("not measured") == 2
     run("capacity", edited(lambda content: content.update(rows=[])), code=2)
 
 
 def test_capacity_does_not_use_unsteady_rows(edited: Callable[[Edit], Path]) -> None:
-    output = run("capacity", edited(_each_row(unsteady=["other processes used 1.50 cores"])))
+    output = run("capacity", edited(_each_row(unsteady=["other processes used 1.50 cores"])), code=1)
     assert output.count("unsteady (other processes used 1.50 cores); measure again") == 2
     assert "images per day: unsteady" in output
     assert "[" not in output.partition("intervals")[2]

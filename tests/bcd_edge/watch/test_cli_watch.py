@@ -193,6 +193,13 @@ def test_what_root_repairs_belongs_to_the_owner_of_the_results(place: Any) -> No
     assert {(path.stat().st_uid, path.stat().st_gid) for path in place.results.rglob("*") if path.suffix in (".json", ".csv")} == {(1234, 1234)}
 
 
+def test_a_day_that_is_none_is_2(place: Any) -> None:
+    place.run()
+    assert place.tell("report", "--day", "2026-01-01").returncode == 0
+    done = place.tell("report", "--day", "heute")
+    assert (done.returncode, "'heute' does not match the format '%Y-%m-%d'" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("name", ["status", "report", "retry", "verify"])
 def test_a_folder_that_is_none_of_results_is_2(place: Any, name: str) -> None:
     done = place.tell(name)

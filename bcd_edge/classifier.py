@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -26,9 +26,9 @@ from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.records import Execution, Quality, Record, Timing
 from bcd_edge.system import caches, machine
 from bcd_edge.triage.quality import SIDE, quality
+from bcd_edge.triage.scale import NamePattern, ScaleSource
 
 Key = TypeVar("Key")
-
 
 # Images per call of an explainer if the engine takes any number.
 EXPLAINED_BATCH: Final = 16
@@ -53,7 +53,7 @@ class Triage:
     """What is looked at beside the model's answer; see `Classifier.load`."""
 
     measures_quality: bool = True
-    um_per_pixel: float | None = None
+    scale: ScaleSource = field(default_factory=ScaleSource)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,7 @@ class Classifier:
         purpose: Purpose = "latency",
         measures_quality: bool = True,
         um_per_pixel: float | None = None,
+        scale_from_name: NamePattern | None = None,
     ) -> Classifier:
         """Opens a bundle on a provider.
 
@@ -142,6 +143,8 @@ class Classifier:
                 model makes of them. Without it they get the model's answer: for research only.
             um_per_pixel: width of a pixel on the slide in µm, for pictures that do not tell it. Pictures whose scale is known need review
                 where the bundle was not trained on such fields of view.
+            scale_from_name: where the scale stands in the names of pictures whose files do not tell it, see
+                `bcd_edge.triage.scale.compile_pattern`.
 
         Raises:
             BundleError: the bundle is damaged, unknown or unsafe, or has no such variant.
@@ -150,9 +153,8 @@ class Classifier:
         """
         opened, wanted = bundle.open(path), options or RunOptions()
         rule = opened.decision.with_threshold(threshold)
-        return cls(
-            load_model(opened, plan.choose(opened, purpose, wanted)), rule, wanted.provider or "auto", triage=Triage(measures_quality, um_per_pixel)
-        )
+        triage = Triage(measures_quality, ScaleSource(um_per_pixel, scale_from_name))
+        return cls(load_model(opened, plan.choose(opened, purpose, wanted)), rule, wanted.provider or "auto", triage=triage)
 
     def classify(self, picture: Picture, *, name: str | None = None) -> Record:
         """Classifies one image.
@@ -244,8 +246,8 @@ class Classifier:
         with failing_with(image.sha256):
             inputs = [raster.resize(image.pixels_hwc_u8, member.input) for member in self._members]
             measured = _quality(image.pixels_hwc_u8, inputs[0]) if self._triage.measures_quality else None
-        um_per_pixel = image.um_per_pixel or self._triage.um_per_pixel
-        height, width, _ = image.pixels_hwc_u8.shape
+            height, width, _ = image.pixels_hwc_u8.shape
+            um_per_pixel = self._triage.scale.find(image.um_per_pixel, name, width)
         reasons = self._scale.reasons(height, width, um_per_pixel) if self._scale and um_per_pixel else ()
         milliseconds = 1000 * (time.perf_counter() - started)
         return _Prepared(name, image.sha256, inputs, measured, um_per_pixel, reasons, image.decode_ms, milliseconds)

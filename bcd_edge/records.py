@@ -119,7 +119,7 @@ class Record:
 
     `sha256` is that of the file's bytes (of the pixels, for an array), or None if they could not be read. `quality` is None too
     where it was not asked for. `novelty` is how unlike the training pictures it is, from 0; above 1 the decision is `review`; None
-    where the bundle cannot tell. `um_per_pixel` is the width of a pixel on the slide in µm; None where nobody said. `kind` is `image`, or
+    where the bundle cannot tell. `um_per_pixel` is the width of a pixel on the slide in µm; None where it is not known. `kind` is `image`, or
     `slide` for a whole slide, whose `slide` says what its answer is made of, and whose decision is always `review`.
     """
 

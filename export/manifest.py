@@ -10,11 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from bcd_edge.decision import DecisionRule
 from export.members import Member
 from export.variants import Part
 from train import networks
 from train.data.augment import ZOOM
+from train.data.images import Images
 from train.data.sources import KINDS, adapter
 from train.provenance import revision
 
@@ -108,8 +111,8 @@ def manifest(
             *(limit for source in every_source for limit in getattr(_adapter(source), "LIMITS", ())),
         ],
     }
-    if scale := _scale(members[0]):
-        content["scale"] = scale
+    if known := scale(members[0].images["train"]):
+        content["scale"] = known
     if meta.get("calibration") and len(members) == 1:
         content["calibration"] = meta["calibration"]
     content["training"]["export"] = {"versions": {tool: version(tool) for tool in TOOLS}, "revision": revision()}
@@ -120,16 +123,13 @@ def manifest(
     return content
 
 
-def _scale(member: Member) -> dict[str, Any]:
+def scale(training: Images) -> dict[str, Any]:
     """The fields of view that a network was trained on, and how far training zoomed them; nothing if one of them is not known."""
-    fields: dict[str, float] = {}
-    for stratum in sorted(set(member.images["train"].strata)):
-        source, _, magnification = stratum.partition("/")
-        known = getattr(_adapter(source), "FIELD_UM", {}).get(magnification)
-        if known is None:
-            return {}
-        fields[stratum] = known
-    return {"low_um": round(min(fields.values()) / ZOOM[1], 1), "high_um": round(max(fields.values()) / ZOOM[0], 1), "trained_um": fields}
+    sides = training.fields_um
+    if sides is None or np.isnan(sides).any():
+        return {}
+    typical = {str(stratum): round(float(np.median(sides[training.strata == stratum])), 1) for stratum in np.unique(training.strata)}
+    return {"low_um": round(float(sides.min()) / ZOOM[1], 1), "high_um": round(float(sides.max()) / ZOOM[0], 1), "trained_um": typical}
 
 
 def _embedding(parts: Sequence[Part]) -> dict[str, Any]:

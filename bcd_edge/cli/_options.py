@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 
 from bcd_edge import plugins
+from bcd_edge.cli._types import MAGNIFICATION, SCALE_PATTERN
 from bcd_edge.options import RunOptions
 
 Command = Callable[..., Any]
@@ -25,10 +26,12 @@ PROVIDER_OPTION: Final = "Option of the provider, such as delay=5ms for null. Re
 LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
-def _option(name: str, *more: str, kind: Any = None, default: Any = None, show: bool = False, text: str) -> Callable[[Command], Command]:
+def _option(
+    name: str, *more: str, kind: Any = None, default: Any = None, show: bool = False, metavar: str | None = None, text: str
+) -> Callable[[Command], Command]:
     """An option that an environment variable can set, too: `--bundle` by BCD_EDGE_BUNDLE."""
     variable = "BCD_EDGE_" + name[2:].replace("-", "_").upper()
-    return click.option(name, *more, envvar=variable, type=kind, default=default, show_default=show, help=text)
+    return click.option(name, *more, envvar=variable, type=kind, default=default, show_default=show, metavar=metavar, help=text)
 
 
 def model_options(command: Command) -> Command:
@@ -58,10 +61,9 @@ def run_options(command: Command) -> Command:
 
 
 def triage_options(command: Command) -> Command:
-    """What `Classifier.load` gets as `measures_quality` and `um_per_pixel`."""
-    width = "Width of a pixel on the slide in µm, for files that do not tell it: fields of view that the bundle was not trained on need review."
-    command = _option("--um-per-pixel", "--mpp", "um_per_pixel", kind=click.FloatRange(0, min_open=True), text=width)(command)
+    """What `take_triage` takes."""
     text = "Whether blurred, dark, empty or otherwise stained pictures need review; without it they get the model's answer, for research."
+    command = scale_options(command)
     return click.option("--quality/--no-quality", "measures_quality", default=True, show_default=True, envvar="BCD_EDGE_QUALITY", help=text)(command)
 
 
@@ -75,6 +77,33 @@ def slide_options(command: Command) -> Command:
     ):
         command = add(command)
     return command
+
+
+def scale_options(command: Command) -> Command:
+    """The part of `triage_options` about the scale of pictures whose files do not tell it."""
+    width = "Width of a pixel on the slide in µm, for files that do not tell it: fields of view that the bundle was not trained on need review."
+    power = "Power of a slide scanner's objective in place of --um-per-pixel: 10 µm divided by it."
+    name = "Scale in a picture's path: breakhis, or a regular expression with a group um_per_pixel or magnification."
+    for add in (
+        _option("--scale-from-name", kind=SCALE_PATTERN, metavar="PATTERN", text=name),
+        _option("--magnification", kind=MAGNIFICATION, metavar="40x", text=power),
+        _option("--um-per-pixel", "--mpp", "um_per_pixel", kind=click.FloatRange(0, min_open=True), text=width),
+    ):
+        command = add(command)
+    return command
+
+
+def take_triage(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Removes the parameters of `triage_options` or `scale_options` from a command's parameters; returns arguments of `Classifier.load`.
+
+    Raises:
+        click.UsageError: the scale was given twice.
+    """
+    power = parameters.pop("magnification")
+    if power and parameters["um_per_pixel"]:
+        raise click.UsageError("--magnification and --um-per-pixel are both given; give the one that is measured.")
+    taken = {name: parameters.pop(name) for name in ("measures_quality", "um_per_pixel", "scale_from_name") if name in parameters}
+    return taken | {"um_per_pixel": taken["um_per_pixel"] or power}
 
 
 def take_options(parameters: dict[str, Any]) -> RunOptions:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcd_edge import plugins
-from bcd_edge.cli._options import is_quiet, log_options, model_options
+from bcd_edge.cli._options import is_quiet, log_options, model_options, scale_options, take_triage
 from bcd_edge.cli._types import DURATION
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 @click.option("--segments", type=click.IntRange(1, 400), default=40, show_default=True, help="Number of superpixels for slic.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed; the same seed gives the same explanation.")
 @click.option("--check", "seeds", type=click.IntRange(2), help="Repeat with this many seeds, and report stability and faithfulness.")
+@scale_options
 @model_options
 @log_options
 @click.pass_context
@@ -88,8 +89,9 @@ def command(
     from bcd_edge.inputs import Inputs
 
     load(explainer)
+    scale = take_triage(how)
     settings = Settings(time_budget_s=time_budget_s, **how)
-    with Classifier.load(bundle_path, for_explaining(options)) as classifier:
+    with Classifier.load(bundle_path, for_explaining(options), **scale) as classifier:
         failures = explain_all(classifier, classified(classifier, Inputs(paths)), out, explainer, settings, seeds, quiet=is_quiet(ctx))
     if failures:
         raise click.exceptions.Exit(1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcd_edge import plugins
-from bcd_edge.cli._options import is_quiet, log_options, run_options, slide_options, triage_options
+from bcd_edge.cli._options import is_quiet, log_options, run_options, slide_options, take_triage, triage_options
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -59,14 +59,13 @@ def command(
     bundle_path: str | None,
     options: RunOptions,
     threshold: float | None,
-    measures_quality: bool,
-    um_per_pixel: float | None,
     format_name: str,
     explain: bool,
     explain_out: Path,
     slide_out: Path,
     field_um: float | None,
     overlap: float,
+    **asked: Any,
 ) -> None:
     """Classify images and whole slides: files, folders, globs, or - for one image on standard input.
 
@@ -102,11 +101,11 @@ def command(
         explain_out.mkdir(parents=True, exist_ok=True)  # fails before an hour of work, not after it
         options = for_explaining(options)
     single = explain or (len(paths) == 1 and (paths[0] == "-" or Path(paths[0]).is_file()) and not slide.recognises(paths[0]))
-    slides = SlideSettings(slide_out, field_um, overlap, um_per_pixel)
+    triage = take_triage(asked)
+    slides = SlideSettings(slide_out, field_um, overlap, triage["um_per_pixel"])
     inputs = Inputs(paths)
     failures = 0
     purpose: Purpose = "latency" if single else "throughput"
-    triage: dict[str, Any] = {"measures_quality": measures_quality, "um_per_pixel": um_per_pixel}
     with Classifier.load(bundle_path, options, threshold=threshold, purpose=purpose, **triage) as classifier:
         for sentence in classifier.warnings:
             logging.getLogger(__name__).warning(sentence)

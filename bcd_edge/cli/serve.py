@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcd_edge.cli._groups import DefaultGroup, OwnArgument
-from bcd_edge.cli._options import log_options, run_options, take_options, triage_options
+from bcd_edge.cli._options import log_options, run_options, take_options, take_triage, triage_options
 from bcd_edge.cli._people import audit, token, user
 from bcd_edge.cli._types import DURATION, SIZE
 
@@ -76,10 +76,9 @@ def _settings(asked: dict[str, Any], *, is_encrypted: bool) -> Settings:
     from bcd_edge.serve.settings import Settings
 
     options = asked.get("options") or take_options(asked)
-    triage = {name: asked[name] for name in ("measures_quality", "um_per_pixel")}
     return Settings(
         results=asked["results"].resolve(),
-        model={"path": asked["bundle_path"], "options": options, "threshold": asked["threshold"], **triage},
+        model={"path": asked["bundle_path"], "options": options, "threshold": asked["threshold"], **take_triage(asked)},
         inbox=asked["inbox"],
         hosts=("127.0.0.1", "localhost", "[::1]", *asked["hosts"]),
         is_encrypted=is_encrypted,

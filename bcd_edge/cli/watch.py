@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcd_edge.cli._groups import DefaultGroup, OwnArgument, words
-from bcd_edge.cli._options import is_quiet, log_options, run_options, take_options, triage_options
+from bcd_edge.cli._options import is_quiet, log_options, run_options, take_options, take_triage, triage_options
 from bcd_edge.cli._results import pseudonyms, recount, report, retry, status, verify
 from bcd_edge.cli._types import DURATION, SIZE
 
@@ -149,11 +149,10 @@ def _settings(asked: dict[str, Any]) -> Settings:
     if asked["explain"]:
         require_package()
     options = asked.get("options") or take_options(asked)
-    triage = {name: asked[name] for name in ("measures_quality", "um_per_pixel")}
     return Settings(
         inbox=inbox,
         results=Path(asked["out"]).resolve(),
-        model={"path": asked["bundle_path"], "options": options, "threshold": asked["threshold"], **triage},
+        model={"path": asked["bundle_path"], "options": options, "threshold": asked["threshold"], **take_triage(asked)},
         include=asked["include"],
         exclude=asked["exclude"],
         stable_for_s=asked["stable_for"],

@@ -34,7 +34,7 @@ $articles
 
 _ARTICLE = Template("""<article><img alt="$name with superpixels for and against $label" src="data:image/png;base64,$png">
 <div><h2>$name</h2>
-<p>Decision: <strong>$decision</strong>. $reasons<br>Explained: $label, p = $probability. $sure</p>
+<p>Decision: <strong>$decision</strong>. $reasons<br>Explained: $label, p = $probability. $sure<br>Scale: $scale.</p>
 <table><tr><th>superpixel</th><th>weight</th><th>standard error</th><th>area</th></tr>$rows</table></div></article>""")
 
 
@@ -70,6 +70,7 @@ def _article(image: Explained) -> str:
         decision=image.record.decision,
         reasons=escape("; ".join(image.record.reasons)) + ".",
         probability=f"{image.explanation.probability:.3f}",
+        scale=f"{image.record.um_per_pixel:g} µm per pixel" if image.record.um_per_pixel else "not known",
         sure=f"{doubt}{image.explanation.samples} samples by {image.explanation.explainer}: {escape(image.explanation.reason)}.",
         rows=rows,
     )

@@ -28,6 +28,11 @@ TYPES: Final = {
     18: "Q",
 }
 ORIENTATION: Final = 274
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
+# µm by unit: inch, centimetre.
+UNIT_UM: Final = {2: 25_400.0, 3: 10_000.0}
+# Width and height of a pixel may differ by so much and still be taken for one number.
+SQUARENESS: Final = 0.02
 XMP_ORIENTATION: Final = re.compile(rb"""tiff:Orientation(?:="|='|>)([1-8])""")
 MAX_PAGES: Final = 4096
 
@@ -61,6 +66,20 @@ class Directory:
 
     def first(self, tag: int, default: int) -> int:
         return next(iter(self.values(tag)), default)
+
+    def ratio(self, tag: int) -> float:
+        """The first rational number of a tag; 0 if it is missing, or no number.
+
+        Raises:
+            DirectoryError: it lies outside the file.
+        """
+        kind, count, at = self._entries.get(tag, (5, 0, 0))
+        if kind != 5 or not count:
+            return 0.0
+        if at + 8 > len(self.data):
+            raise DirectoryError(f"tag {tag} lies outside the file")
+        upper, lower = struct.unpack_from(f"{self.order}II", self.data, at)
+        return upper / lower if lower else 0.0
 
     def raw(self, tag: int) -> bytes:
         """The bytes of a text or of opaque data, empty if the tag is missing."""
@@ -104,6 +123,34 @@ def exif_orientation(exif: bytes) -> int:
     except (DirectoryError, StopIteration):
         return 1
     return value if 1 <= value <= 8 else 1
+
+
+def pixel_width(directory: Directory, unit: float | None = None) -> float:
+    """Width of a pixel in µm by the resolution in a directory; 0 if it has none, or pixels that are not square.
+
+    Args:
+        directory: of a TIFF, or of an EXIF block.
+        unit: µm that the resolution counts pixels in; by tag 296 if not given.
+
+    Raises:
+        DirectoryError: a tag is damaged.
+    """
+    unit = UNIT_UM.get(directory.first(RESOLUTION_UNIT, 2), 0.0) if unit is None else unit
+    return width_in_um(unit, directory.ratio(X_RESOLUTION), directory.ratio(Y_RESOLUTION))
+
+
+def width_in_um(unit: float, across: float, down: float) -> float:
+    """Width of a pixel in µm from the numbers of pixels in a unit, given in µm; 0 if they are none, or differ."""
+    is_square = across > 0 and abs(across - (down or across)) <= SQUARENESS * across
+    return unit / across if is_square else 0.0
+
+
+def exif_pixel_width(exif: bytes) -> float:
+    """Width of a pixel in µm by an EXIF block; 0 if it does not tell."""
+    try:
+        return pixel_width(next(directories(exif)))
+    except (DirectoryError, StopIteration):
+        return 0.0
 
 
 def xmp_orientation(xmp: bytes) -> int:

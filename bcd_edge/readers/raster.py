@@ -5,7 +5,7 @@ The written policy of `decode`; `docs/decoding.md` has how it is held to a secon
 | input | what happens |
 |---|---|
 | JPEG, PNG, TIFF, BMP, WebP, AVIF, HEIC, DICOM | told apart by content, not by name; any other format is refused by its name |
-| orientation in EXIF, XMP or TIFF | applied, so that a rotated camera gives the upright picture; no other metadata is read |
+| orientation in EXIF, XMP or TIFF | applied, so that a rotated camera gives the upright picture; else only the width of a pixel is read of metadata |
 | 16 bits per sample | mapped linearly from 0..65535 to 0..255, rounded |
 | 8 to 14 bits stored in 16 | refused: their white point is unknown; in DICOM, which declares it, mapped linearly |
 | float, signed or other samples | refused: their white point is unknown |

@@ -33,7 +33,7 @@ from bcd_edge.results.pseudonyms import naming
 from bcd_edge.results.summary import count
 
 SPLIT: Final = "split.json"
-COLUMNS: Final = ("file", "label", "patient", "slide", "source", "part", "reason", "sha256")
+COLUMNS: Final = ("file", "label", "patient", "slide", "source", "part", "reason", "sha256", "um_per_pixel")
 # As `train` splits patients: a quarter to test, a fifth of the others to validation.
 SHARES: Final[Mapping[Part, float]] = {"train": 0.6, "validation": 0.15, "test": 0.25}
 # In the journal: in which part each patient of this folder is, for good, and by exported split whom a bundle trained with it learned from.
@@ -67,6 +67,7 @@ class _Row:
     slide: str
     name: str
     reason: str
+    um_per_pixel: float | None
     part: Part = field(default="train")
 
 
@@ -151,7 +152,9 @@ def _labelled(results: Results) -> tuple[list[_Row], Counter[str]]:
     """The contents with a label and one patient, and how many others have an opinion, by reason."""
     db = results.journal.connection
     columns = """sha256, patient, COALESCE(slide, '') AS slide, path, COALESCE(reason, '') AS reason,
-                 (SELECT COUNT(DISTINCT patient) FROM names WHERE names.sha256 = cases.sha256) AS patients"""
+                 (SELECT COUNT(DISTINCT patient) FROM names WHERE names.sha256 = cases.sha256) AS patients,
+                 (SELECT json_extract(record, '$.um_per_pixel') FROM images
+                  WHERE images.sha256 = cases.sha256 AND images.bundle_sha256 = cases.bundle_sha256) AS um_per_pixel"""
     about = {row["sha256"]: row for row in db.execute(f"SELECT {columns} FROM cases WHERE opinions > 0")}
     rows, left_out = [], Counter[str]()
     for sha256, word in sorted(outcomes(db).items()):
@@ -163,7 +166,8 @@ def _labelled(results: Results) -> tuple[list[_Row], Counter[str]]:
         elif about[sha256]["patients"] > 1:
             left_out["under several patients"] += 1
         else:
-            rows.append(_Row(sha256, word, patient, about[sha256]["slide"], os.fsdecode(about[sha256]["path"]), about[sha256]["reason"]))
+            row = about[sha256]
+            rows.append(_Row(sha256, word, patient, row["slide"], os.fsdecode(row["path"]), row["reason"], row["um_per_pixel"]))
     return rows, left_out
 
 
@@ -250,7 +254,8 @@ def _table(rows: list[_Row], source: str, groups: Mapping[str, str]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        writer.writerow((_file(row), row.label, groups[row.patient].partition("/")[2], row.slide, source, row.part, row.reason, row.sha256))
+        patient = groups[row.patient].partition("/")[2]
+        writer.writerow((_file(row), row.label, patient, row.slide, source, row.part, row.reason, row.sha256, row.um_per_pixel))
     return text.getvalue()
 
 

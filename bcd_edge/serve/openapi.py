@@ -43,7 +43,7 @@ RECORD_EXAMPLE: Final[Json] = {
         "decision": "review",
         "reasons": ["p_malignant 0.610 lies in the review band, 0.204 to 0.742: needs pathologist review"],
     },
-    **{"timing_ms": {"decode": 6.1, "resize": 0.7, "infer": 9.8, "total": 16.6}, "novelty": 0.41},
+    **{"timing_ms": {"decode": 6.1, "resize": 0.7, "infer": 9.8, "total": 16.6}, "novelty": 0.41, "um_per_pixel": 0.25},
     "execution": {
         **{"provider": "cpu", "device": "CPU", "precision": "int8", "bundle": "resnet50-breast 3", "bundle_sha256": SHA256},
         **{"version": __version__, "requested": "auto"},
@@ -76,6 +76,7 @@ SCHEMAS: Final[Json] = {
         ),
         quality={"type": ["object", "null"]},
         novelty=NUMBER,
+        um_per_pixel=NUMBER,
         intake=_object("patient slide seen taken answered", patient=OPTIONAL, slide=OPTIONAL, study=OPTIONAL, seen=WHEN, taken=WHEN, answered=WHEN),
     )
     | {"description": "One picture's answer, the same as of predict and watch.", "examples": [RECORD_EXAMPLE]},

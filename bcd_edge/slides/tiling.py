@@ -23,7 +23,7 @@ COARSER: Final = 1.1
 # Pixels of a level that are read at a time: a block of tiles shares the scanner's own tiles at its edges, and has 9 MB.
 BLOCK_PIXELS: Final = 3 * 2**20
 # Field of bundles that do not know theirs: that of a microscope's camera at 100X, see docs/slides.md.
-FIELD_UM: Final = 114.0
+FIELD_UM: Final = 369.0
 MOST_OVERLAP: Final = 0.75
 # Why a tile is left out before it is read.
 DIRT, FOLD = "pen, dust or a bubble", "a fold"

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -25,6 +26,7 @@ from bcd_edge.errors import BundleError
 from bcd_edge.options import RunOptions
 from export import gate, graph, members, previous, quantise, variants
 from export.__main__ import main
+from export.manifest import scale
 from train import checkpoint, networks
 from train.data import split
 from train.data.images import Images, decode, read_all
@@ -88,9 +90,8 @@ def test_the_manifest_holds_the_comparison_and_no_path_of_this_machine(built: Pa
 def test_what_nobody_stated_is_left_open_and_what_was_stated_is_in_the_card(run: Path, built: Path, tmp_path: Path) -> None:
     card = (built / "MODEL_CARD.md").read_text()
     assert "IDC" not in card  # it was not trained on
-    scale = json.loads((built / "manifest.json").read_text())["scale"]
-    assert scale == {"low_um": 75.7, "high_um": 141.9, "trained_um": {"breakhis/100X": 113.5}}
-    assert "breakhis/100X 114, zoomed from 76 to 142" in card
+    assert json.loads((built / "manifest.json").read_text())["scale"] == {"low_um": 245.9, "high_um": 461.0, "trained_um": {"breakhis/100X": 368.8}}
+    assert "breakhis/100X 369, zoomed from 246 to 461" in card
     assert card.count("not stated by whoever exported this model") == 3
     assert "Trained on few patients (12 of breakhis) and tested on few (5 of breakhis)" in card
     assert CliRunner().invoke(main, ["bundle", "--run", str(run), "--out", str(tmp_path / "out")]).exit_code == 2
@@ -101,6 +102,14 @@ def test_what_nobody_stated_is_left_open_and_what_was_stated_is_in_the_card(run:
     assert "H&E of one hospital. Teaching." in card
     assert "Licence of the weights: CC0-1.0." in card
     assert "not stated" not in card
+
+
+def test_a_bundle_knows_its_fields_of_view_only_if_every_training_image_has_one() -> None:
+    names = np.array(["a", "b", "c"])
+    images = Images(np.zeros((3, 1, 1, 3), np.uint8), names == "a", names, names, np.array(["ward", "ward", "idc"]), names)
+    assert scale(images) == scale(replace(images, fields_um=np.array([100, 300, np.nan]))) == {}
+    known = scale(replace(images, fields_um=np.array([100.0, 300, 200])))
+    assert known == {"low_um": 66.7, "high_um": 375.0, "trained_um": {"idc": 200.0, "ward": 200.0}}
 
 
 def test_graphs_load_on_old_runtimes_and_name_no_path(built: Path) -> None:

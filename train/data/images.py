@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,10 +13,12 @@ import click
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
+from bcd_edge.readers import raster
 from train.data import cache
-from train.data.sources import Item, one_class, parse_labels, read, unique
+from train.data.sources import KINDS, Item, adapter, one_class, parse_labels, read, unique
 from train.data.split import Part, Split
 
 AHEAD = 2  # batches that each worker keeps ready
@@ -26,7 +30,8 @@ Batch = tuple[Tensor, Tensor, Tensor]
 class Images:
     """Images of one part: `pixels_nhwc_u8` uint8 RGB N x H x W x 3, `malignant` bool N, and where each came from.
 
-    `subtypes` is what a collection calls the tissue (`DC`), empty where it tells nothing, None where nobody asks.
+    `subtypes` is what a collection calls the tissue (`DC`), empty where it tells nothing, None where nobody asks. `fields_um` is the side
+    of the square as large as the field of view, float64 N, NaN where it is not known.
     """
 
     pixels_nhwc_u8: npt.NDArray[np.uint8]
@@ -36,6 +41,7 @@ class Images:
     strata: npt.NDArray[np.str_]
     sha256: npt.NDArray[np.str_]
     subtypes: npt.NDArray[np.str_] | None = None
+    fields_um: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.malignant)
@@ -84,7 +90,28 @@ def decode(items: Sequence[Item], size: int) -> Images:
         np.array([f"{item.source}/{item.magnification}" if item.magnification else item.source for item in items]),
         np.array([item.sha256 for item in items]),
         np.array([item.subtype for item in items]),
+        np.array([_field_um(item) for item in items]),
     )
+
+
+def _field_um(item: Item) -> float:
+    """Side in µm of the square as large as the field: as the collection has it, else by the item's own scale; NaN if neither tells."""
+    known: dict[str, float] = getattr(adapter(item.source), "FIELD_UM", {}) if item.source in KINDS else {}
+    if item.magnification in known:
+        return known[item.magnification]
+    if item.um_per_pixel is None:
+        return math.nan
+    return item.um_per_pixel * math.sqrt(_size(item.data))
+
+
+def _size(data: bytes) -> int:
+    """Number of pixels."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.width * image.height
+    except OSError:  # a kind that Pillow does not know without a plug-in
+        height, width, _ = raster.decode(data).shape
+        return height * width
 
 
 def part(images: Images, split: Split, name: Part) -> Images:

@@ -31,17 +31,18 @@ class TableOutput:
     def close(self) -> None:
         if not self._records:
             return
-        table = Table("image", "decision", "p(malignant)", "ms", box=None, header_style="bold", pad_edge=False, expand=False)
+        table = Table("image", "decision", "p(malignant)", "µm/pixel", "ms", box=None, header_style="bold", pad_edge=False, expand=False)
         for column in table.columns[1:]:
             column.no_wrap = True
-        table.columns[2].justify = table.columns[3].justify = "right"
+        for column in table.columns[2:]:
+            column.justify = "right"
         for name, record in zip(_names([record.source for record in self._records]), self._records, strict=True):
             if record.status == "failed":
-                table.add_row(Text(name), Text("failed", STYLES["failed"]), "", "")
+                table.add_row(Text(name), Text("failed", STYLES["failed"]), "", "", "")
                 continue
             total = f"{record.timing_ms.total:.1f}" if record.timing_ms else ""
-            decision = str(record.decision)
-            table.add_row(Text(name), Text(decision, STYLES[decision]), f"{record.p_malignant:.3f}", total)
+            decision, scale = str(record.decision), f"{record.um_per_pixel:g}" if record.um_per_pixel else "not known"
+            table.add_row(Text(name), Text(decision, STYLES[decision]), f"{record.p_malignant:.3f}", scale, total)
         self._console.print(table)
         self._summary()
 

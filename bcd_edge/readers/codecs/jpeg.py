@@ -11,8 +11,10 @@ import numpy as np
 import simplejpeg
 
 from bcd_edge.errors import InputError
-from bcd_edge.readers.ifd import exif_orientation, xmp_orientation
+from bcd_edge.readers.ifd import exif_orientation, exif_pixel_width, xmp_orientation
+from bcd_edge.readers.metadata import Metadata
 from bcd_edge.readers.pixels import UInt8Image, check_size, cmyk_to_rgb, damaged, upright
+from bcd_edge.triage.scale import plausible
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".jfif", ".jpe")
 # A marker inside entropy-coded data: 0xFF is followed there by a stuffed 0x00, a restart marker, or another 0xFF as filling.
@@ -67,6 +69,20 @@ def decode(data: bytes) -> UInt8Image:
         ink = pixels(plain, "CMYK")
         return upright(cmyk_to_rgb(255 - ink if header.adobe is not None else ink), header.orientation)
     return upright(pixels(plain, "RGB"), header.orientation)
+
+
+def metadata(data: bytes) -> Metadata:
+    return Metadata(plausible(_um_per_pixel(data)))
+
+
+def _um_per_pixel(data: bytes) -> float:
+    """Width of a pixel in µm by the resolution in EXIF; 0 if it does not tell."""
+    for marker, _, body in markers(data):
+        if marker == 0xE1 and body.startswith(b"Exif\0"):
+            return exif_pixel_width(body[6:])
+        if marker == 0xDA:
+            break
+    return 0.0
 
 
 def check(header: Header) -> None:

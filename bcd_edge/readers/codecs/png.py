@@ -23,8 +23,10 @@ import cv2
 import numpy as np
 
 from bcd_edge.errors import InputError
-from bcd_edge.readers.ifd import exif_orientation, xmp_orientation
+from bcd_edge.readers.ifd import exif_orientation, width_in_um, xmp_orientation
+from bcd_edge.readers.metadata import Metadata
 from bcd_edge.readers.pixels import Samples, UInt8Image, check_size, damaged, rgb, upright
+from bcd_edge.triage.scale import plausible
 
 try:
     import deflate
@@ -91,6 +93,24 @@ def decode(data: bytes) -> UInt8Image:
     else:
         image = _by_opencv(b"".join((SIGNATURE, *(chunk for kind, chunk in chunks if kind in PIXEL_CHUNKS))), header)
     return upright(image, _orientation(chunks))
+
+
+def metadata(data: bytes) -> Metadata:
+    return Metadata(plausible(_um_per_pixel(data)))
+
+
+def _um_per_pixel(data: bytes) -> float:
+    """Width of a pixel in µm by the chunk pHYs, which stands before the pixels; 0 if it does not tell."""
+    at = len(SIGNATURE)
+    while at + 21 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"pHYs" and length == 9:
+            across, down, unit = struct.unpack_from(">IIB", data, at + 8)
+            return width_in_um(1e6 if unit == 1 else 0.0, across, down)
+        if kind == b"IDAT":
+            break
+        at += 12 + length
+    return 0.0
 
 
 def _header(chunks: list[tuple[bytes, memoryview]]) -> Header:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,8 +14,10 @@ import numpy.typing as npt
 from bcd_edge.errors import InputError
 from bcd_edge.readers import segments
 from bcd_edge.readers.codecs import jpeg, webp
-from bcd_edge.readers.ifd import Directory, DirectoryError, directories
+from bcd_edge.readers.ifd import Directory, DirectoryError, directories, pixel_width
+from bcd_edge.readers.metadata import Metadata
 from bcd_edge.readers.pixels import MAX_PIXELS, Alpha, Samples, UInt8Image, check_size, cmyk_to_rgb, damaged, rgb, upright
+from bcd_edge.triage.scale import plausible
 
 SUFFIXES: Final = (".tif", ".tiff")
 JPEG: Final = 7
@@ -38,6 +41,12 @@ SCANNERS: Final = {
     b"Ventana": "Ventana",
     b'<?xml version="1.0" encoding="UTF-8" ?>\n<DataObject': "Philips",
 }
+# µm by the units of OME-XML and ImageJ; both letters for micro, ImageJ's escape of it, and what is left of Latin-1 in UTF-8.
+MICRO: Final = ("\xb5m", "\u03bcm", r"\u00B5m", "\ufffdm", "um", "micron", "microns")
+UNITS_UM: Final = {"nm": 1e-3, **dict.fromkeys(MICRO, 1.0), "mm": 1e3, "cm": 1e4, "inch": 25_400.0}
+OME_SIZE: Final = re.compile(r"""<Pixels\b[^>]*?\bPhysicalSizeX=["']([0-9.eE+-]+)["']""")
+OME_UNIT: Final = re.compile(r"""<Pixels\b[^>]*?\bPhysicalSizeXUnit=["']([^"']+)["']""")
+IMAGEJ_UNIT: Final = re.compile(r"^unit=(.+?)\s*$", re.MULTILINE)
 MAX_SAMPLES: Final = 8
 # Pixels of a tiled picture with reduced copies; a larger one is a slide.
 LARGEST_PICTURE: Final = 2**26
@@ -94,6 +103,25 @@ def decode(data: bytes) -> UInt8Image:
         return upright(_colours(page, layout, samples), page.first(274, 1))
     except DirectoryError as error:
         raise damaged(str(error)) from None
+
+
+def metadata(data: bytes) -> Metadata:
+    return Metadata(plausible(_um_per_pixel(data)))
+
+
+def _um_per_pixel(data: bytes) -> float:
+    """Width of a pixel in µm by OME-XML, ImageJ's description or the resolution, in this order; 0 if none of them tells."""
+    try:
+        page = _page(data)
+        text = page.raw(270).decode("utf-8", "replace")
+        if "<OME" in text and (size := OME_SIZE.search(text)):
+            unit = OME_UNIT.search(text)
+            return float(size[1]) * UNITS_UM.get(unit[1] if unit else "um", 0.0)
+        if text.startswith("ImageJ=") and (unit := IMAGEJ_UNIT.search(text)):
+            return pixel_width(page, UNITS_UM.get(unit[1], 0.0))
+        return pixel_width(page)
+    except (DirectoryError, InputError, ValueError):
+        return 0.0
 
 
 def _page(data: bytes) -> Directory:

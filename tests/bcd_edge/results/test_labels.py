@@ -21,10 +21,9 @@ from bcd_edge import holdout
 from bcd_edge.classifier import Classifier
 from bcd_edge.cli import main
 from bcd_edge.errors import UsageError
+from bcd_edge.options import RunOptions
 from bcd_edge.results import labels, reviews
 from bcd_edge.results.folder import Results
-from train.data import split
-from train.data.images import read_all
 from train.data.sources import read
 
 
@@ -75,10 +74,19 @@ def ward(tmp_path: Path, results: Results, classifier: Classifier) -> Ward:
     return Ward(tmp_path, results, classifier)
 
 
+def trained_with(*collections: Path) -> tuple[Any, Any]:
+    """The module that splits, and the items of collections as `train fit` reads them; without PyTorch the test is skipped."""
+    pytest.importorskip("torch", reason='pip install "bcd-edge[train]"')
+    from train.data import split
+    from train.data.images import read_all
+
+    return split, read_all([str(path) for path in collections])
+
+
 def test_train_reads_what_was_exported(ward: Ward) -> None:
     ward.labelled(people(24), pictures=2)
     exported = ward.export()
-    items = read_all([str(ward.out)])
+    split, items = trained_with(ward.out)
     assert [(item.malignant, item.patient) for item in items] == [
         (row["label"] == "malignant", row["patient"]) for row in sorted(ward.rows(), key=lambda row: row["file"])
     ]
@@ -89,6 +97,16 @@ def test_train_reads_what_was_exported(ward: Ward) -> None:
     assert {item.source for item in items} == {exported.source}
     for part in split.PARTS:  # as `train fit` needs it
         assert {item.malignant for item in items if divided.part(item) == part} == {False, True}
+
+
+def test_the_scale_goes_along(ward: Ward) -> None:
+    with Classifier.load(None, RunOptions(provider="null"), um_per_pixel=0.25) as told:
+        ward.labelled([("P1", "benign")])
+        ward.classifier = told
+        ward.labelled([("P2", "malignant")])
+    ward.export()
+    assert {row["patient"]: row["um_per_pixel"] for row in ward.rows()} == {"P1": "", "P2": "0.25"}
+    assert {item.patient: item.um_per_pixel for item in read(str(ward.out))} == {"P1": None, "P2": 0.25}
 
 
 def test_the_shares_are_those_of_training(ward: Ward) -> None:
@@ -151,7 +169,7 @@ def test_a_person_in_two_collections_is_one_group(ward: Ward, tmp_path: Path) ->
     (tmp_path / "published").mkdir()
     for number in range(8):
         (tmp_path / "published" / f"SOB_{'BM'[number % 2]}_DC-14-{20000 + number}-100-001.png").write_bytes(png(900 + number))
-    items = read_all([str(tmp_path / "published"), str(ward.out)])
+    split, items = trained_with(tmp_path / "published", ward.out)
     assert len(items) == 16
     divided = split.make(items, str(ward.out / "split.json"), 0)
     for patient in {item.patient for item in items}:

@@ -53,7 +53,7 @@ def test_a_bundle_without_known_fields_has_one_nevertheless() -> None:
     assert tiling.default_field_um(untested) == 50.0
 
 
-@given(um=st.floats(0.1, 1.0), field=st.floats(30, 340), overlap=st.floats(0, 0.75), width=st.integers(50, 40_000), height=st.integers(50, 40_000))
+@given(um=st.floats(0.1, 1.0), field=st.floats(62, 1150), overlap=st.floats(0, 0.75), width=st.integers(50, 40_000), height=st.integers(50, 40_000))
 def test_tiles_have_the_field_and_cover_the_slide(um: float, field: float, overlap: float, width: int, height: int) -> None:
     levels = tuple(Level(-(-width // d), -(-height // d), float(d)) for d in (1, 2, 4, 16))
     scanned: Any = SimpleNamespace(width=width, height=height, levels=levels, level_for=lambda d: Slide.level_for(scanned, d))

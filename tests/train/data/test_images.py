@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import click
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -78,6 +79,19 @@ def test_magnifications_are_filtered(tmp_path: Path) -> None:
     assert {item.magnification for item in items} == {"40X", "400X"}
     with pytest.raises(click.ClickException, match="20X: no image has it; there are 100X, 400X, 40X"):
         data.read_all([f"breakhis={tmp_path}"], ["40X", "20X"])
+
+
+def test_fields_of_view_are_the_collections_else_the_pictures_own() -> None:
+    picture = cv2.imencode(".png", np.zeros((30, 40, 3), np.uint8))[1].tobytes()
+    items = [
+        Item("breakhis", "a", picture, True, "1", "100X", um_per_pixel=9.0),
+        Item("idc", "b", picture, True, "1"),
+        Item("manifest", "c", picture, True, "1", um_per_pixel=0.5),
+        Item("ward", "d", picture, True, "1", "40X"),
+    ]
+    fields = data.decode(items, 8).fields_um
+    assert fields is not None
+    assert fields == pytest.approx([368.8, 200, 0.5 * 1200**0.5, np.nan], nan_ok=True)
 
 
 def test_a_batch_is_what_was_asked_for() -> None:

@@ -198,10 +198,21 @@ def test_a_manifest_gives_what_its_columns_say(tmp_path: Path) -> None:
     written(tmp_path, "a.png", "sub/b.png", "c.jpg", "unlisted.png")
     (tmp_path / "list.csv").write_text(MANIFEST, encoding="utf-8")
     assert read(str(tmp_path / "list.csv")) == [
-        Item("manifest", "a.png", b"a.png", False, "7", "40X", "A", "AB"),
+        Item("manifest", "a.png", b"a.png", False, "7", "40X", "A", "AB", um_per_pixel=0.25),
         Item("manifest", "sub/b.png", b"sub/b.png", True, "7", "100X"),
         Item("manifest", "c.jpg", b"c.jpg", False, "c"),
     ]
+
+
+def test_a_manifest_tells_the_scale_and_a_wrong_one_is_refused_by_its_line(tmp_path: Path) -> None:
+    written(tmp_path, "a.png", "b.png", "c.png")
+    rows = "file,label,um_per_pixel,magnification\na.png,0,0.49,100X\nb.png,1,,20x\nc.png,1,,400X\n"
+    (tmp_path / "list.csv").write_text(rows, encoding="utf-8")
+    assert [(item.um_per_pixel, item.magnification) for item in read(str(tmp_path / "list.csv"))] == [(0.49, "100X"), (0.5, "20X"), (None, "400X")]
+    for wrong in ("0", "250", "-1", "nan", "0.5 um"):
+        (tmp_path / "list.csv").write_text(rows.replace("0.49", wrong), encoding="utf-8")
+        with pytest.raises(click.UsageError, match=r"line 2 \(a.png\) has the um_per_pixel '.+', which no microscope has; write 0.05 to 5"):
+            read(str(tmp_path / "list.csv"))
 
 
 def test_a_manifest_finds_its_files_in_a_zip_beside_it(tmp_path: Path) -> None:

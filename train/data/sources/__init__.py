@@ -7,8 +7,8 @@ and rows of its collection mean; everything after it sees only `Item`. An adapte
     def recognises(path: Path, names: Sequence[PurePosixPath]) -> bool: ...  # from the names of the images there
     def read(path: Path, labels: Labels) -> Iterator[Item]: ...  # an item for each image that is given a label
 
-and, where they apply, `CITATION` (for model cards), `LIMITS` (what a model trained on it cannot know, for model cards)
-and `FALLBACK = True` (asked last whether it recognises a path).
+and, where they apply, `CITATION` (for model cards), `LIMITS` (what a model trained on it cannot know, for model cards),
+`FIELD_UM` (side in µm of the square as large as the field, by magnification) and `FALLBACK = True` (asked last whether it recognises a path).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Item:
     """One labelled image: `malignant` is the label, `patient` the group that no split may tear apart.
 
     What a collection does not tell is empty: `magnification` ("100X"), `subtype` ("DC"), `slide` of the patient ("AB"),
-    `part` that the patient is in for good ("test").
+    `part` that the patient is in for good ("test"), `um_per_pixel` (None).
     """
 
     source: str
@@ -53,6 +53,7 @@ class Item:
     subtype: str = ""
     slide: str = ""
     part: str = ""
+    um_per_pixel: float | None = None
 
     @property
     def group(self) -> str:

@@ -7,10 +7,12 @@ three-digit accession number, and there is none).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from bcd_edge.triage.scale import BREAKHIS_UM
 from train.data.sources import Item, Labels, files
 
 NOTE = "The subset's magnifications go with class and patient; compare scores within one magnification."
@@ -18,8 +20,8 @@ NOTE = "The subset's magnifications go with class and patient; compare scores wi
 CITATION = "BreaKHis (subset): Spanhol et al., A Dataset for Breast Cancer Histopathological Image Classification, IEEE TBME 2016"
 LIMITS = ("BreaKHis images are photographs of surgical biopsies from one laboratory, most of the subset at 100X and 200X.",)
 
-# Sides in µm of a square as large as the field: 700 x 460 pixels of 0.49, 0.20, 0.10 and 0.05 µm (Spanhol et al., IEEE TBME 2016).
-FIELD_UM = {"40X": 278.0, "100X": 113.5, "200X": 56.7, "400X": 28.4}
+# Sides in µm of a square as large as the field of 700 x 460 pixels.
+FIELD_UM = {f"{power}X": round(um * math.sqrt(700 * 460), 1) for power, um in BREAKHIS_UM.items()}
 
 NAME = re.compile(r"SOB_(?P<label>[BM])_(?P<subtype>[A-Z]+)-\d+-(?P<patient>\d+)(?P<slide>[A-Z]*)-(?P<magnification>\d+)-\d+")
 WHOLE = {"190EF"}

@@ -7,7 +7,9 @@
 | `patient` | without it EVERY IMAGE COUNTS AS A PATIENT OF ITS OWN, and no split can protect from leakage |
 | `source` | the collection, such as `breakhis`, that the patient belongs to, if not this one: who is in two collections is one patient |
 | `part` | `train`, `validation` or `test`, where the patient is for good; `fit` draws only those without one |
-| `magnification`, `slide`, `subtype` | may be left out or empty |
+| `um_per_pixel` | width of a pixel on the slide; a bundle knows the fields of view that it was trained on if every image has one |
+| `magnification` | as `um_per_pixel` for those who have a slide scanner's objective ("40x", as in `bcd-edge predict --magnification`) |
+| `slide`, `subtype` | may be left out or empty, as `magnification` and `um_per_pixel` |
 
 A folder with a `labels.csv`, as `bcd-edge labels export` writes it, may be given in its place. Further columns are ignored. UTF-8,
 with or without the mark that Excel writes; commas between cells.
@@ -17,10 +19,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from bcd_edge.errors import UsageError
 from bcd_edge.holdout import PARTS
 from bcd_edge.labels import LABELS_FILE
+from bcd_edge.triage.scale import PLAUSIBLE_UM, plausible, um_at
 from train.data.sources import Item, Labels, files
 
 NOTE = "An image without a patient in its row counts as a patient of its own; no split can then keep a person on one side."
@@ -86,7 +91,27 @@ def read(path: Path, labels: Labels) -> Iterator[Item]:
             row.get("subtype", ""),
             row.get("slide", ""),
             row.get("part", ""),
+            _um_per_pixel(place, row.get("um_per_pixel", ""), magnification),
         )
+
+
+def _um_per_pixel(place: str, text: str, magnification: str) -> float | None:
+    """The width of a pixel in µm, None where neither cell tells.
+
+    Raises:
+        ValueError: no microscope has such pixels.
+    """
+    if not text:
+        with suppress(UsageError):  # of a kind that says nothing about pixels, such as 400X with the eyepiece
+            return um_at(magnification)
+        return None
+    try:
+        value = plausible(float(text))
+    except ValueError:
+        value = None
+    if value is None:
+        raise ValueError(f"{place} has the um_per_pixel {text!r}, which no microscope has; write {PLAUSIBLE_UM[0]} to {PLAUSIBLE_UM[1]}, or nothing.")
+    return value
 
 
 def _inside(folder: Path, place: str, file: str) -> PurePosixPath:

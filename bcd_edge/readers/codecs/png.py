@@ -45,10 +45,12 @@ PASSES: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 
 # How libspng gives pixels: expanded to RGBA or RGB of 8 bits, or as they are stored; and whether it heeds a transparent colour.
 SPNG_FMT_RGBA8, SPNG_FMT_RGB8, SPNG_FMT_PNG = 1, 4, 256
 SPNG_DECODE_TRNS: Final = 1
-# Checksums are not compared again: those of chunks and pixels have been, and rows that are stored anew get none.
+# Checksums are not compared again: those of chunks have been, and where rows are stored anew that of the rows, too.
 SPNG_CTX_IGNORE_ADLER32, SPNG_CRC_USE = 1, 2
 NO_CHECKSUM: Final = bytes(4)
 ZLIB_HEADER: Final = b"\x78\x01"
+# Pixels of a picture whose rows are inflated at once, which takes twice its memory; libspng inflates larger ones row by row, in twice the time.
+MOST_INFLATED: Final = 4 * 2**20
 # Bytes in a block of data that is not compressed (RFC 1951).
 BLOCK: Final = 65_535
 DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -85,13 +87,16 @@ def decode(data: bytes) -> UInt8Image:
     """
     chunks = list(_chunks(data))
     header = _header(chunks)
-    rows_u8 = _inflate([chunk[8:-4] for kind, chunk in chunks if kind == b"IDAT"], header)
-    if (library := spng()) is not None:
-        before = (chunk for kind, chunk in chunks if kind in (b"IHDR", b"PLTE", b"tRNS"))
-        end = next(chunk for kind, chunk in chunks if kind == b"IEND")
-        image = _by_spng(library, b"".join((SIGNATURE, *before, *_stored(rows_u8), end)), header)
+    parts = [chunk[8:-4] for kind, chunk in chunks if kind == b"IDAT"]
+    whole: list[bytes | memoryview] = [SIGNATURE, *(chunk for kind, chunk in chunks if kind in PIXEL_CHUNKS)]
+    if (library := spng()) is None:
+        _inflate(parts, header)
+        image = _by_opencv(b"".join(whole), header)
+    elif header.width * header.height > MOST_INFLATED:
+        image = _by_spng(library, b"".join(whole), header)
     else:
-        image = _by_opencv(b"".join((SIGNATURE, *(chunk for kind, chunk in chunks if kind in PIXEL_CHUNKS))), header)
+        before = (chunk for kind, chunk in chunks if kind in (b"IHDR", b"PLTE", b"tRNS"))
+        image = _by_spng(library, b"".join((SIGNATURE, *before, *_stored(_inflate(parts, header)), whole[-1])), header, SPNG_CTX_IGNORE_ADLER32)
     return upright(image, _orientation(chunks))
 
 
@@ -159,12 +164,12 @@ def spng() -> Any:
     return None
 
 
-def _by_spng(library: Any, data: bytes, header: Header) -> UInt8Image:
+def _by_spng(library: Any, data: bytes, header: Header, flags: int = 0) -> UInt8Image:
     as_stored = header.bits >= 8 and header.colour != PALETTE
     form = SPNG_FMT_PNG if as_stored else SPNG_FMT_RGBA8 if header.has_transparency else SPNG_FMT_RGB8
     channels = CHANNELS[header.colour] if as_stored else 4 if header.has_transparency else 3
     samples = np.empty((header.height, header.width, channels), np.uint16 if header.bits == 16 else np.uint8)
-    context = library.spng_ctx_new(SPNG_CTX_IGNORE_ADLER32)
+    context = library.spng_ctx_new(flags)
     try:
         library.spng_set_crc_action(context, SPNG_CRC_USE, SPNG_CRC_USE)
         library.spng_set_png_buffer(context, data, len(data))

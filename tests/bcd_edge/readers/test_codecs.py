@@ -369,7 +369,7 @@ def test_the_same_png_without_libspng_and_libdeflate(mode: str, monkeypatch: pyt
     expected = raster.decode(data)
     damaged = [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in range(0, len(data), 97)]
     outcomes = [outcome(raster.decode, file) for file in damaged]
-    for name, value in (("deflate", None), ("spng", lambda: None)):
+    for name, value in (("MOST_INFLATED", 0), ("deflate", None), ("MOST_INFLATED", 2**22), ("spng", lambda: None)):
         monkeypatch.setattr(png, name, value)
         assert np.array_equal(raster.decode(data), expected)
         assert [outcome(raster.decode, file) for file in damaged] == outcomes

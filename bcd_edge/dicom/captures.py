@@ -22,7 +22,7 @@ def capture(header: Dataset, record: dict[str, Any], overlay_hwc_u8: UInt8Image)
         overlay_hwc_u8: the drawn overlay with its legend, uint8 RGB, H x W x 3.
     """
     from highdicom.sc import SCImage
-    from pydicom.uid import RLELossless
+    from pydicom.uid import ExplicitVRLittleEndian
 
     image = SCImage(
         pixel_array=overlay_hwc_u8,
@@ -34,10 +34,10 @@ def capture(header: Dataset, record: dict[str, Any], overlay_hwc_u8: UInt8Image)
         series_number=SERIES_NUMBER,
         series_description=f"{MANUFACTURER} explanations, for research",
         specific_character_set="ISO_IR 192",
-        transfer_syntax_uid=RLELossless,
+        transfer_syntax_uid=ExplicitVRLittleEndian,  # what every archive takes
         **series(header, record, "overlay"),
     )
-    image.PatientOrientation = []  # of a slide there is none, and highdicom takes no other answer
+    image.PatientOrientation, image.Laterality = [], ""  # a slide has neither, and highdicom asks for one
     image.BurnedInAnnotation = "YES"
     image.copy_patient_and_study_information(header)
     return image

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 PAUSE_S: Final = 1.0
 BATCH: Final = 16
 # Between attempts: doubles from the first to the last.
-FIRST_RETRY_S, LAST_RETRY_S = 5.0, 300.0
+FIRST_RETRY_S, LAST_RETRY_S = 2.0, 300.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bcd_edge.dicom.peers import Peer
 from bcd_edge.errors import OutputError
@@ -45,8 +45,7 @@ def _store(target: Peer, objects: Sequence[Dataset], title: str) -> None:
         entity.add_requested_context(sop_class, syntax)
     association = entity.associate(target.host, target.port, ae_title=target.title)
     if not association.is_established:
-        outcome = "rejected the association" if association.is_rejected else "could not be reached"
-        raise OutputError(f"{target.title} at {target.host}:{target.port} {outcome}; check its AE title, address and whom it allows to send.")
+        raise OutputError(f"{target.title} at {target.host}:{target.port} {_refusal(association)}")
     try:
         for item in objects:
             status = association.send_c_store(item)
@@ -57,6 +56,15 @@ def _store(target: Peer, objects: Sequence[Dataset], title: str) -> None:
         raise OutputError(f"{target.title} at {target.host}:{target.port} takes no such objects ({error}); allow them there.") from None
     finally:
         association.release()
+
+
+def _refusal(association: Any) -> str:
+    """Why there is no association, and what to do."""
+    if association.is_rejected:
+        return "rejected the association; check its AE title, and that it allows this one to send."
+    if association.rejected_contexts:
+        return "takes no Structured Reports or Secondary Captures; allow these classes there."
+    return "could not be reached; check its address, port and network."
 
 
 def _post(url: str, objects: Sequence[Dataset]) -> None:

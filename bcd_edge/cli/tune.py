@@ -32,12 +32,14 @@ def command(bundle_path: str | None, options: RunOptions, seconds: float) -> Non
       bcd-edge tune --seconds 5
     """
     import sys
+    import time
 
     from rich.console import Console
     from rich.progress import track
 
     from bcd_edge import bundle
     from bcd_edge import tune as tuning
+    from bcd_edge.benchmark import sensors
     from bcd_edge.errors import BundleError, ProviderError
 
     opened = bundle.open(bundle_path)
@@ -48,6 +50,7 @@ def command(bundle_path: str | None, options: RunOptions, seconds: float) -> Non
     minutes = tuning.estimated_s(len(candidates), seconds) / 60
     if not is_quiet(click.get_current_context()):
         click.echo(f"{len(candidates)} combinations: at least {minutes:.1f} min; loading, compiling and warming up come on top", err=True)
+    before = sensors.read(at_s=time.perf_counter())
     for candidate in track(candidates, "measuring", console=stderr, transient=True, disable=not stderr.is_terminal):
         try:
             rows.append(tuning.measure(opened, candidate, seconds))
@@ -56,9 +59,14 @@ def command(bundle_path: str | None, options: RunOptions, seconds: float) -> Non
     if not rows:
         raise ProviderError("No combination runs here; the reasons are above.")
     finals = tuning.finals(opened, rows, seconds)
+    others = sensors.contention([[before, sensors.read(at_s=time.perf_counter())]]).other_cores or 0.0
     path = _remember(opened, finals)
     _show(rows, finals)
     click.echo(f"\nStored in {path}; --provider auto uses it. Next: bcd-edge predict IMAGE")
+    if others > sensors.OTHERS_BOUND:
+        click.echo(
+            f"Other processes used {others:.2f} cores meanwhile, so another combination may be the best; tune again on an idle machine.", err=True
+        )
 
 
 def _remember(opened: Bundle, results: list[TuningResult]) -> Path:

@@ -86,9 +86,11 @@ class Inputs:
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    """Whether a file is an image by its name, or by its content if the name has no suffix; hidden files are not."""
+    """Whether a file is an image by its name, or by its content if the name has no suffix; hidden files and parts of a slide are not."""
     try:
-        return not is_ignored(entry.name) and (raster.has_image(entry.path) or entry.name.lower().endswith(slide.SUFFIXES))
+        if is_ignored(entry.name) or not (raster.has_image(entry.path) or entry.name.lower().endswith(slide.SUFFIXES)):
+            return False
+        return not slide.is_secondary(entry.path)
     except OSError:  # it may not be read
         return False
 

@@ -183,6 +183,16 @@ def quality(data: Path, bundle: Path | None, flagged: Path | None, out: Path | N
     compare(data, bundle, out, flagged)
 
 
+@main.command("slides")
+@click.option("--texture", type=click.Path(path_type=Path, exists=True), help="Slide from whose middle the tissue is taken.  [default: drawn tissue]")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def slides(texture: Path | None, out: Path | None) -> None:
+    """Whole slides: speed beside the machine's bound and beside PyTorch, memory, first answer, a DICOM twin. Ten minutes, 2 GB of temporary files."""
+    from benchmarks.slides import measure
+
+    measure(texture, out)
+
+
 @main.command("fuzz")
 @click.option("--cases", type=click.IntRange(1), default=200_000, show_default=True, help="How many mutated files.")
 @click.option("--seed", type=click.IntRange(0), default=17, show_default=True, help="Of the mutations.")

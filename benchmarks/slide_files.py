@@ -102,6 +102,50 @@ def write_ome(path: Path, drawn: Drawn, um_per_pixel: float | None = 0.25) -> Pa
     return path
 
 
+def write_dicom(folder: Path, drawn: Drawn, um_per_pixel: float = 0.25) -> Path:
+    """The same as a DICOM slide, a file for each level with the same compressed tiles; returns the first level's."""
+    from pydicom.uid import generate_uid
+
+    folder.mkdir()
+    series = {name: generate_uid() for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
+    for number, downsample in enumerate(drawn.downsamples):
+        height, width = drawn.size(downsample)
+        level = _dicom_level(list(drawn.tiles(downsample, _jpeg)), (height, width), um_per_pixel * downsample, number, series)
+        level.save_as(folder / f"level{number}.dcm", enforce_file_format=True)
+    return folder / "level0.dcm"
+
+
+def _dicom_level(frames: list[bytes], size: tuple[int, int], um_per_pixel: float, number: int, series: dict[str, str]) -> Any:
+    """A VL Whole Slide Microscopy image with full tiling (DICOM PS3.3, A.32.8)."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
+
+    measures, functional, path, origin = Dataset(), Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [um_per_pixel / 1000] * 2, 0.001
+    functional.PixelMeasuresSequence = [measures]
+    path.OpticalPathIdentifier, path.IlluminationTypeCodeSequence = "1", []
+    origin.XOffsetInSlideCoordinateSystem, origin.YOffsetInSlideCoordinateSystem = 0, 0
+    image = Dataset()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    values = series | {
+        **{"SOPClassUID": VLWholeSlideMicroscopyImageStorage, "SOPInstanceUID": generate_uid(), "Modality": "SM", "InstanceNumber": number + 1},
+        **{"ImageType": ["ORIGINAL" if number == 0 else "DERIVED", "PRIMARY", "VOLUME", "NONE" if number == 0 else "RESAMPLED"]},
+        **{"PatientName": "", "PatientID": "", "SamplesPerPixel": 3, "PhotometricInterpretation": "YBR_FULL_422", "PlanarConfiguration": 0},
+        **{"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0, "Rows": TILE, "Columns": TILE},
+        **{"NumberOfFrames": len(frames), "TotalPixelMatrixRows": size[0], "TotalPixelMatrixColumns": size[1]},
+        **{"TotalPixelMatrixFocalPlanes": 1, "NumberOfOpticalPaths": 1, "DimensionOrganizationType": "TILED_FULL"},
+        **{"ImagedVolumeWidth": size[1] * um_per_pixel / 1000, "ImagedVolumeHeight": size[0] * um_per_pixel / 1000, "ImagedVolumeDepth": 0.001},
+        **{"LossyImageCompression": "01", "LossyImageCompressionMethod": "ISO_10918_1", "ImageOrientationSlide": [0, -1, 0, -1, 0, 0]},
+        **{"SharedFunctionalGroupsSequence": [functional], "OpticalPathSequence": [path], "TotalPixelMatrixOriginSequence": [origin]},
+    }
+    for name, value in values.items():
+        setattr(image, name, value)
+    image.PixelData = encapsulate(frames)
+    return image
+
+
 def _layout(height: int, width: int) -> dict[str, Any]:
     return {
         "shape": (height, width, 3),

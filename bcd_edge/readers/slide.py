@@ -8,6 +8,8 @@ import mmap
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,21 +18,24 @@ import cv2
 import numpy as np
 
 from bcd_edge.errors import InputError, ProviderError
-from bcd_edge.readers import raster
+from bcd_edge.readers import dicom, raster
 from bcd_edge.readers.codecs import tiff
 from bcd_edge.readers.pixels import UInt8Image, rgb
+from bcd_edge.system import machine
 
 FIX: Final = 'pip install "bcd-edge[slide]"'
 # Of files that are slides whatever is in them; of TIFF and DICOM the content tells.
 SUFFIXES: Final = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi")
 # OpenSlide's name for a tiled TIFF of no known scanner, which may be any picture.
 GENERIC: Final = "generic-tiff"
+# Bytes at the beginning of a DICOM file that hold its class and instance.
+META_BYTES: Final = 1024
 # µm per pixel of level 0 that a scanner can have: a tenth of the resolution of light, and a slide in a flat-bed scanner at 1,200 dpi.
 FINEST_UM, COARSEST_UM = 0.02, 22.0
 # µm per pixel times the objective's power: 10 by convention (0.25 at 40X), and scanners differ from it by less than this factor.
 UM_TIMES_POWER, POWER_FACTOR = 10.0, 3.0
-# Pixels of a level along the side of a block that is read at a time for a thumbnail: 16 MB.
-BLOCK: Final = 2048
+# Pixels of a level along the side of a block that is read at a time for a thumbnail: 4 MB.
+BLOCK: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +101,33 @@ class Slide(ABC):
         """The coarsest level that is not coarser than this; 0 if all are."""
         return max((index for index, level in enumerate(self.levels) if level.downsample <= downsample), default=0)
 
-    def thumbnail(self, side: int) -> UInt8Image:
-        """All of the slide, uint8 RGB, its longer side at most `side` pixels; read in blocks, so that memory does not grow with the slide."""
-        scale = max(1.0, max(self.width, self.height) / side)
-        level = self.level_for(scale)
-        step = max(1, int(BLOCK * self.levels[level].downsample / scale))
-        picture = np.full((math.ceil(self.height / scale), math.ceil(self.width / scale), 3), 255, np.uint8)
-        for top in range(0, picture.shape[0], step):
-            for left in range(0, picture.shape[1], step):
-                target = picture[top : top + step, left : left + step]
-                target[:] = self.reduced(level, round(left * scale), round(top * scale), scale, target.shape[1], target.shape[0])
-        return picture
+    def thumbnail(self, side: int) -> tuple[UInt8Image, float]:
+        """All of the slide with at most `side` pixels along each side, uint8 RGB, and how many pixels of level 0 one of them is wide.
 
-    def reduced(self, level: int, x: int, y: int, scale: float, width: int, height: int) -> UInt8Image:
-        """A region read from a level and shrunk by areas to `width` x `height` pixels, each of `scale` pixels of level 0."""
-        factor = scale / self.levels[level].downsample
-        pixels = self.read(level, x, y, max(1, round(width * factor)), max(1, round(height * factor)))
-        if pixels.shape[:2] == (height, width):
+        Read in blocks, so that memory does not grow with the slide.
+        """
+        scale = max(1.0, self.width / side, self.height / side)
+        level = self.level_for(scale)
+        factor = math.ceil(scale / self.levels[level].downsample)  # whole, which shrinks several times as fast
+        scale = factor * self.levels[level].downsample
+        picture = np.full((math.ceil(self.height / scale), math.ceil(self.width / scale), 3), 255, np.uint8)
+        step = max(1, BLOCK // factor)
+
+        def fill(corner: tuple[int, int]) -> None:
+            top, left = corner
+            target = picture[top : top + step, left : left + step]
+            target[:] = self.reduced(level, left, top, factor, target.shape[1], target.shape[0])
+
+        with ThreadPoolExecutor(machine.cores(), "bcd-edge thumbnail") as pool:
+            corners = [(top, left) for top in range(0, picture.shape[0], step) for left in range(0, picture.shape[1], step)]
+            list(pool.map(fill, corners))
+        return picture, scale
+
+    def reduced(self, level: int, x: int, y: int, factor: int, width: int, height: int) -> UInt8Image:
+        """A region of a level shrunk by a whole factor, `height` x `width` pixels; `x` and `y` are in such pixels, too."""
+        scale = factor * self.levels[level].downsample
+        pixels = self.read(level, round(x * scale), round(y * scale), width * factor, height * factor)
+        if factor == 1:
             return pixels
         return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
@@ -131,6 +146,7 @@ class _ByOpenSlide(Slide):
         properties = dict(self._handle.properties)
         sizes = zip(self._handle.level_dimensions, self._handle.level_downsamples, strict=True)
         levels = tuple(Level(width, height, downsample) for (width, height), downsample in sizes)
+        self.instance = properties.get("dicom.MediaStorageSOPInstanceUID", "")
         super().__init__(path, properties.get("openslide.vendor", "unknown"), levels, _scale_of(properties))
 
     def _read(self, level: int, x: int, y: int, width: int, height: int) -> UInt8Image:
@@ -191,6 +207,19 @@ def recognises(path: str | Path) -> bool:
     except (OSError, ValueError):
         return False
     return head[128:132] == b"DICM" and _vendor(path) == "dicom"
+
+
+def is_secondary(path: str | Path) -> bool:
+    """Whether a DICOM file is a reduced level, label or overview of a slide that another file of its series stands for."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(META_BYTES)
+        if head[128:132] != b"DICM" or dicom.WHOLE_SLIDE.encode() not in head:
+            return False
+        with closing(_ByOpenSlide(Path(path))) as opened:
+            return opened.instance.encode() not in head
+    except Exception:  # it cannot be read, or OpenSlide is not installed: who classifies it says so
+        return False
 
 
 def _vendor(path: Path) -> str | None:

@@ -52,10 +52,9 @@ def draw(picture_hwc_u8: UInt8Image, scale: float, tiles: UInt8Image, grid: Grid
     """
     factor = max(1.0, MIN_WIDTH / picture_hwc_u8.shape[1])
     width, height = (round(side * factor) for side in picture_hwc_u8.shape[1::-1])
-    slide = np.asarray(cv2.resize(picture_hwc_u8, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    slide = cv2.resize(picture_hwc_u8, (width, height), interpolation=cv2.INTER_LINEAR)
     heat = _placed(tiles, grid.step / scale * factor, width, height)
-    alpha = ALPHA * heat[..., 3:].astype(np.float32) / 255
-    mixed = (slide * (1 - alpha) + heat[..., :3] * alpha).astype(np.uint8)
+    mixed = np.where(heat[..., 3:], cv2.addWeighted(slide, 1 - ALPHA, np.ascontiguousarray(heat[..., :3]), ALPHA, 0), slide)
     canvas = Image.new("RGB", (width, height + LEGEND_HEIGHT), "white")
     canvas.paste(Image.fromarray(mixed), (0, 0))
     _legend(ImageDraw.Draw(canvas), canvas, height, um_per_pixel * scale / factor, rule, heading)

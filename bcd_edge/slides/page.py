@@ -69,16 +69,16 @@ def _content(slide: Slide, grid: Grid, answers: Sequence[TileAnswer], record: Re
 
 def _pyramid(folder: Path, slide: Slide) -> tuple[int, int, int]:
     """Writes `LEVEL/COLUMN_ROW.jpg`, each level twice as large as the one before; returns width and height of the largest, and their number."""
-    fitting = [level.downsample for level in slide.levels if max(level.width, level.height) <= SIDE]
-    scale = min(fitting, default=max(slide.width, slide.height) / SIDE)
-    level = slide.level_for(scale)
-    width, height = math.ceil(slide.width / scale), math.ceil(slide.height / scale)
+    fitting = [index for index, level in enumerate(slide.levels) if max(level.width, level.height) <= SIDE]
+    level = fitting[0] if fitting else len(slide.levels) - 1
+    factor = 1 if fitting else math.ceil(max(slide.levels[level].width, slide.levels[level].height) / SIDE)
+    width, height = (-(-side // factor) for side in (slide.levels[level].width, slide.levels[level].height))
     levels = 1 + math.ceil(math.log2(max(width, height, 2)))
     half = np.full((-(-height // 2), -(-width // 2), 3), 255, np.uint8)
 
     def add(place: tuple[int, int]) -> None:
         left, top = place
-        pixels = slide.reduced(level, round(left * scale), round(top * scale), scale, min(TILE, width - left), min(TILE, height - top))
+        pixels = slide.reduced(level, left, top, factor, min(TILE, width - left), min(TILE, height - top))
         _save(folder / str(levels - 1), left // TILE, top // TILE, pixels)
         small = _halved(pixels)
         half[top // 2 : top // 2 + small.shape[0], left // 2 : left // 2 + small.shape[1]] = small

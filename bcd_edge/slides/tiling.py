@@ -20,8 +20,8 @@ from bcd_edge.triage.quality import LEAST_TISSUE
 
 # A level may be coarser than the network's pixels by this factor: scanners round their pixel size, and the next level has sixteen times the pixels.
 COARSER: Final = 1.1
-# Pixels of a level that are read at a time: a block of tiles shares the scanner's own tiles at its edges, and has 9 MB.
-BLOCK_PIXELS: Final = 3 * 2**20
+# Pixels of a level that are read at a time: a block of tiles decodes the scanner's own tiles at its edges for less, and takes 15 MB.
+BLOCK_PIXELS: Final = 3 * 2**19
 # Field of bundles that do not know theirs: that of a microscope's camera at 100X, see docs/slides.md.
 FIELD_UM: Final = 369.0
 MOST_OVERLAP: Final = 0.75

@@ -84,7 +84,9 @@ def decode(data: bytes) -> UInt8Image:
 
 def _check_object(dataset: Dataset) -> None:
     if dataset.sop_class == dicom.WHOLE_SLIDE:
-        raise InputError("The file is a whole slide (DICOM VL Whole Slide Microscopy); cut it into fields of view and classify those.")
+        raise InputError(
+            "The file is a whole slide (DICOM VL Whole Slide Microscopy), which is read by bcd-edge predict with the extra slide, not as one picture."
+        )
     if dataset.sop_class not in dicom.CLASSES:
         known = ", ".join(dicom.CLASSES.values())
         raise InputError(f"The DICOM file holds {dicom.name(dataset.sop_class)}, which is not read; send objects of the classes {known}.")

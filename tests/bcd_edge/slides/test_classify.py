@@ -18,7 +18,7 @@ from bcd_edge.readers import slide
 from bcd_edge.records import Record
 from bcd_edge.slides.classify import classify
 from bcd_edge.slides.settings import SlideSettings
-from benchmarks.slide_files import Drawn, write_ome, write_svs
+from benchmarks.slide_files import Drawn, write_dicom, write_ome, write_svs
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_files_to_look_at(done: tuple[Record, Path]) -> None:
     _, folder = done
     heatmap = cv2.imread(str(folder / "heatmap.png"))
     assert heatmap is not None
-    assert heatmap.shape[1] == 2048
+    assert heatmap.shape[1] == 1536
     layer = cv2.imread(str(folder / "tiles.png"), cv2.IMREAD_UNCHANGED)
     assert layer is not None
     assert layer.shape == (11, 16, 4)
@@ -114,9 +114,11 @@ def test_two_slides_of_one_name_have_a_folder_each(classifier: Classifier, tmp_p
     assert folders[1].startswith("x-")
 
 
-def test_ome_tiff_and_svs_of_the_same_pixels_agree(done: tuple[Record, Path], classifier: Classifier, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["ome", "dicom"])
+def test_twins_in_other_formats_get_the_same_answers(done: tuple[Record, Path], classifier: Classifier, tmp_path: Path, kind: str) -> None:
     _, folder = done
-    path = write_ome(tmp_path / "twin.ome.tif", Drawn(3072, 2048, ((0.0, 0.0, 0.34, 1.0),), downsamples=(1, 4)), 1.0)
+    drawn = Drawn(3072, 2048, ((0.0, 0.0, 0.34, 1.0),), downsamples=(1, 4))
+    path = write_ome(tmp_path / "twin.ome.tif", drawn, 1.0) if kind == "ome" else write_dicom(tmp_path / "dicom", drawn, 1.0)
     with slide.open(path) as opened:
         assert opened.um_per_pixel == 1.0
     twin = classify(classifier, path, SlideSettings(tmp_path))

@@ -46,7 +46,7 @@ def collection(source: str, patients: int, each: int, seed: int) -> tuple[Images
 
 def joined(*parts: tuple[Images, np.ndarray]) -> tuple[Images, np.ndarray]:
     tests = [test for test, _ in parts]
-    fields = (np.concatenate([getattr(test, name) for test in tests]) for name in Images.__slots__ if name != "subtypes")
+    fields = (np.concatenate([getattr(test, name) for test in tests]) for name in Images.__slots__ if getattr(tests[0], name) is not None)
     return Images(*fields), np.concatenate([p for _, p in parts])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import math
 import mmap
@@ -17,7 +18,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from bcd_edge.errors import InputError, ProviderError
+from bcd_edge.errors import InputError
 from bcd_edge.readers import dicom, raster
 from bcd_edge.readers.codecs import tiff
 from bcd_edge.readers.pixels import UInt8Image, rgb
@@ -30,6 +31,8 @@ SUFFIXES: Final = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".s
 GENERIC: Final = "generic-tiff"
 # Bytes at the beginning of a DICOM file that hold its class and instance.
 META_BYTES: Final = 1024
+# Read at a time for a hash.
+HASHED_BYTES: Final = 2**22
 # µm per pixel of level 0 that a scanner can have: a tenth of the resolution of light, and a slide in a flat-bed scanner at 1,200 dpi.
 FINEST_UM, COARSEST_UM = 0.02, 22.0
 # µm per pixel times the objective's power: 10 by convention (0.25 at 40X), and scanners differ from it by less than this factor.
@@ -159,25 +162,20 @@ class _ByOpenSlide(Slide):
         self._handle.close()
 
 
-def require_package() -> None:
-    """Checks that OpenSlide and tifffile are installed.
-
-    Raises:
-        ProviderError: one of them is not.
-    """
-    missing = [name for name in ("openslide", "tifffile") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ProviderError(f"Reading whole slides needs the package {missing[0]}, which is not installed; fix: {FIX}")
+def is_installed() -> bool:
+    """Whether the packages of the extra `slide` are."""
+    return all(importlib.util.find_spec(name) for name in ("openslide", "tifffile"))
 
 
 def open(path: str | Path) -> Slide:
     """Opens a slide by its content.
 
     Raises:
-        InputError: it does not exist, is no slide, is damaged, or lacks the files beside it; the sentence says which.
-        ProviderError: the packages of the extra `slide` are not installed.
+        InputError: it does not exist, is no slide, is damaged, or lacks the files beside it; the sentence says which. Or the extra
+            `slide` is not installed.
     """
-    require_package()
+    if not is_installed():
+        raise InputError(f"{Path(path).name} is a whole slide, and what reads them is not installed; fix: {FIX}")
     from openslide import OpenSlideError, OpenSlideUnsupportedFormatError
 
     from bcd_edge.readers import ome
@@ -292,6 +290,19 @@ def files(path: Path) -> Iterator[Path]:
     folder = path.with_suffix("")
     if path.suffix.lower() == ".mrxs" and folder.is_dir():
         yield from sorted(entry for entry in folder.iterdir() if entry.is_file())
+
+
+def sha256(path: str | Path) -> str:
+    """Of a file's bytes, read in parts.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while part := file.read(HASHED_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def fingerprint(path: Path) -> str:

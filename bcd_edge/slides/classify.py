@@ -31,11 +31,12 @@ from bcd_edge.system import machine
 from bcd_edge.system.atomic import atomic_write
 from bcd_edge.system.lock import exclusive
 
+# Of the files of slides in a folder of results.
+FOLDER: Final = "slides"
 # Threads that read blocks: some wait for a network share while others decode.
 READERS_PER_CORE: Final = 2
 # Tile answers that are written at a time, so that little is lost by a power cut and the disk has little to do.
 WRITTEN: Final = 64
-HASHED_BYTES: Final = 2**22
 
 Progress = Callable[[int, int], object]
 
@@ -50,6 +51,10 @@ class _Job:
     um_per_pixel: float
     grid: Grid
     folder: Path
+
+    @property
+    def title(self) -> str:
+        return self.settings.title or self.slide.path.name
 
     @property
     def tile_mm2(self) -> float:
@@ -89,7 +94,7 @@ def classify(classifier: Classifier, path: Path, settings: SlideSettings, *, nam
 
     Raises:
         OutputError: its folder cannot be written.
-        ProviderError: the engine failed, or a package for slides is missing.
+        ProviderError: the engine failed.
         UsageError: no such field of view or overlap.
     """
     source = name or str(path)
@@ -107,7 +112,7 @@ def classify(classifier: Classifier, path: Path, settings: SlideSettings, *, nam
 def _classify(classifier: Classifier, slide: Slide, settings: SlideSettings, source: str, progress: Progress) -> Record:
     um_per_pixel = slides.um_per_pixel(slide, settings.um_per_pixel)
     grid = tiling.grid(slide, um_per_pixel, classifier.bundle, settings.field_um, settings.overlap)
-    job = _Job(classifier, slide, settings, um_per_pixel, grid, _folder(settings.out, slide.path))
+    job = _Job(classifier, slide, settings, um_per_pixel, grid, settings.folder or _folder(settings.out, slide.path))
     job.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(job.folder / ".lock", 0.0) as is_held:
         if not is_held:
@@ -117,7 +122,7 @@ def _classify(classifier: Classifier, slide: Slide, settings: SlideSettings, sou
 
 def _locked(job: _Job, source: str, progress: Progress) -> Record:
     with ThreadPoolExecutor(1, "bcd-edge hash") as hashing:
-        sha256 = hashing.submit(_sha256, job.slide.path)  # of gigabytes: the first tile does not wait for it
+        sha256 = hashing.submit(slides.sha256, job.slide.path)  # of gigabytes: the first tile does not wait for it
         seen = tissue.find(job.slide)
         with TileFile(job.folder, job.run(), job.grid) as tiles:
             timing = _fill(job, seen, tiles, progress)
@@ -237,18 +242,10 @@ def _nothing(slide: Slide, answers: Sequence[TileAnswer]) -> InputError:
 def _write(job: _Job, seen: Tissue, answers: Sequence[TileAnswer], record: Record) -> None:
     """Regions, heat map and page."""
     slide, grid = job.slide, job.grid
-    atomic_write(job.folder / "regions.geojson", geojson.document(answers, grid, (slide.width, slide.height), job.tile_mm2, slide.path.name))
+    atomic_write(job.folder / "regions.geojson", geojson.document(answers, grid, (slide.width, slide.height), job.tile_mm2, job.title))
     heat = heatmap.layer(answers, grid)
     atomic_write(job.folder / "tiles.png", cv2.imencode(".png", cv2.cvtColor(heat, cv2.COLOR_RGBA2BGRA))[1].tobytes())
-    heading = f"{slide.path.name}: p(malignant) {record.p_malignant:.3f}, needs pathologist review. For research."
+    heading = f"{job.title}: p(malignant) {record.p_malignant:.3f}, needs pathologist review. For research."
     drawn = heatmap.draw(seen.picture_hwc_u8, seen.scale, heat, grid, job.um_per_pixel, job.classifier.rule, heading)
     atomic_write(job.folder / "heatmap.png", drawn)
-    page.write(job.folder, slide, grid, answers, record)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(HASHED_BYTES):
-            digest.update(part)
-    return digest.hexdigest()
+    page.write(job.folder, slide, grid, answers, record, job.title)

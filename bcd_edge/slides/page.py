@@ -29,7 +29,7 @@ JPEG_QUALITY: Final = 80
 SUSPICIOUS: Final = 12
 
 
-def write(folder: Path, slide: Slide, grid: Grid, answers: Sequence[TileAnswer], record: Record) -> None:
+def write(folder: Path, slide: Slide, grid: Grid, answers: Sequence[TileAnswer], record: Record, title: str) -> None:
     """Writes page and pictures beside `tiles.png`, which lies over them.
 
     Raises:
@@ -40,7 +40,7 @@ def write(folder: Path, slide: Slide, grid: Grid, answers: Sequence[TileAnswer],
     static = files("bcd_edge.slides").joinpath("static")
     for name in STATIC:
         atomic_write(folder / name, static.joinpath(name).read_bytes())
-    content = _content(slide, grid, answers, record) | {"page": {"width": width, "height": height, "tile": TILE, "levels": levels}}
+    content = {"name": title} | _content(slide, grid, answers, record) | {"page": {"width": width, "height": height, "tile": TILE, "levels": levels}}
     atomic_write(folder / "slide.js", f"window.BCD_EDGE_SLIDE = {json.dumps(content)};\n".encode())
 
 
@@ -51,7 +51,6 @@ def _content(slide: Slide, grid: Grid, answers: Sequence[TileAnswer], record: Re
     places = {reason: index for index, reason in enumerate(reasons)}
     tiles = [[*answer.tile, answer.p_malignant, answer.decision or places[answer.left_out]] for answer in answers]
     return {
-        "name": slide.path.name,
         "width": slide.width,
         "height": slide.height,
         "um_per_pixel": record.um_per_pixel,

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from bcd_edge.errors import InputError
 from bcd_edge.pictures import HashedBytes
-from bcd_edge.readers import raster
+from bcd_edge.readers import raster, slide
 from bcd_edge.readers.metadata import Metadata
 from bcd_edge.results.folder import Results
 from bcd_edge.watch.models import QueuedFile
@@ -38,7 +38,8 @@ class Content:
         file: as it was in the queue.
         state: `new` must be classified; `answered` and `quarantined` are known from an earlier file (`record`); a `duplicate` is
             being classified under another name; `changed` since it was seen (as `now`), `gone`, `unreadable` (because of `reason`).
-        data: the bytes.
+        data: the bytes; none of a whole slide.
+        slide: where the file lies, if it is a whole slide.
         sha256: of the bytes.
         metadata: what the file's header says.
         reason: a sentence.
@@ -51,6 +52,7 @@ class Content:
     file: QueuedFile
     state: State
     data: bytes = b""
+    slide: str | None = None
     sha256: str = ""
     metadata: Metadata = NOTHING
     reason: str = ""
@@ -62,7 +64,9 @@ class Content:
     @property
     def picture(self) -> HashedBytes | InputError:
         """For a classifier; what is not to be classified passes through it as an error, so that everything keeps its order."""
-        return HashedBytes(self.data, self.sha256) if self.state == "new" else InputError(f"It is not classified: {self.state}.")
+        if self.state == "new" and self.slide is None:
+            return HashedBytes(self.data, self.sha256)
+        return InputError(f"It is not classified here: {self.state}.")
 
 
 class Reader:
@@ -175,8 +179,10 @@ def read(file: QueuedFile, inbox: Path, results: Path, moved: str | None) -> Con
 
 
 def _content(file: QueuedFile, path: str) -> Content:
+    if slide.is_installed() and slide.recognises(path):
+        return Content(file, "new", slide=path, sha256=slide.sha256(path))
     try:
         data = raster.read(path)
     except InputError as error:
         return Content(file, "unreadable", reason=str(error).replace(path, "The file"))
-    return Content(file, "new", data, hashlib.sha256(data).hexdigest(), raster.metadata(data))
+    return Content(file, "new", data, sha256=hashlib.sha256(data).hexdigest(), metadata=raster.metadata(data))

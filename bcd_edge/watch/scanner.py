@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bcd_edge.readers import raster
+from bcd_edge.readers import raster, slide
 from bcd_edge.system.folders import is_ignored
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,13 @@ def is_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool
     lowered = path.lower()
     if is_passed_over(lowered) or _matches(lowered, exclude):
         return False
-    return _matches(lowered, include) if include else lowered.endswith(raster.suffixes())
+    return _matches(lowered, include) if include else lowered.endswith(_suffixes())
+
+
+@functools.cache
+def _suffixes() -> tuple[str, ...]:
+    """Of what can be classified here."""
+    return (*raster.suffixes(), *(slide.SUFFIXES if slide.is_installed() else ()))
 
 
 def is_passed_over(path: str) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from bcd_edge.classifier import Classifier
@@ -14,6 +17,8 @@ from bcd_edge.records import Record
 from bcd_edge.results import patients
 from bcd_edge.results.folder import Results, link
 from bcd_edge.results.models import Answer, intake
+from bcd_edge.slides import classify as slides
+from bcd_edge.slides.settings import SlideSettings
 from bcd_edge.watch import disposal
 from bcd_edge.watch.batch import BATCH_S, LONGEST_PAUSE_S, Batch
 from bcd_edge.watch.disposal import Disposer
@@ -30,6 +35,10 @@ log = logging.getLogger(__name__)
 IDLE_S: Final = 0.2
 FETCHED: Final = 500
 LONGEST_RETRY_S: Final = 300.0
+
+
+class _InterruptedError(Exception):
+    """The watcher stops, or its configuration is read again."""
 
 
 class Watcher:
@@ -136,7 +145,9 @@ class Watcher:
     def _settle(self, content: Content, record: Record) -> None:
         """What becomes of a file that was read."""
         file, now = content.file, self.session.clock.now()
-        if content.state == "new":
+        if content.state == "new" and content.slide:
+            self._classify_slide(content, content.slide)
+        elif content.state == "new":
             self._answer(content, record)
         elif content.state == "answered" and content.record:
             self.batch.add(file, link(file.path, content.record, self._intake(content)), *self._after(content))
@@ -156,13 +167,32 @@ class Watcher:
         else:
             self._postpone(file, self.settings.stable_for_s)
 
+    def _classify_slide(self, content: Content, path: str) -> None:
+        """Classifies a slide while everything else waits; one that is interrupted goes on after the next start."""
+        folder = os.path.join(slides.FOLDER, content.sha256[:16])
+        title = self.results.shown(content.file.path)
+        settings = SlideSettings(folder=self.results.root / folder, title=title, um_per_pixel=self.settings.model.get("um_per_pixel"))
+        try:
+            record = slides.classify(self.classifier, Path(path), settings, name=content.file.path, progress=self._on_tile)
+        except _InterruptedError:
+            self._postpone(content.file, 0.0)
+            return
+        if record.slide:
+            record = replace(record, slide=replace(record.slide, files=folder))
+        self._answer(content, record)
+
+    def _on_tile(self, done: int, total: int) -> None:
+        if self.session.signals.any:
+            raise _InterruptedError
+        self._keep_up()
+
     def _answer(self, content: Content, record: Record) -> None:
         plain = record.as_dict() | {"sha256": content.sha256, "intake": self._intake(content)}
         if record.status == "failed":
             self._fail(content.file, str(record.error), sha256=content.sha256, record=plain)
             return
         self._provider_failures = 0
-        self.batch.add(content.file, Answer(content.file.path, plain, self.settings.overlay), *self._after(content))
+        self.batch.add(content.file, Answer(content.file.path, plain, self.settings.overlay and record.kind == "image"), *self._after(content))
 
     def _intake(self, content: Content) -> dict[str, Any]:
         times = {"seen": content.file.seen_at, "taken": content.taken_at, "answered": self.session.clock.text()}
@@ -174,6 +204,8 @@ class Watcher:
 
     def _after(self, content: Content) -> tuple[str, str | None]:
         """What to do with the input, and where it will lie."""
+        if content.slide and content.slide.lower().endswith(".mrxs"):  # without its file the folder beside it would be of no use
+            return "keep", None
         if content.moved or self.settings.after != "move":
             return "keep" if content.moved else self.settings.after, None
         return "move", disposal.target_path(content.file.path, content.sha256, self.session.clock.day(), self.results.root)

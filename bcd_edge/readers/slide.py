@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import importlib.util
 import math
@@ -193,18 +194,18 @@ def open(path: str | Path) -> Slide:
 
 def recognises(path: str | Path) -> bool:
     """Whether a file is a whole slide: by its suffix where that says it, by its first bytes otherwise; False for what cannot be read."""
-    path = Path(path)
-    if path.suffix.lower() in SUFFIXES:
-        return path.is_file()
+    name = os.fspath(path)  # text: pathlib would keep every name of a watched folder for good
+    if name.lower().endswith(SUFFIXES):
+        return os.path.isfile(name)
     try:
-        with path.open("rb") as file:
+        with builtins.open(name, "rb") as file:
             head = file.read(raster.HEAD_BYTES)
             if tiff.matches(head):
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                     return tiff.slide_reason(data) != ""
     except (OSError, ValueError):
         return False
-    return head[128:132] == b"DICM" and _vendor(path) == "dicom"
+    return head[128:132] == b"DICM" and _vendor(name) == "dicom"
 
 
 def is_secondary(path: str | Path) -> bool:
@@ -220,7 +221,7 @@ def is_secondary(path: str | Path) -> bool:
         return False
 
 
-def _vendor(path: Path) -> str | None:
+def _vendor(path: str) -> str | None:
     """OpenSlide's name of the format; None where there is none, and without OpenSlide."""
     try:
         import openslide
@@ -299,7 +300,7 @@ def sha256(path: str | Path) -> str:
         OSError: it cannot be read.
     """
     digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
+    with builtins.open(path, "rb") as file:
         while part := file.read(HASHED_BYTES):
             digest.update(part)
     return digest.hexdigest()

@@ -228,14 +228,14 @@ def test_a_pattern_sees_folders_and_what_several_patients_share_is_reported(plac
 
 
 def test_what_is_not_taken_is_counted_by_suffix_in_log_heartbeat_and_page(place: Any, caplog: pytest.LogCaptureFixture) -> None:
-    place.drop("a.png", "slide.SVS", "more/slide.svs", "notes.txt", "IMG0001", "@eaDir/thumb.svs", ".hidden.txt", "copying.part", "excluded.bin")
+    place.drop("a.png", "slide.VSI", "more/slide.vsi", "notes.txt", "IMG0001", "@eaDir/thumb.vsi", ".hidden.txt", "copying.part", "excluded.bin")
     (place.inbox / "no suffix").write_text("no image")
     place.run(exclude=("*.bin",))
-    sentence = "4 files in the inbox are not taken, by name or content: 2 .svs, 1 .txt, 1 without a suffix."
+    sentence = "4 files in the inbox are not taken, by name or content: 2 .vsi, 1 .txt, 1 without a suffix."
     assert sorted(sentence) == sorted(next(record.message for record in caplog.records if "not taken" in record.message))
     for name in ("status", "report"):
-        assert "2 .svs" in " ".join(place.tell(name).stdout.split())
-    assert "2 .svs" in (place.results / "summary.html").read_text()
+        assert "2 .vsi" in " ".join(place.tell(name).stdout.split())
+    assert "2 .vsi" in (place.results / "summary.html").read_text()
     assert {image["path"] for image in json.loads(place.tell("report", "--json").stdout)["images"]} == {"a.png", "IMG0001"}
 
 

@@ -136,7 +136,7 @@ def _load(pictures: int, open_s: float) -> Iterator[Row]:
 
 def _beside(pictures: int) -> Iterator[Row]:
     """Each server in turns, alone on the machine, with the same ONNX file; and ours as it is shipped."""
-    others = [name for name in servers.PACKAGES if not servers.missing(name)]
+    others = [name for name in servers.FIELDS if not servers.missing(name)]
     rates: dict[str, list[float]] = {}
     latencies: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -150,7 +150,7 @@ def _beside(pictures: int) -> Iterator[Row]:
                     reached, times = _closed(target, images, BESIDE_CLIENTS, pictures)
                 rates.setdefault(name, []).append(reached)
                 latencies.setdefault(name, []).extend(times)
-    for name in servers.PACKAGES:
+    for name in servers.FIELDS:
         work = f"closed loop, {BESIDE_CLIENTS} clients, beside {name} with onnxruntime and the same file"
         if name not in others:
             yield Row(work, "more", "not measured", servers.missing(name))

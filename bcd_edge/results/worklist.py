@@ -117,11 +117,11 @@ def case(db: sqlite3.Connection, sha256: str) -> Case | None:
 def following(db: sqlite3.Connection, sha256: str, chosen: Filter) -> Case | None:
     """What to review after a case: the one below it on the list, from its end on the first; another of the same patient, and else
     the first, where it is no longer on it. What `chosen.reader` has an opinion of is
-    left out, except of disagreements, which are about such. None where there is no other.
+    left out, except on the lists of what has an opinion. None where there is no other.
     """
     listed = cases(db, chosen, limit=LOOKED_THROUGH)
     hashes = [candidate.sha256 for candidate in listed if candidate.sha256 != sha256]
-    decided = set() if chosen.state == "disagreement" else _decided(db, hashes, chosen.reader)
+    decided = set() if chosen.state in ("disagreement", "reviewed") else _decided(db, hashes, chosen.reader)
     listed = [candidate for candidate in listed if candidate.sha256 not in decided]
     place = next((number for number, candidate in enumerate(listed) if candidate.sha256 == sha256), None)
     if place is not None:

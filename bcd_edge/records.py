@@ -6,10 +6,12 @@ Keys are added, never renamed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Label = Literal["benign", "malignant"]
 Verdict = Literal["benign", "malignant", "review"]
+# In the folder of a slide's files: all of it at low resolution, without answers.
+THUMBNAIL: Final = "thumbnail.jpg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class SlideSummary:
         left_out: number of further tiles with something on them: ink, folds, blur.
         coverage: share of the tiles with something on them that have an answer, 0..1.
         aggregation: how `p_malignant` of the slide comes from its tiles.
-        files: folder with tiles, regions, heat map and page.
+        files: folder with tiles, regions, heat map, page and `THUMBNAIL`; of a watcher's answers below its results.
     """
 
     width: int

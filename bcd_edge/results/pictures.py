@@ -11,10 +11,11 @@ from pathlib import Path, PurePath
 
 from bcd_edge.errors import InputError
 from bcd_edge.readers import raster
+from bcd_edge.records import THUMBNAIL
 
 
 def read(db: sqlite3.Connection, root: Path, inbox: Path | None, sha256: str, also: Iterable[Path] = ()) -> bytes:
-    """The picture's bytes, which have this hash.
+    """The picture's bytes, which have this hash; of a whole slide its thumbnail.
 
     Args:
         db: the journal.
@@ -26,6 +27,8 @@ def read(db: sqlite3.Connection, root: Path, inbox: Path | None, sha256: str, al
     Raises:
         InputError: they are nowhere to be found.
     """
+    if thumbnail := _thumbnail(db, root, sha256):
+        return raster.read(thumbnail)
     for path in (*also, *places(db, root, inbox, sha256)):
         try:
             data = raster.read(path)
@@ -34,6 +37,14 @@ def read(db: sqlite3.Connection, root: Path, inbox: Path | None, sha256: str, al
         if hashlib.sha256(data).hexdigest() == sha256:
             return data
     raise InputError("The picture was moved or deleted after it was answered; put it back where the watcher found it, or send it again.")
+
+
+def _thumbnail(db: sqlite3.Connection, root: Path, sha256: str) -> Path | None:
+    """Of a whole slide; None of a picture."""
+    row = db.execute(
+        "SELECT json_extract(record, '$.slide.files') AS files FROM images WHERE sha256 = ? AND json_valid(record)", (sha256,)
+    ).fetchone()
+    return root / row["files"] / THUMBNAIL if row and row["files"] else None
 
 
 def places(db: sqlite3.Connection, root: Path, inbox: Path | None, sha256: str) -> Iterator[Path]:

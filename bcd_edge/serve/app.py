@@ -13,7 +13,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from bcd_edge.errors import BcdEdgeError
-from bcd_edge.serve import api, consult, health, inference, review, security, submitting
+from bcd_edge.serve import api, consult, health, inference, review, security, slides, submitting
 from bcd_edge.serve.auth import Authenticator
 from bcd_edge.serve.engine import Engine
 from bcd_edge.serve.explaining import Explainer
@@ -40,7 +40,7 @@ def create(settings: Settings, store: Store, engine: Engine, authenticator: Auth
         explainer.end()
         engine.end()
 
-    parts = [route for part in (health, review, submitting, api, inference, consult) for route in part.routes()]
+    parts = [route for part in (health, review, slides, submitting, api, inference, consult) for route in part.routes()]
     app = Starlette(
         routes=[*parts, *authenticator.routes(), Mount("/static", StaticFiles(directory=HERE / "static"))],
         middleware=[Middleware(security.Guard, settings=settings)],

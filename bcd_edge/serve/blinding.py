@@ -18,7 +18,15 @@ from bcd_edge.results import reviews
 from bcd_edge.results.reviews import Review, SignOut
 
 # Of a record, where its answer is hidden.
-NO_ANSWER: Final[dict[str, Any]] = {"label": None, "p_malignant": None, "decision": None, "reasons": [], "quality": None, "novelty": None}
+NO_ANSWER: Final[dict[str, Any]] = {
+    "label": None,
+    "p_malignant": None,
+    "decision": None,
+    "reasons": [],
+    "quality": None,
+    "novelty": None,
+    "slide": None,
+}
 
 
 @dataclass(frozen=True, slots=True)

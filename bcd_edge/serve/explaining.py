@@ -75,8 +75,10 @@ class Explainer:
 
         Raises:
             InputError: the picture is no longer to be found.
-            HTTPException: the client has left.
+            HTTPException: the client has left, or it is a whole slide.
         """
+        if record.get("kind") == "slide":
+            raise HTTPException(404, "A whole slide has no explanation; its heat map is on its page, /slides/SHA256/index.html.")
         key = (record["sha256"], record["execution"]["bundle_sha256"])
         path = self._path(key, kind)
         if path.exists():

@@ -77,6 +77,8 @@ SCHEMAS: Final[Json] = {
         quality={"type": ["object", "null"]},
         novelty=NUMBER,
         um_per_pixel=NUMBER,
+        kind={"type": "string", "enum": ["image", "slide"]},
+        slide={"type": ["object", "null"]},
         intake=_object("patient slide seen taken answered", patient=OPTIONAL, slide=OPTIONAL, study=OPTIONAL, seen=WHEN, taken=WHEN, answered=WHEN),
     )
     | {"description": "One picture's answer, the same as of predict and watch.", "examples": [RECORD_EXAMPLE]},

@@ -20,7 +20,7 @@ from bcd_edge.errors import InputError, OutputError
 from bcd_edge.pictures import DecodedImage
 from bcd_edge.readers import slide as slides
 from bcd_edge.readers.slide import Slide
-from bcd_edge.records import Record, SlideSummary, Timing
+from bcd_edge.records import THUMBNAIL, Record, SlideSummary, Timing
 from bcd_edge.slides import geojson, heatmap, page, tiling, tissue
 from bcd_edge.slides.aggregation import REVIEW, TileAnswer, aggregate, left_out
 from bcd_edge.slides.settings import SlideSettings
@@ -240,7 +240,7 @@ def _nothing(slide: Slide, answers: Sequence[TileAnswer]) -> InputError:
 
 
 def _write(job: _Job, seen: Tissue, answers: Sequence[TileAnswer], record: Record) -> None:
-    """Regions, heat map and page."""
+    """Regions, heat map, page, and a picture without answers."""
     slide, grid = job.slide, job.grid
     atomic_write(job.folder / "regions.geojson", geojson.document(answers, grid, (slide.width, slide.height), job.tile_mm2, job.title))
     heat = heatmap.layer(answers, grid)
@@ -248,4 +248,6 @@ def _write(job: _Job, seen: Tissue, answers: Sequence[TileAnswer], record: Recor
     heading = f"{job.title}: p(malignant) {record.p_malignant:.3f}, needs pathologist review. For research."
     drawn = heatmap.draw(seen.picture_hwc_u8, seen.scale, heat, grid, job.um_per_pixel, job.classifier.rule, heading)
     atomic_write(job.folder / "heatmap.png", drawn)
+    thumbnail = cv2.cvtColor(seen.picture_hwc_u8, cv2.COLOR_RGB2BGR)
+    atomic_write(job.folder / THUMBNAIL, cv2.imencode(".jpg", thumbnail, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
     page.write(job.folder, slide, grid, answers, record, job.title)

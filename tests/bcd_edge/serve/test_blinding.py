@@ -67,7 +67,7 @@ def walk(server: Server, hashes: list[str], who: str) -> dict[str, tuple[int, st
     model = server.get("/v2/models/x", "submitter").json()["detail"]
     name, version = re.search(r"here is (\S+), version (\d+)", model).groups()  # type: ignore[union-attr]
     token = re.search(r'value="http://testserver/consult/([^"]+)"', server.get("/consult", who).text)[1]  # type: ignore[index]
-    fields = {"sha256": hashes[0], "patient:path": PATIENT, "model": name, "version": version, "token": token, "id": "0"}
+    fields = {"sha256": hashes[0], "patient:path": PATIENT, "model": name, "version": version, "token": token, "id": "0", "name:path": "index.html"}
     answers = {}
     for route in server.client.app.routes:  # type: ignore[attr-defined]
         for method in sorted(getattr(route, "methods", None) or ()):

@@ -34,7 +34,7 @@ from benchmarks.tables import Row, markdown, put, shown
 
 LARGE: Final = (100_000, 80_000)
 TENTH: Final = (32_768, 24_576)
-ROUNDS: Final = 5
+ROUNDS: Final = 3
 # Tiles of one round of the common way, which takes several times as long for each.
 SOME: Final = 96
 BATCH: Final = 32

@@ -14,7 +14,7 @@ from bcd_edge.errors import InputError
 from bcd_edge.readers.codecs import tiff
 from bcd_edge.readers.ifd import DirectoryError, directories
 from bcd_edge.readers.pixels import UInt8Image
-from bcd_edge.readers.slide import Level, Slide, believed, damaged
+from bcd_edge.readers.slide import Level, Slide, believed, damaged, paste
 
 # µm of the units that microscopes write.
 UNITS_UM: Final = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
@@ -70,7 +70,7 @@ class OmeSlide(Slide):
         across = -(-page.imagewidth // page.tilewidth)
         for row in range(max(0, top) // page.tilelength, -(-min(top + height, page.imagelength) // page.tilelength)):
             for column in range(max(0, left) // page.tilewidth, -(-min(left + width, page.imagewidth) // page.tilewidth)):
-                _paste(picture, self._tile(page, row * across + column), column * page.tilewidth - left, row * page.tilelength - top)
+                paste(picture, self._tile(page, row * across + column), column * page.tilewidth - left, row * page.tilelength - top)
         return picture
 
     def _tile(self, page: Any, index: int) -> UInt8Image:
@@ -87,14 +87,6 @@ class OmeSlide(Slide):
 
     def close(self) -> None:
         self._file.close()
-
-
-def _paste(picture: UInt8Image, tile: UInt8Image, left: int, top: int) -> None:
-    """Copies the part of a tile that lies in the picture."""
-    height, width = picture.shape[:2]
-    y, x = max(0, top), max(0, left)
-    bottom, right = min(height, top + tile.shape[0]), min(width, left + tile.shape[1])
-    picture[y:bottom, x:right] = tile[y - top : bottom - top, x - left : right - left]
 
 
 def _scale_of(metadata: dict[str, Any]) -> tuple[float | None, str]:

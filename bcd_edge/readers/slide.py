@@ -179,7 +179,7 @@ def open(path: str | Path) -> Slide:
         raise InputError(f"{Path(path).name} is a whole slide, and what reads them is not installed; fix: {FIX}")
     from openslide import OpenSlideError, OpenSlideUnsupportedFormatError
 
-    from bcd_edge.readers import ome
+    from bcd_edge.readers import ome, wsm
 
     path = Path(path)
     if not path.is_file():
@@ -189,6 +189,8 @@ def open(path: str | Path) -> Slide:
     except OpenSlideUnsupportedFormatError:
         raise InputError(_unsupported(path)) from None
     except OpenSlideError as error:
+        if dicom.is_installed() and _vendor(str(path)) == "dicom":
+            return wsm.WsmSlide(path)
         raise damaged(path, error) from None
 
 
@@ -229,6 +231,14 @@ def _vendor(path: str) -> str | None:
         return None
     vendor: str | None = openslide.OpenSlide.detect_format(path)
     return vendor
+
+
+def paste(picture: UInt8Image, tile: UInt8Image, left: int, top: int) -> None:
+    """Copies the part of a tile that lies in the picture."""
+    height, width = picture.shape[:2]
+    y, x = max(0, top), max(0, left)
+    bottom, right = min(height, top + tile.shape[0]), min(width, left + tile.shape[1])
+    picture[y:bottom, x:right] = tile[y - top : bottom - top, x - left : right - left]
 
 
 def damaged(path: Path, error: object) -> InputError:

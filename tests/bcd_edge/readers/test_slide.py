@@ -8,13 +8,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
+from pydicom.encaps import encapsulate
 
 from bcd_edge.errors import InputError
 from bcd_edge.readers import raster, slide
 from bcd_edge.readers.pixels import UInt8Image
 from bcd_edge.synthetic import tissue
-from benchmarks.slide_files import Drawn, texture, write_ome, write_svs
+from benchmarks.slide_files import Drawn, texture, write_dicom, write_ome, write_svs
 
 DRAWN = Drawn(2048, 1024, ((0.0, 0.0, 0.5, 1.0),), downsamples=(1, 4))
 REAL = Path(__file__).parents[4] / "shared" / "data" / "slides"
@@ -176,9 +178,53 @@ def test_a_missing_file_has_a_sentence(tmp_path: Path) -> None:
         slide.open(tmp_path / "none.svs")
 
 
+def without(path: Path, keyword: str) -> Path:
+    """A DICOM file with an element less."""
+    dataset = pydicom.dcmread(path)
+    delattr(dataset, keyword)
+    dataset.save_as(path)
+    return path
+
+
+def test_dicom_that_openslide_refuses_is_read_nevertheless(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "dicom", DRAWN)
+    with slide.open(path) as opened:
+        expected = opened.read(0, 900, 100, 400, 300)
+    for kept in (tmp_path / "dicom").glob("level1*"):
+        kept.unlink()
+    with slide.open(without(path, "ImageType")) as opened:
+        assert (opened.width, opened.height, opened.um_per_pixel, len(opened.levels)) == (2048, 1024, 0.25, 1)
+        assert difference(opened.read(0, 900, 100, 400, 300), expected) < 1
+        assert (opened.read(0, 2040, 1020, 20, 20)[4:] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda dataset: setattr(dataset, "NumberOfFrames", 10**6), "1,000,000 frames where its size asks for 32"),
+        (lambda dataset: setattr(dataset, "PixelData", encapsulate([b"\xff\xd8\xff\xd9"])), "1 fragments for 32 frames"),
+        (lambda dataset: delattr(dataset, "TotalPixelMatrixRows"), "damaged or was cut"),
+        (lambda dataset: delattr(dataset, "DimensionOrganizationType"), "does not say where its frames lie"),
+        (lambda dataset: delattr(dataset, "PixelData"), "damaged or was cut"),
+    ],
+)
+def test_broken_dicom_slides_have_a_sentence(tmp_path: Path, change: Any, sentence: str) -> None:
+    path = without(write_dicom(tmp_path / "dicom", DRAWN), "ImageType")
+    dataset = pydicom.dcmread(path)
+    change(dataset)
+    dataset.save_as(path)
+    with pytest.raises(InputError, match=sentence):
+        slide.open(path)
+
+
 @pytest.mark.data
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data")
 def test_the_real_slides() -> None:
     with slide.open(REAL / "CMU-1-Small-Region.svs") as opened:
         assert (opened.width, opened.height, opened.um_per_pixel, opened.vendor) == (2220, 2967, 0.499, "aperio")
         assert opened.thumbnail(100)[0].shape == (99, 74, 3)
+    with pytest.raises(InputError, match="does not say where its frames lie"):  # its 42 frames go column by column
+        slide.open(REAL / "small_dicom.dcm")
+    with slide.open(REAL / "sm_image.dcm") as opened, slide.open(REAL / "sm_image_jpegls.dcm") as other:
+        assert opened.um_per_pixel == other.um_per_pixel == pytest.approx(0.499)
+        assert np.array_equal(opened.read(0, 0, 0, 50, 50), other.read(0, 0, 0, 50, 50))

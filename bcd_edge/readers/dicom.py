@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import BinaryIO, Final
 
 from bcd_edge.errors import InputError
 from bcd_edge.readers.metadata import Metadata
@@ -89,6 +89,11 @@ class Dataset:
         """The first value of an element of VR US."""
         value = self.elements.get(tag, b"")
         return int(struct.unpack_from(f"{self.order}H", value)[0]) if len(value) >= 2 else default
+
+    def long(self, tag: int) -> int:
+        """The first value of an element of VR UL; 0 where there is none."""
+        value = self.elements.get(tag, b"")
+        return int(struct.unpack_from(f"{self.order}I", value)[0]) if len(value) >= 4 else 0
 
     def text(self, tag: int) -> str:
         """The value of an element of text, in the file's character set, without padding."""
@@ -188,11 +193,15 @@ def _parsed(syntax: str, data: bytes) -> Dataset:
         return dataset  # refused by what is known; a header of a million frames is not read for it
     for _ in _elements(file, implicit=implicit, little=little, before=PIXELS):
         pass
-    return Dataset(syntax, data, elements, _pixels(file, implicit=implicit, order=dataset.order))
+    return Dataset(syntax, data, elements, pixels(file, len(data), implicit=implicit, order=dataset.order))
 
 
-def _pixels(file: io.BytesIO, *, implicit: bool, order: str) -> Pixels | None:
-    """Where the value of the Pixel Data element lies, which the file is at."""
+def pixels(file: BinaryIO, size: int, *, implicit: bool, order: str) -> Pixels | None:
+    """Where the value of the Pixel Data element lies, which the file of `size` bytes is at; None where another one begins there.
+
+    Raises:
+        InputError: the file ends before the element does.
+    """
     head = file.read(8)
     if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) != (0x7FE0, 0x0010):
         return None
@@ -201,7 +210,7 @@ def _pixels(file: io.BytesIO, *, implicit: bool, order: str) -> Pixels | None:
     start = file.tell()
     if length == UNDEFINED:
         return Pixels(start, None, vr)
-    if start + length > file.getbuffer().nbytes:
+    if start + length > size:
         raise damaged("it ends within its pixels")
     return Pixels(start, start + length, vr)
 

@@ -179,7 +179,7 @@ def open(path: str | Path) -> Slide:
         raise InputError(f"{Path(path).name} is a whole slide, and what reads them is not installed; fix: {FIX}")
     from openslide import OpenSlideError, OpenSlideUnsupportedFormatError
 
-    from bcd_edge.readers import ome, wsm
+    from bcd_edge.readers import dicom_slide, ome
 
     path = Path(path)
     if not path.is_file():
@@ -190,7 +190,7 @@ def open(path: str | Path) -> Slide:
         raise InputError(_unsupported(path)) from None
     except OpenSlideError as error:
         if dicom.is_installed() and _vendor(str(path)) == "dicom":
-            return wsm.WsmSlide(path)
+            return dicom_slide.DicomSlide(path)
         raise damaged(path, error) from None
 
 

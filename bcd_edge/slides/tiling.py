@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_edge.bundle import Bundle
-from bcd_edge.errors import UsageError
+from bcd_edge.errors import InputError, UsageError
 from bcd_edge.readers.pixels import UInt8Image
 from bcd_edge.readers.slide import Slide
 from bcd_edge.slides.tissue import Bools, Tissue
@@ -20,6 +20,8 @@ from bcd_edge.triage.quality import LEAST_TISSUE
 
 # A level may be coarser than the network's pixels by this factor: scanners round their pixel size, and the next level has sixteen times the pixels.
 COARSER: Final = 1.1
+# Tiles of fewer pixels than the network's by this factor are refused: the coarsest training pictures, patches of 50 pixels, were enlarged so far.
+ENLARGED: Final = 4.0
 # Pixels of a level that are read at a time: a block of tiles decodes the scanner's own tiles at its edges for less, and takes 15 MB.
 BLOCK_PIXELS: Final = 3 * 2**19
 # Field of bundles that do not know theirs: that of a microscope's camera at 100X, see docs/slides.md.
@@ -117,6 +119,7 @@ def grid(slide: Slide, um_per_pixel: float, bundle: Bundle, field_um: float | No
         overlap: share of a tile's side that the next one overlaps, 0..0.75.
 
     Raises:
+        InputError: the slide's pixels are too wide for such tiles.
         UsageError: the bundle does not know such fields of view, or the overlap is out of its range.
     """
     field = field_um or default_field_um(bundle)
@@ -125,6 +128,12 @@ def grid(slide: Slide, um_per_pixel: float, bundle: Bundle, field_um: float | No
     if not 0 <= overlap <= MOST_OVERLAP:
         raise UsageError(f"An overlap of {overlap:g} is not possible; give a share of the tile from 0 to {MOST_OVERLAP:g}.")
     side = field / um_per_pixel
+    if side * ENLARGED < max(bundle.input.height, bundle.input.width):
+        least_um = field * ENLARGED / max(bundle.input.height, bundle.input.width)
+        raise InputError(
+            f"The pixels of the slide {slide.path.name} are {um_per_pixel:.3g} µm wide, and tiles of {field:g} µm need {least_um:.2g} µm or less; "
+            "scan it with a stronger objective."
+        )
     step = side * (1 - overlap)
     level = slide.level_for(COARSER * side / max(bundle.input.height, bundle.input.width))
     downsample = slide.levels[level].downsample

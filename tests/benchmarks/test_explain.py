@@ -71,7 +71,7 @@ def test_another_network_is_no_partner(tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save({"meta": {"settings": {"network": "tiny"}}, "model": networks.build(name="tiny").state_dict()}, tmp_path / "best.pt")
     with (
-        Classifier.load(options=RunOptions(provider="cpu", batch=0)) as classifier,
+        Classifier.load(options=RunOptions(provider="cpu")) as classifier,
         pytest.raises(UsageError, match="answers otherwise than the bundle"),
     ):
         explain._network(tmp_path / "best.pt", classifier, [raster.resize(IMAGE, classifier.bundle.input)])

@@ -59,6 +59,12 @@ class Layout:
     def shape(self) -> tuple[int, int, int]:
         return self.height, self.width, self.samples
 
+    @property
+    def bytes(self) -> int:
+        """Of a frame that is not compressed."""
+        samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
+        return self.height * self.width * samples * self.allocated // 8
+
 
 def matches(data: bytes) -> bool:
     return data[128:132] == b"DICM"
@@ -78,8 +84,17 @@ def decode(data: bytes) -> UInt8Image:
     """
     dataset = dicom.read(data)
     _check_object(dataset)
-    layout = _layout(dataset)
-    return _colours(dataset, layout, _samples(dataset, layout))
+    return pixels(dataset)
+
+
+def pixels(dataset: Dataset) -> UInt8Image:
+    """The only frame of a parsed file, uint8 RGB, H x W x 3.
+
+    Raises:
+        InputError: it is damaged, or stored in a way that is not read.
+    """
+    stored = layout(dataset)
+    return _colours(dataset, stored, _samples(dataset, stored))
 
 
 def _check_object(dataset: Dataset) -> None:
@@ -97,7 +112,7 @@ def _check_object(dataset: Dataset) -> None:
         raise InputError("The DICOM file holds no pixels, only a header; send the image itself.")
 
 
-def _layout(dataset: Dataset) -> Layout:
+def layout(dataset: Dataset) -> Layout:
     """Reads and checks the Image Pixel module.
 
     Raises:

@@ -201,11 +201,10 @@ def test_dicom_that_openslide_refuses_is_read_nevertheless(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda dataset: setattr(dataset, "NumberOfFrames", 10**6), "1,000,000 frames where its size asks for 32"),
-        (lambda dataset: setattr(dataset, "PixelData", encapsulate([b"\xff\xd8\xff\xd9"])), "1 fragments for 32 frames"),
+        (lambda dataset: setattr(dataset, "NumberOfFrames", 10**6), "declares 1,000,000 frames and has room for 32"),
+        (lambda dataset: setattr(dataset, "PixelData", encapsulate([b"\xff\xd8\xff\xd9"])), "declares 32 frames and holds 1"),
         (lambda dataset: delattr(dataset, "TotalPixelMatrixRows"), "damaged or was cut"),
-        (lambda dataset: delattr(dataset, "DimensionOrganizationType"), "does not say where its frames lie"),
-        (lambda dataset: delattr(dataset, "PixelData"), "damaged or was cut"),
+        (lambda dataset: delattr(dataset, "PixelData"), "holds no pixels"),
     ],
 )
 def test_broken_dicom_slides_have_a_sentence(tmp_path: Path, change: Any, sentence: str) -> None:
@@ -223,8 +222,6 @@ def test_the_real_slides() -> None:
     with slide.open(REAL / "CMU-1-Small-Region.svs") as opened:
         assert (opened.width, opened.height, opened.um_per_pixel, opened.vendor) == (2220, 2967, 0.499, "aperio")
         assert opened.thumbnail(100)[0].shape == (99, 74, 3)
-    with pytest.raises(InputError, match="does not say where its frames lie"):  # its 42 frames go column by column
-        slide.open(REAL / "small_dicom.dcm")
     with slide.open(REAL / "sm_image.dcm") as opened, slide.open(REAL / "sm_image_jpegls.dcm") as other:
         assert opened.um_per_pixel == other.um_per_pixel == pytest.approx(0.499)
         assert np.array_equal(opened.read(0, 0, 0, 50, 50), other.read(0, 0, 0, 50, 50))

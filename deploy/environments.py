@@ -19,7 +19,7 @@ else:
 
 ROOT: Final = Path(__file__).parents[1]
 # Extras for a device or a clinic's PC; the others are for training, export and tests. `gpu` has packages for x86 only.
-RUNTIME_EXTRAS: Final = ("cpu", "openvino", "explain", "watch", "serve", "heic", "dicom")
+RUNTIME_EXTRAS: Final = ("cpu", "openvino", "explain", "watch", "serve", "heic", "dicom", "slide")
 
 
 def shell(*command: str | Path, **options: Any) -> str:

@@ -22,7 +22,7 @@ from bcd_edge.interleaved import medians
 from bcd_edge.readers import raster
 from bcd_edge.readers.codecs import png
 from bcd_edge.synthetic import tissue
-from benchmarks import layouts
+from benchmarks import dicom_files, layouts
 from benchmarks.layouts import Cell
 from benchmarks.tables import Row, markdown, put, shown
 
@@ -41,7 +41,7 @@ DAMAGES: Final = (
 )
 HOLE_BYTES: Final = 4096
 # Formats without a checksum, whose decoder need not lose its step.
-BLIND: Final = ("BMP", "TIFF none", "WebP lossless", "AVIF", "HEIC")
+BLIND: Final = ("BMP", "TIFF none", "WebP lossless", "AVIF", "HEIC", "DICOM plain", "DICOM JPEG 2000")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def compare(images: Path | None, out: Path | None, seconds: float) -> None:
         seconds: for each side of the comparison of speed.
     """
     with silent_stderr() as text:
-        rows = shown([*matrix(layouts.cells()), *damage(images)])
+        rows = shown([*matrix([*layouts.cells(), *dicom_files.cells()]), *damage(images)])
     rows += shown(
         [Row("library text on standard error during all of it", "0 bytes", f"{len(text)} bytes", text[:80].decode(errors="replace") or "-")]
     )
@@ -140,6 +140,8 @@ def damaged_kinds(images: Path | None) -> dict[str, list[bytes]]:
     kinds["WebP lossy"] = [layouts.by_pillow(picture, "WEBP", quality=90) for picture in pictures]
     kinds["AVIF"] = [layouts.by_pillow(picture, "AVIF", quality=90) for picture in pictures]
     kinds["HEIC"] = [layouts.heic(picture) for picture in pictures]
+    for kind in ("plain", "deflated", "RLE", "JPEG", "JPEG-LS", "JPEG 2000"):
+        kinds[f"DICOM {kind}"] = [dicom_files.whole(kind, picture) for picture in pictures]
     kinds["BMP"] = [layouts.by_pillow(picture, "BMP") for picture in pictures]
     return kinds
 

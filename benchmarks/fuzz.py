@@ -171,6 +171,7 @@ def seeds() -> list[bytes]:
 
 
 def _seeds() -> Iterator[bytes]:
+    from benchmarks import dicom_files
     from benchmarks.layouts import by_pillow, heic, png_file, tiff_file
 
     picture = tissue(5, height=SIZE[0], width=SIZE[1], glands=1, scattered=40)
@@ -192,6 +193,8 @@ def _seeds() -> Iterator[bytes]:
     yield by_pillow(alpha, "WEBP", quality=80)
     yield by_pillow(picture, "AVIF", quality=80)
     yield heic(picture)
+    for kind in ("plain", "deflated", "RLE", "JPEG", "JPEG-LS", "JPEG 2000"):
+        yield dicom_files.whole(kind, picture)
 
 
 def _work(sender: Connection, read: Callable[[int], bytes], start: int, cases: int) -> None:

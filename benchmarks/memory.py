@@ -13,6 +13,7 @@ import numpy as np
 from bcd_edge.readers import raster
 from bcd_edge.readers.pixels import UInt8Image
 from bcd_edge.synthetic import tissue
+from benchmarks import dicom_files
 from benchmarks.fuzz import FACTOR, peak, reset_peak
 from benchmarks.layouts import by_pillow, heic, tiff_file
 from benchmarks.tables import Row
@@ -47,6 +48,10 @@ def kinds(rgb: UInt8Image) -> dict[str, tuple[Callable[[], bytes], int]]:
         "WebP RGBA": (lambda: by_pillow(rgba, "WEBP", quality=80), rgba.nbytes),
         "AVIF": (lambda: by_pillow(rgb, "AVIF", quality=80), rgb.nbytes),
         "HEIC": (lambda: heic(rgb), rgb.nbytes),
+        "DICOM": (lambda: dicom_files.whole("plain", rgb), rgb.nbytes),
+        "DICOM deflated": (lambda: dicom_files.whole("deflated", rgb), rgb.nbytes),
+        "DICOM RLE": (lambda: dicom_files.whole("RLE", rgb), rgb.nbytes),
+        "DICOM JPEG-LS": (lambda: dicom_files.whole("JPEG-LS", rgb), rgb.nbytes),
     }
 
 

@@ -62,7 +62,7 @@ class Dataset:
 
     Attributes:
         syntax: UID of the transfer syntax.
-        data: the data set, inflated.
+        data: the file, or the data set alone where that was deflated.
         elements: tag to raw value, of the elements below `LAST` that are no sequences.
         pixels: None where there are none.
     """
@@ -128,10 +128,10 @@ def read(data: bytes) -> Dataset:
             'This is a DICOM file, and what reads it is not installed; type: pip install "bcd-edge[dicom]", or export the image as PNG or TIFF.'
         )
     try:
-        syntax, body = _meta(data)
+        syntax, start = _meta(data)
         if syntax not in SYNTAXES:
             raise InputError(f"The DICOM file is in the transfer syntax {name(syntax)}, which is not read; send it as Explicit VR Little Endian.")
-        return _inflated(body) if syntax == DEFLATED else _parsed(syntax, body)
+        return _inflated(data[start:]) if syntax == DEFLATED else _parsed(syntax, data, start)
     except InputError:
         raise
     except Exception as error:  # pydicom raises nearly anything on damaged input; none of it is our bug
@@ -164,12 +164,12 @@ def _um_per_pixel(dataset: Dataset) -> float | None:
     return 1000 * spacing[1]
 
 
-def _meta(data: bytes) -> tuple[str, bytes]:
-    """The transfer syntax, and the data set, which follows the file's meta information."""
+def _meta(data: bytes) -> tuple[str, int]:
+    """The transfer syntax, and where the data set begins, which follows the file's meta information."""
     file = io.BytesIO(data)
     file.seek(132)
     elements = dict(_elements(file, implicit=False, little=True, before=0x00030000))
-    return elements.get(0x00020010, b"").decode("ascii").strip(" \0"), data[file.tell() :]
+    return elements.get(0x00020010, b"").decode("ascii").strip(" \0"), file.tell()
 
 
 def _elements(file: io.BytesIO, *, implicit: bool, little: bool, before: int) -> Iterator[tuple[int, bytes]]:
@@ -184,8 +184,9 @@ def _elements(file: io.BytesIO, *, implicit: bool, little: bool, before: int) ->
             yield int(element.tag), value
 
 
-def _parsed(syntax: str, data: bytes) -> Dataset:
+def _parsed(syntax: str, data: bytes, start: int = 0) -> Dataset:
     file, implicit, little = io.BytesIO(data), syntax == IMPLICIT, syntax != BIG_ENDIAN
+    file.seek(start)
     elements = dict(_elements(file, implicit=implicit, little=little, before=LAST))
     dataset = Dataset(syntax, data, elements, None)
     frames = dataset.decimals(FRAMES)
@@ -212,7 +213,19 @@ def pixels(file: BinaryIO, size: int, *, implicit: bool, order: str) -> Pixels |
         return Pixels(start, None, vr)
     if start + length > size:
         raise damaged("it ends within its pixels")
+    file.seek(start + length)
+    check_trailer(file.read())
     return Pixels(start, start + length, vr)
+
+
+def check_trailer(data: bytes) -> None:
+    """What may follow the pixels: padding and signatures, in groups FFFA and FFFC.
+
+    Raises:
+        InputError: anything else does.
+    """
+    if data.strip(b"\0") and data[:2] not in (b"\xfa\xff", b"\xfc\xff", b"\xff\xfa", b"\xff\xfc"):
+        raise damaged("something else follows its pixels")
 
 
 def _inflated(body: bytes) -> Dataset:
@@ -222,7 +235,7 @@ def _inflated(body: bytes) -> Dataset:
     header = dict(_elements(io.BytesIO(head), implicit=False, little=True, before=LAST))
     declared = Dataset(DEFLATED, head, header, None)
     size = math.prod(declared.number(tag) for tag in (0x00280002, 0x00280010, 0x00280011)) * max(1, declared.number(0x00280100) // 8)
-    rest = b"" if inflater.eof else inflater.decompress(inflater.unconsumed_tail, size + HEADER_BYTES + TRAILER_BYTES)
+    rest = b"" if inflater.eof else inflater.decompress(inflater.unconsumed_tail, size + TRAILER_BYTES)
     if not inflater.eof:
         raise damaged("its deflated data ends early or is longer than its picture")
     return _parsed(DEFLATED, head + rest)
@@ -250,6 +263,7 @@ def _items(data: bytes, at: int) -> Iterator[bytes]:
             raise damaged("it ends within its compressed pixels")
         group, element, length = struct.unpack_from("<HHI", data, at)
         if (group, element) == (0xFFFE, 0xE0DD):
+            check_trailer(data[at + 8 :])
             return
         if (group, element) != (0xFFFE, 0xE000) or at + 8 + length > len(data):
             raise damaged("a fragment of its compressed pixels is broken")

@@ -91,20 +91,18 @@ def xz(data: bytes, length: int) -> bytes:
 
 def packbits(data: bytes, length: int) -> bytes:
     """Apple's run lengths (TIFF 6.0, section 9)."""
-    parts, at, size = [], 0, 0
-    while at < len(data) and size < length:
+    unpacked, at = bytearray(), 0
+    while at < len(data) and len(unpacked) < length:
         count = data[at]
         if count < 128:
-            part = data[at + 1 : at + 2 + count]
+            unpacked += data[at + 1 : at + 2 + count]
             at += 2 + count
         else:
-            part = data[at + 1 : at + 2] * (257 - count if count > 128 else 0)
+            unpacked += data[at + 1 : at + 2] * (257 - count if count > 128 else 0)
             at += 2 if count > 128 else 1
-        parts.append(part)
-        size += len(part)
     if len(data) - at > 1:  # one byte fills up to a word
         raise damaged("a compressed part is longer than its pixels")
-    return b"".join(parts)
+    return bytes(unpacked)
 
 
 def lzw(data: bytes, length: int) -> bytes:

@@ -55,69 +55,10 @@ def png(picture: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="session")
 def dicom() -> Callable[..., bytes]:
-    """Makes DICOM files; skips what uses it where pydicom is missing."""
+    """Makes DICOM files, see `benchmarks.dicom_files.made`; skips what uses it where pydicom or the source tree is missing."""
     pytest.importorskip("pydicom")
-    return dicom_file
-
-
-def dicom_file(
-    samples: np.ndarray,
-    stream: bytes | None = None,
-    *,
-    syntax: str = "1.2.840.10008.1.2.1",
-    fragments: int = 1,
-    table: bytes = b"",
-    **other: Any,
-) -> bytes:
-    """A VL Microscopic Image of uint8 or uint16 samples, H x W or H x W x 3, stored plainly unless there is a compressed stream for them.
-
-    Args:
-        samples: what Rows, Columns, samples and bits describe.
-        stream: the value of Pixel Data, or the only frame if the transfer syntax is a compressed one.
-        syntax: UID of the transfer syntax.
-        fragments: how many the frame is cut into.
-        table: the Basic Offset Table.
-        other: attributes by keyword, instead of the usual ones; None leaves one out.
-    """
-    from pydicom.dataset import Dataset, FileMetaDataset
-
-    is_big = syntax == "1.2.840.10008.1.2.2"
-    is_plain = is_big or syntax in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99")
-    uid = f"2.25.{int.from_bytes(hashlib.sha256(samples.tobytes() + repr(other).encode()).digest()[:15], 'big')}"
-    dataset, bits = Dataset(), 8 * samples.itemsize
-    usual = {
-        **{"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.2", "SOPInstanceUID": uid, "StudyInstanceUID": f"{uid[:50]}.1"},
-        **{"SeriesInstanceUID": f"{uid[:50]}.2", "PatientID": "P7", "PatientName": "Rao^Asha", "Modality": "GM", "StudyID": "", "StudyDate": ""},
-        **{"Rows": samples.shape[0], "Columns": samples.shape[1], "SamplesPerPixel": 1 if samples.ndim == 2 else 3, "InstanceNumber": 1},
-        **{"PhotometricInterpretation": "MONOCHROME2" if samples.ndim == 2 else "RGB", "PixelRepresentation": 0, "SeriesNumber": 1},
-        **{"BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1, "PlanarConfiguration": 0 if samples.ndim == 3 else None},
-        **{"StudyTime": "", "AccessionNumber": "", "ReferringPhysicianName": "", "PatientBirthDate": "", "PatientSex": "", "PixelData": b""},
-    } | other
-    for name, value in usual.items():
-        if value is not None:
-            setattr(dataset, name, value)
-    if usual["PixelData"] is not None:
-        value = stream if stream is not None else _plain(samples, planar=usual["PlanarConfiguration"] == 1, is_big=is_big)
-        dataset.PixelData = value + bytes(len(value) % 2) if is_plain else _encapsulated(value, fragments, table)
-        dataset["PixelData"].VR = "OW" if bits == 16 and is_plain else "OB"
-        dataset["PixelData"].is_undefined_length = not is_plain
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True, implicit_vr=syntax == "1.2.840.10008.1.2", little_endian=not is_big)
-    return buffer.getvalue()
-
-
-def _plain(samples: np.ndarray, *, planar: bool, is_big: bool) -> bytes:
-    stored = samples.transpose(2, 0, 1) if planar else samples
-    return bytes(stored.astype(f"{'>' if is_big else '<'}u{samples.itemsize}").tobytes())
-
-
-def _encapsulated(frame: bytes, fragments: int, table: bytes) -> bytes:
-    size = -(-len(frame) // fragments // 2) * 2
-    parts = [table, *(frame[start : start + size] for start in range(0, len(frame), size))]
-    items = (b"\xfe\xff\x00\xe0" + (len(part) + len(part) % 2).to_bytes(4, "little") + part + bytes(len(part) % 2) for part in parts)
-    return b"".join(items)  # pydicom adds the delimiter
+    maker: Callable[..., bytes] = pytest.importorskip("benchmarks.dicom_files").made
+    return maker
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("imagecodecs")
 
-from benchmarks import decoding, layouts
+from benchmarks import decoding, dicom_files, layouts
 from benchmarks.layouts import Cell
 
 
@@ -21,6 +21,7 @@ def part() -> Iterator[Cell]:
     yield from layouts.pngs()
     yield from itertools.islice(layouts.jpegs(), 0, None, 5)
     yield from layouts.others()
+    yield from itertools.islice(dicom_files.cells(), 0, None, 5)
 
 
 def test_no_layout_is_decoded_wrong() -> None:
@@ -40,7 +41,7 @@ def test_the_matrix_notices_a_wrong_decoder(monkeypatch: pytest.MonkeyPatch) -> 
             assert {decoding.judge(cell).kind for cell in cells} == {"wrong"}
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "TIFF lzw", "PNG with alpha", "WebP lossy"])
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF lzw", "PNG with alpha", "WebP lossy", "DICOM JPEG", "DICOM RLE"])
 def test_no_answer_from_damaged_pixels(kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(decoding, "FILES", 4)
     files = decoding.damaged_kinds(None)[kind]

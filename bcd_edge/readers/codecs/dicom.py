@@ -24,7 +24,7 @@ from bcd_edge.readers import dicom, segments
 from bcd_edge.readers.codecs import jpeg
 from bcd_edge.readers.dicom import Dataset
 from bcd_edge.readers.metadata import Metadata
-from bcd_edge.readers.pixels import Samples, UInt8Image, check_size, damaged, in_parts, rgb
+from bcd_edge.readers.pixels import MAX_PIXELS, Samples, UInt8Image, check_size, damaged, in_parts, rgb
 
 SUFFIXES: Final = (".dcm", ".dicom")
 COLOURS: Final = {
@@ -193,14 +193,13 @@ def _rle(stream: bytes, layout: Layout) -> Samples:
     starts = [int(start) for start in header[1 : 1 + count]]
     if header[0] != count or starts[:1] != [64] or starts != sorted(starts):
         raise damaged(f"its RLE has {header[0]} segments instead of {count}, or they overlap")
-    planes = np.empty((layout.samples, size, area), np.uint8)
+    planes = np.empty((area, layout.samples, size), np.uint8)
     for index, (start, end) in enumerate(zip(starts, [*starts[1:], len(stream)], strict=True)):
         unpacked = segments.packbits(stream[start:end], area)
         if len(unpacked) != area:
             raise damaged(f"a segment of its RLE holds {len(unpacked):,} bytes instead of {area:,}")
-        planes[index // size, index % size] = np.frombuffer(unpacked, np.uint8)
-    values = planes.transpose(2, 0, 1).copy().view(f">u{size}").astype(f"u{size}")
-    return np.asarray(values.reshape(layout.shape))
+        planes[:, index // size, index % size] = np.frombuffer(unpacked, np.uint8)
+    return np.asarray(planes.view(f">u{size}").astype(f"u{size}", copy=False).reshape(layout.shape))
 
 
 def _jpeg(stream: bytes, layout: Layout) -> Samples:
@@ -247,6 +246,8 @@ def _jpeg_2000(stream: bytes, layout: Layout) -> Samples:
             raise _other_size("JPEG 2000", *size)
         if header["is_signed"] or header["precision"] != layout.stored:
             raise damaged(f"its JPEG 2000 has {header['precision']} bits per sample or a sign, and its header says {layout.stored}")
+        if layout.height * layout.width > MAX_PIXELS // 2:  # OpenJPEG takes twice the memory of other decoders
+            raise InputError(f"The JPEG 2000 has more than the {MAX_PIXELS // 2:,} pixels allowed; cut it into fields of view and classify those.")
         _check_end(stream)
         return np.asarray(openjpeg.decode(stream)).reshape(layout.shape)
     except InputError:

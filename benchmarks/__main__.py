@@ -115,6 +115,17 @@ def monitoring(clinics: int, out: Path | None) -> None:
     measure(clinics, out)
 
 
+@main.command("dicom")
+@click.option("--images", type=click.IntRange(5), default=500, show_default=True, help="How many are sent while the watcher is killed.")
+@click.option("--seed", default=27, show_default=True, help="Of the moments of killing.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def dicom(images: int, seed: int, out: Path | None) -> None:
+    """Receiving from DCMTK's storescu: killed while images arrive, and how quick it is. Two minutes."""
+    from benchmarks.dicom import measure
+
+    measure(out, seed, images)
+
+
 @main.command("all")
 @click.argument("images", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--bundle", required=True, type=click.Path(path_type=Path, exists=True), help="With the variants fp32 and int8.")

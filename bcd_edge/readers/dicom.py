@@ -38,7 +38,7 @@ WHOLE_SLIDE: Final = "1.2.840.10008.5.1.4.1.1.77.1.6"
 # Elements with 4 bytes of length in explicit VR that pixels can have.
 LONG: Final = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
 UNDEFINED: Final = 0xFFFFFFFF
-CHARACTER_SET, SOP_CLASS, SOP_INSTANCE = 0x00080005, 0x00080016, 0x00080018
+CHARACTER_SET, SOP_CLASS = 0x00080005, 0x00080016
 FRAMES, PIXELS = 0x00280008, 0x7FE00010
 # Above all elements that are read and below the functional groups of frames.
 LAST: Final = 0x00500000
@@ -79,11 +79,7 @@ class Dataset:
 
     @property
     def sop_class(self) -> str:
-        return self.text(SOP_CLASS)
-
-    @property
-    def sop_instance(self) -> str:
-        return self.text(SOP_INSTANCE)
+        return self.code(SOP_CLASS)
 
     def number(self, tag: int, default: int = 0) -> int:
         """The first value of an element of VR US."""
@@ -95,14 +91,19 @@ class Dataset:
         value = self.elements.get(tag, b"")
         return int(struct.unpack_from(f"{self.order}I", value)[0]) if len(value) >= 4 else 0
 
+    def code(self, tag: int) -> str:
+        """The value of an element of VR UI or CS, without padding."""
+        return self.elements.get(tag, b"").decode("ascii", "replace").strip(" \0")
+
     def text(self, tag: int) -> str:
-        """The value of an element of text, in the file's character set, without padding."""
-        from pydicom.charset import convert_encodings, decode_bytes
+        """The value of an element of text in the file's character set, without padding."""
+        from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 
         value = self.elements.get(tag, b"")
-        declared = self.elements.get(CHARACTER_SET, b"").decode("ascii", "replace")
-        encodings = [] if value.isascii() else convert_encodings([name.strip() for name in declared.split("\\")])
-        return str(decode_bytes(value, encodings or ["ascii"], set())).strip(" \0")
+        names = [name.strip() for name in self.code(CHARACTER_SET).split("\\")]
+        if value.isascii() or not set(names) <= set(python_encoding):
+            return value.decode("latin-1").strip(" \0")
+        return str(decode_bytes(value, convert_encodings(names), set())).strip(" \0")
 
     def decimals(self, tag: int) -> list[float]:
         """The values of an element of VR DS or IS; an empty list where one is no number."""
@@ -151,8 +152,8 @@ def metadata(data: bytes) -> Metadata:
         dataset = read(data)
     except InputError:
         return Metadata()
-    patient, slide, study = (dataset.text(tag) or None for tag in (0x00100020, 0x00400512, 0x0020000D))
-    return Metadata(_um_per_pixel(dataset), patient, slide, study)
+    patient, slide = (dataset.text(tag) or None for tag in (0x00100020, 0x00400512))
+    return Metadata(_um_per_pixel(dataset), patient, slide, dataset.code(0x0020000D) or None)
 
 
 def _um_per_pixel(dataset: Dataset) -> float | None:

@@ -120,7 +120,7 @@ def layout(dataset: Dataset) -> Layout:
     """
     height, width = dataset.number(0x00280010), dataset.number(0x00280011)
     check_size(width, height)
-    samples, photometric = dataset.number(0x00280002, 1), dataset.text(0x00280004)
+    samples, photometric = dataset.number(0x00280002, 1), dataset.code(0x00280004)
     if photometric not in COLOURS:
         raise _not_read(f"stores its colours as {photometric or 'nothing that it names'}")
     if samples != COLOURS[photometric]:

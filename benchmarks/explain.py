@@ -257,10 +257,10 @@ def _package_weights(predict: PredictFn, image: Image, seed: int) -> npt.NDArray
     segments = segment(image, "slic", Settings().segments, 0)
     drawn = np.random.RandomState(seed)
     drawn.randint(0, high=1000)  # the package draws a seed for its own segmentation first
-    shown = drawn.randint(0, 2, (SAMPLES, int(segments.max()) + 1)).astype(bool)
-    shown[0] = True
-    p = predict(perturbed(image, baseline(image, segments), segments, shown))
-    return fit(shown, p if p[0] >= 0.5 else 1 - p).weights
+    masks = drawn.randint(0, 2, (SAMPLES, int(segments.max()) + 1)).astype(bool)
+    masks[0] = True
+    p = predict(perturbed(image, baseline(image, segments), segments, masks))
+    return fit(masks, p if p[0] >= 0.5 else 1 - p).weights
 
 
 def _jaccard(weights: list[npt.NDArray[np.float64]]) -> float:

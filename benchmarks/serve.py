@@ -190,8 +190,8 @@ def _predict_rate(images: _Pictures, count: int) -> float:
     with tempfile.TemporaryDirectory() as name:
         for number in range(count):
             Path(name, f"{number}.png").write_bytes(images.next())
-        one, all_of_them = (_predict_s(Path(name, "0.png")), _predict_s(Path(name)))
-    return (count - 1) / (all_of_them - one)
+        single_s, folder_s = (_predict_s(Path(name, "0.png")), _predict_s(Path(name)))
+    return (count - 1) / (folder_s - single_s)
 
 
 def _predict_s(path: Path) -> float:

@@ -154,8 +154,8 @@ def _refusals(name: str, difference: Mapping[str, Mapping[str, float]], bounds: 
         worst = lost(metric, difference[metric])
         if worst <= bound:
             continue
-        shown = NAMES.get(metric, metric)
-        change = f"raised the {shown} by {worst:.4f}" if metric in RISES else f"lost {worst:.4f} {shown}"
+        title = NAMES.get(metric, metric)
+        change = f"raised the {title} by {worst:.4f}" if metric in RISES else f"lost {worst:.4f} {title}"
         point, good_end = difference[metric]["value"], difference[metric]["low" if metric in RISES else "high"]
         if lost(metric, {"good end": good_end}) <= bound:
             advice = f"{patients} test patients are too few to tell, so test on more, or choose another precision"

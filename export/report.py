@@ -56,8 +56,8 @@ def table(content: Mapping[str, Any], out: Path | None, console: Console | None 
     console = console or Console(highlight=False)
     variants, measured = content["variants"], _measured(content)
     headers = ("variant", "size\nMB", "AUROC\nΔ", "sensitivity\nΔ", "flips", *(f"{provider}\nms" for provider in measured), "verdict")
-    shown = Table(*headers, box=None, header_style="bold", pad_edge=False)
-    for column in shown.columns[1:-1]:
+    table = Table(*headers, box=None, header_style="bold", pad_edge=False)
+    for column in table.columns[1:-1]:
         column.justify, column.no_wrap = "right", True
     for variant in variants:
         judged = variant["gate"]
@@ -65,8 +65,8 @@ def table(content: Mapping[str, Any], out: Path | None, console: Console | None 
         latencies = (f"{variant['latency'][provider]['p50_ms']:.1f}" if provider in variant["latency"] else "–" for provider in measured)
         outcome = verdict(variant)
         size, flips = f"{variant['bytes'] / 1e6:.1f}", str(len(judged["flips"]))
-        shown.add_row(Text(variant["precision"]), size, *differences, flips, *latencies, Text(outcome, STYLES[outcome]))
-    console.print(shown)
+        table.add_row(Text(variant["precision"]), size, *differences, flips, *latencies, Text(outcome, STYLES[outcome]))
+    console.print(table)
     judged = variants[0]["gate"]
     console.print(
         f"Δ: variant minus reference on {judged['images']} images of {judged['patients']} test patients; "

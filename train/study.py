@@ -171,10 +171,10 @@ def write_table(path: Path, rows: list[Any], outer: tuple[Images, Logits, list[s
     csv.writer(stream, lineterminator="\n").writerows([header, *table])
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.write(path, stream.getvalue())
-    shown = Table(*(title for title in header if title != "settings"), box=None)
+    printed = Table(*(title for title in header if title != "settings"), box=None)
     for row in table:
-        shown.add_row(row[0], *row[2:])
-    Console().print(shown)
+        printed.add_row(row[0], *row[2:])
+    Console().print(printed)
 
 
 def changes(recipe: Settings, shared: Settings) -> str:

@@ -68,20 +68,20 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 def distribution(rows: Sequence[Row]) -> str:
     """A line for each row with queries: 1 % to 99.9 % thin, the middle half thick, the median a dot, p90 and p99 as ticks."""
-    shown = [row for row in rows if row["scenario"] != "Offline"]
-    if not shown:
+    timed = [row for row in rows if row["scenario"] != "Offline"]
+    if not timed:
         return ""
     points = (0.01, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999)
-    quantiles = [np.quantile(np.array(row["raw"]["latency_ns"], np.float64) / 1e6, points).tolist() for row in shown]
-    labels = [f"{row['scenario']} {row['scope']}: {label(row)}" for row in shown]
+    quantiles = [np.quantile(np.array(row["raw"]["latency_ns"], np.float64) / 1e6, points).tolist() for row in timed]
+    labels = [f"{row['scenario']} {row['scope']}: {label(row)}" for row in timed]
     left = TEXT_PX * max(map(len, labels)) + 20
     width = left + PLOT
     low, high = _range([value for values in quantiles for value in values])
     x, own = _log(low, high, left, width - 30), colours(rows)
-    height = LINE * len(shown) + 50
+    height = LINE * len(timed) + 50
     parts = [_line(x(tick), 10, x(tick), height - 40) + _text(x(tick), height - 22, f"{tick:g}", "middle") for tick in _ticks(low, high)]
     parts.append(_text((left + width) / 2, height - 4, "latency of a query, ms (logarithmic)", "middle"))
-    for index, (row, words, (p1, p25, p50, p75, p90, p99, p999)) in enumerate(zip(shown, labels, quantiles, strict=True)):
+    for index, (row, words, (p1, p25, p50, p75, p90, p99, p999)) in enumerate(zip(timed, labels, quantiles, strict=True)):
         y, colour = 10 + LINE * (index + 0.5), own[row["provider"], row["precision"]]
         parts.append(_text(left - 10, y + 4, words, "end", font_size="12"))
         parts.append(_line(x(p1), y, x(p999), y, colour, 1.5) + _line(x(p25), y, x(p75), y, colour, 9))
@@ -92,11 +92,11 @@ def distribution(rows: Sequence[Row]) -> str:
 
 def frontier(rows: Sequence[Row], scope: str) -> str:
     """Images per second against the 90th percentile of latency, and the line of rows that no other one beats in both."""
-    shown = [row for row in rows if row["scope"] == scope]
-    if not shown:
+    of_scope = [row for row in rows if row["scope"] == scope]
+    if not of_scope:
         return ""
     height, bottom = 420.0, 360.0
-    places = [(row["images_per_s"]["value"], row["latency_ms"]["p90"]["value"]) for row in shown]
+    places = [(row["images_per_s"]["value"], row["latency_ms"]["p90"]["value"]) for row in of_scope]
     (left, right), (low, high) = (_range([place[axis] for place in places]) for axis in (0, 1))
     x, y, own = _log(left, right, 70, WIDTH - 250), _log(low, high, bottom, 20), colours(rows)
     parts = [_line(x(tick), 20, x(tick), bottom) + _text(x(tick), bottom + 18, f"{tick:g}", "middle") for tick in _ticks(left, right)]
@@ -109,7 +109,7 @@ def frontier(rows: Sequence[Row], scope: str) -> str:
     parts.append(f'<polyline points="{path}" fill="none" stroke="{INK}" stroke-width="1" stroke-dasharray="5 4"/>')
     marks = [(x(rate), y(latency)) for rate, latency in places]
     taken = [(mark_x - 8, mark_y - 8, mark_x + 8, mark_y + 8) for mark_x, mark_y in marks]
-    for row, (mark_x, mark_y) in zip(shown, marks, strict=True):
+    for row, (mark_x, mark_y) in zip(of_scope, marks, strict=True):
         parts.append(_mark(row["scenario"], mark_x, mark_y, own[row["provider"], row["precision"]]))
         text_x, _, _, text_y = _free((mark_x + 9, mark_y - 18, mark_x + 9 + TEXT_PX * len(_split(row)), mark_y - 7), taken)
         if text_y > mark_y + 8:  # the label had to move away
@@ -156,15 +156,15 @@ def _mark(scenario: str, x: float, y: float, colour: str) -> str:
 
 def over_time(rows: Sequence[Row]) -> str:
     """A small plot for each row of several seconds: images per second from zero, clock and temperature if known."""
-    shown = [row for row in rows if len(row["series"]) > 1]
-    columns = max(1, min(3, len(shown)))
+    lasting = [row for row in rows if len(row["series"]) > 1]
+    columns = max(1, min(3, len(lasting)))
     width, height = (WIDTH - 12 * (columns - 1)) / columns, 170.0
     parts = []
-    for index, row in enumerate(shown):
+    for index, row in enumerate(lasting):
         x, y = index % columns * (width + 12), index // columns * (height + 12)
         parts.append(f'<g transform="translate({x:.0f} {y:.0f})">{_small(row, width, height, colours(rows)[row["provider"], row["precision"]])}</g>')
-    total = -(-len(shown) // columns) * (height + 12)
-    return _svg(WIDTH, total, "Images per second over time", parts) if shown else ""
+    total = -(-len(lasting) // columns) * (height + 12)
+    return _svg(WIDTH, total, "Images per second over time", parts) if lasting else ""
 
 
 def _small(row: Row, width: float, height: float, colour: str) -> str:

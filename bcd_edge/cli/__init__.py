@@ -59,9 +59,9 @@ class Commands(ErrorGroup):
 
 
 def _exit(error: BcdEdgeError) -> click.ClickException:
-    shown = click.ClickException(str(error))
-    vars(shown)["exit_code"] = error.exit_code  # declared on the class, but read from the instance
-    return shown
+    exception = click.ClickException(str(error))
+    vars(exception)["exit_code"] = error.exit_code  # declared on the class, but read from the instance
+    return exception
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "auto_envvar_prefix": "BCD_EDGE"})

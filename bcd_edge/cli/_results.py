@@ -90,23 +90,28 @@ def report(results: Path, day: datetime | None, pseudonymise: bool, as_json: boo
         console.print(skipped_files(skipped))
 
 
-def _parts(db: sqlite3.Connection, shown: Callable[[str], str], day: str | None, limit: int) -> dict[str, list[dict[str, Any]]]:
+def _parts(db: sqlite3.Connection, display_name: Callable[[str], str], day: str | None, limit: int) -> dict[str, list[dict[str, Any]]]:
     from dataclasses import asdict
 
     from bcd_edge.results import report as journal
 
     return {
         "days": [asdict(day) for day in journal.days(db)],
-        "patients": [asdict(patient) | {"name": shown(patient.name)} for patient in journal.patients(db)],
+        "patients": [asdict(patient) | {"name": display_name(patient.name)} for patient in journal.patients(db)],
         "shared between patients": [
-            {"sha256": image.sha256, "patients": [*map(shown, image.patients)], "paths": [*map(shown, image.paths)]}
+            {"sha256": image.sha256, "patients": [*map(display_name, image.patients)], "paths": [*map(display_name, image.paths)]}
             for image in journal.shared_images(db)
         ],
         "images": [
-            asdict(row) | {"path": shown(row.path), "same_as": row.same_as and shown(row.same_as), "patient": row.patient and shown(row.patient)}
+            asdict(row)
+            | {
+                "path": display_name(row.path),
+                "same_as": row.same_as and display_name(row.same_as),
+                "patient": row.patient and display_name(row.patient),
+            }
             for row in journal.names(db, limit, day)
         ],
-        "without an answer": [asdict(file) | {"path": shown(file.path)} for file in journal.unanswered(db)],
+        "without an answer": [asdict(file) | {"path": display_name(file.path)} for file in journal.unanswered(db)],
     }
 
 

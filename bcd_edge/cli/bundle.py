@@ -41,7 +41,7 @@ def info(path: str | None, as_json: bool) -> None:
         return
     manifest = opened.manifest
     console = Console(markup=False, highlight=False)
-    with console.capture() as shown:
+    with console.capture() as captured:
         console.print(f"{printable(opened.name)}, created {printable(manifest['created'])}, manifest {opened.sha256[:12]}\n")
         for part in (_facts(opened), _variants(opened), *_figures(opened)):
             console.print(part)
@@ -49,7 +49,7 @@ def info(path: str | None, as_json: bool) -> None:
         for title, sentences in (("Data", manifest.get("data", [])), ("Intended use", [manifest["intended_use"]]), ("Limits", manifest["limits"])):
             console.print(title, style="bold")
             console.print(_grid(("-", sentence) for sentence in sentences))
-    click.echo(shown.get(), nl=False)
+    click.echo(captured.get(), nl=False)
 
 
 @command.command(short_help="Check the manifest and the hash of every file.")
@@ -151,13 +151,13 @@ def _figures(opened: Bundle) -> Iterator[Table]:
     """The main metrics of the first variant, with a row per test set; nothing where they were not measured."""
     from bcd_edge.outputs import printable
 
-    shown = {"auroc": "AUROC", "sensitivity": "sensitivity", "specificity": "specificity"}
+    titles = {"auroc": "AUROC", "sensitivity": "sensitivity", "specificity": "specificity"}
     variant = opened.variants()[0]
     if not variant.get("test"):
         return
-    table = _table(f"{variant['precision']} on", *shown.values())
+    table = _table(f"{variant['precision']} on", *titles.values())
     for name, scores in variant["test"].items():
-        table.add_row(printable(name), *(_figure(scores.get("metrics", {}).get(metric)) for metric in shown))
+        table.add_row(printable(name), *(_figure(scores.get("metrics", {}).get(metric)) for metric in titles))
     table.caption = "On patients that were not in training; 95 % intervals in brackets."
     table.caption_justify = "left"
     yield table

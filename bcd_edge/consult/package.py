@@ -100,10 +100,10 @@ def _unmasked(db: sqlite3.Connection, case: str) -> str:
     """The name behind a pseudonym, which is what pages and logs show where names are replaced; other text as it is."""
     if len(case) != PSEUDONYM_DIGITS:
         return case
-    shown = naming(db, pseudonymise=True)
+    display_name = naming(db, pseudonymise=True)
     rows = db.execute("SELECT DISTINCT patient FROM names WHERE patient IS NOT NULL UNION ALL SELECT DISTINCT path FROM names")
     names = (os.fsdecode(row[0]) for row in rows)
-    return next((name for name in names if shown(name) == case), case)
+    return next((name for name in names if display_name(name) == case), case)
 
 
 def build(
@@ -141,10 +141,10 @@ def build(
     answers = [_answer(db, sha256) for sha256 in pictures]
     contents = [{"sha256": row["sha256"], "bundle_sha256": row["bundle_sha256"]} for row in answers]
     sealed = audit.canonical({"schema": SCHEMA, "id": package_id, "recipient": recipient, "pictures": contents})
-    shown = naming(db, pseudonymise=True)
+    display_name = naming(db, pseudonymise=True)
     inbox, text = inbox or watched_inbox(results), _Text(language)
     articles = [
-        _article(text, raster.decode(read(db, results, inbox, row["sha256"])), results, row, number, shown, has_answers=has_answers)
+        _article(text, raster.decode(read(db, results, inbox, row["sha256"])), results, row, number, display_name, has_answers=has_answers)
         for number, row in enumerate(answers, 1)
     ]
     html = _page(db, text, articles, package_id, sealed, recipient, link=link, has_answers=has_answers)
@@ -209,17 +209,17 @@ class _Text:
 
 
 def _article(
-    text: _Text, pixels_hwc_u8: UInt8Image, results: Path, row: sqlite3.Row, number: int, shown: Callable[[str], str], *, has_answers: bool
+    text: _Text, pixels_hwc_u8: UInt8Image, results: Path, row: sqlite3.Row, number: int, display_name: Callable[[str], str], *, has_answers: bool
 ) -> str:
     _, index = text.translate, number - 1
     height, width = pixels_hwc_u8.shape[:2]
-    patient = f"{_('Patient')} {shown(row['patient'])}" if row["patient"] else _("patient not given")
+    patient = f"{_('Patient')} {display_name(row['patient'])}" if row["patient"] else _("patient not given")
     choices = (f'<label><input type="radio" name="decision-{index}" value="{decision}"> {escape(_(decision))}</label>' for decision in DECISIONS)
     overlay, lay, answer = _answered(text, pixels_hwc_u8, results, row, index) if has_answers else ("", "", "")
     return text.fill(
         "picture.html",
         **{"number": number, "index": index, "width": width, "height": height, "longest_comment": LONGEST_COMMENT},
-        **{"name": escape(f"{shown(os.fsdecode(row['path'] or b''))}; {patient}"), "picture": _data_url(pixels_hwc_u8)},
+        **{"name": escape(f"{display_name(os.fsdecode(row['path'] or b''))}; {patient}"), "picture": _data_url(pixels_hwc_u8)},
         **{"choices": "".join(choices), "overlay": overlay, "lay": lay, "answer": answer},
     )
 

@@ -94,7 +94,7 @@ def curves(predict: PredictFn, image_hwc_u8: UInt8Image, explanation: Explanatio
     steps = np.arange(count + 1)[:, np.newaxis]
     hidden = baseline(image_hwc_u8, explanation.segments)
     areas = []
-    for shown in (rank >= steps, rank < steps):
-        p = predict(perturbed(image_hwc_u8, hidden, explanation.segments, shown))
+    for mask in (rank >= steps, rank < steps):
+        p = predict(perturbed(image_hwc_u8, hidden, explanation.segments, mask))
         areas.append(float(trapezoid(p if explanation.label == "malignant" else 1 - p)) / count)
     return areas[0], areas[1]

@@ -51,17 +51,17 @@ def baseline(image_hwc_u8: UInt8Image, segments: Segments) -> UInt8Image:
     return means.astype(np.uint8)[segments]
 
 
-def perturbed(image_hwc_u8: UInt8Image, baseline_hwc_u8: UInt8Image, segments: Segments, shown: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+def perturbed(image_hwc_u8: UInt8Image, baseline_hwc_u8: UInt8Image, segments: Segments, masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     """Images in which only some superpixels are shown, uint8 N x H x W x 3.
 
     Args:
         image_hwc_u8: the image.
         baseline_hwc_u8: the image with every superpixel hidden, see `baseline`.
         segments: int, H x W.
-        shown: whether each superpixel is shown in each image, bool N x S.
+        masks: whether each superpixel is shown in each image, bool N x S.
     """
     # flipping the bits that differ where a superpixel is shown is four times as fast as selecting pixels
-    batch = np.take(np.where(shown, 255, 0).astype(np.uint8), np.repeat(segments.ravel(), 3), axis=1)
+    batch = np.take(np.where(masks, 255, 0).astype(np.uint8), np.repeat(segments.ravel(), 3), axis=1)
     batch &= (image_hwc_u8 ^ baseline_hwc_u8).ravel()
     batch ^= baseline_hwc_u8.ravel()
-    return batch.reshape(len(shown), *image_hwc_u8.shape)
+    return batch.reshape(len(masks), *image_hwc_u8.shape)

@@ -58,47 +58,47 @@ def kernel(distances: Floats) -> Floats:
     return np.asarray(np.sqrt(np.exp(-(distances**2) / KERNEL_WIDTH**2)))
 
 
-def distances(shown: npt.NDArray[np.bool_]) -> Floats:
+def distances(masks: npt.NDArray[np.bool_]) -> Floats:
     """Cosine distance of each row from the whole image, N: 1 - sqrt(share of superpixels shown)."""
-    return np.asarray(1 - np.sqrt(shown.mean(axis=1)))
+    return np.asarray(1 - np.sqrt(masks.mean(axis=1)))
 
 
-def fit(shown: npt.NDArray[np.bool_], p: Floats) -> Fit:
+def fit(masks: npt.NDArray[np.bool_], p: Floats) -> Fit:
     """Ridge regression of the probabilities on the shown superpixels, weighted by the kernel, by `lime_base`.
 
     Args:
-        shown: whether each superpixel is shown, bool N x S; the first row is the whole image.
+        masks: whether each superpixel is shown, bool N x S; the first row is the whole image.
         p: probability of the label, N.
     """
     base = package("lime_base").LimeBase(kernel, random_state=0)
-    _, pairs, r2, _ = base.explain_instance_with_data(shown.astype(np.float64), p[:, np.newaxis], distances(shown), 0, shown.shape[1], "none")
-    weights = np.zeros(shown.shape[1])
+    _, pairs, r2, _ = base.explain_instance_with_data(masks.astype(np.float64), p[:, np.newaxis], distances(masks), 0, masks.shape[1], "none")
+    weights = np.zeros(masks.shape[1])
     for index, weight in pairs:
         weights[index] = weight
     return Fit(weights, float(r2) if np.isfinite(r2) else float("nan"))
 
 
-def shrinkage(shown: npt.NDArray[np.bool_]) -> float:
+def shrinkage(masks: npt.NDArray[np.bool_]) -> float:
     """Factor by which the penalty shrinks a weight if the columns are orthogonal: variance / (variance + penalty)."""
-    weights = kernel(distances(shown))
-    centred = shown - np.average(shown, axis=0, weights=weights)
+    weights = kernel(distances(masks))
+    centred = masks - np.average(masks, axis=0, weights=weights)
     variance = float(np.mean((weights[:, np.newaxis] * centred**2).sum(axis=0)))
     return variance / (variance + RIDGE)
 
 
-def jackknife(shown: npt.NDArray[np.bool_], p: Floats, blocks: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
+def jackknife(masks: npt.NDArray[np.bool_], p: Floats, blocks: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
     """Weights S of all rows, and B x S with one block left out of each (Efron & Stein, Ann. Statist. 1981).
 
     The ridge of `fit` in closed form: a block is subtracted from the weighted sums of squares, while the package would
     read all rows again for every block.
 
     Args:
-        shown: as for `fit`.
+        masks: as for `fit`.
         p: as for `fit`.
         blocks: the block of each row, 0..B-1, N; -1 for the whole image, which is never left out.
     """
-    rows = np.column_stack([np.ones(len(shown)), shown, p])
-    weighted = rows * kernel(distances(shown))[:, np.newaxis]
+    rows = np.column_stack([np.ones(len(masks)), masks, p])
+    weighted = rows * kernel(distances(masks))[:, np.newaxis]
     sums = np.stack([weighted[blocks == block].T @ rows[blocks == block] for block in range(-1, blocks.max() + 1)])
     whole = sums.sum(axis=0)
     weights = _ridge(np.concatenate([whole[np.newaxis], whole - sums[1:]]))

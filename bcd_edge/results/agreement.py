@@ -36,12 +36,12 @@ def agreement(db: sqlite3.Connection) -> Agreement:
 def cohens_kappa(pairs: dict[tuple[str, str], int]) -> float | None:
     """Agreement beyond chance, -1..1, of counts by first and second decision."""
     total = sum(pairs.values())
-    first, second = Counter[str](), Counter[str]()
-    for (one, other), number in pairs.items():
-        first[one] += number
-        second[other] += number
-    by_chance = sum(first[name] * second[name] for name in first)  # times total²
+    firsts, seconds = Counter[str](), Counter[str]()
+    for (first, second), number in pairs.items():
+        firsts[first] += number
+        seconds[second] += number
+    by_chance = sum(firsts[name] * seconds[name] for name in firsts)  # times total²
     if by_chance == total**2:
         return None
-    observed = sum(number for (one, other), number in pairs.items() if one == other)
+    observed = sum(number for (first, second), number in pairs.items() if first == second)
     return (total * observed - by_chance) / (total**2 - by_chance)

@@ -26,8 +26,8 @@ DAY: Final = re.compile(r"\d{4}-\d\d-\d\d\.csv")
 class DailyTables:
     """The CSVs of a folder of results. The journal has the length of each; what lies beyond it was never committed."""
 
-    def __init__(self, root: str, journal: Journal, shown: Callable[[str], str], *, excel: bool) -> None:
-        self._root, self._journal, self._shown, self._excel = root, journal, shown, excel
+    def __init__(self, root: str, journal: Journal, display_name: Callable[[str], str], *, excel: bool) -> None:
+        self._root, self._journal, self._display_name, self._excel = root, journal, display_name, excel
         self._header = (BYTE_ORDER_MARK if excel else "") + ",".join(HEADS) + "\n"
         os.makedirs(os.path.join(root, FOLDER), exist_ok=True)
 
@@ -111,8 +111,8 @@ class DailyTables:
 
     def _row(self, record: dict[str, Any], key: str, same_as: str | None) -> str:
         intake = record["intake"] | {"same_as": same_as}
-        intake |= {name: self._shown(intake[name]) for name in ("same_as", "patient") if intake[name]}
-        plain = {name: value for name, value in record.items() if name != "intake"} | {"source": self._shown(key)}
+        intake |= {name: self._display_name(intake[name]) for name in ("same_as", "patient") if intake[name]}
+        plain = {name: value for name, value in record.items() if name != "intake"} | {"source": self._display_name(key)}
         cells = row(plain | {f"intake.{name}": intake[name] for name in INTAKE})
         text, values = io.StringIO(), [cells.get(head) for head in HEADS]
         csv.writer(text, lineterminator="\n").writerow(map(safe, values) if self._excel else values)

@@ -34,14 +34,14 @@ class Results:
         root: the folder.
         journal: its journal.
         clock: what is written down as the time.
-        shown: how names of files and patients appear in logs and pages; in the CSVs, too, where they are pseudonyms.
+        display_name: how names of files and patients appear in logs and pages; in the CSVs, too, where they are pseudonyms.
     """
 
     def __init__(self, root: Path, journal: Journal, clock: Clock) -> None:
         self.root, self.journal, self.clock = root, journal, clock
         pseudonymise = journal.setting("pseudonymise")
-        self.shown = naming(journal.connection, pseudonymise=pseudonymise)
-        self.tables = DailyTables(str(root), journal, self.shown if pseudonymise else str, excel=journal.setting("excel"))
+        self.display_name = naming(journal.connection, pseudonymise=pseudonymise)
+        self.tables = DailyTables(str(root), journal, self.display_name if pseudonymise else str, excel=journal.setting("excel"))
         self._staging = Staging(str(root))
         self._staged: list[Answer] = []
 

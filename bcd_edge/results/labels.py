@@ -106,10 +106,10 @@ def export(
         raise UsageError(f"{out} exists; {hint}")
     rows, left_out = _labelled(results)
     db = results.journal.connection
-    shown = naming(db, pseudonymise=pseudonymise or results.journal.setting("pseudonymise"))
+    display_name = naming(db, pseudonymise=pseudonymise or results.journal.setting("pseudonymise"))
     source = source or _own_source(db)
     given = _given(split)
-    groups = {row.patient: f"{source}/{shown(row.patient).strip()}" for row in rows}
+    groups = {row.patient: f"{source}/{display_name(row.patient).strip()}" for row in rows}
     _check_provenance(db, bundle, source, given)
     with _staging(out) as staging:
         folder = staging / "labels"
@@ -132,7 +132,7 @@ def export(
     return Exported(
         {label: sum(row.label == label for row in rows) for label in LABELS},
         {part: sum(own == part for own in people.values()) for part in PARTS},
-        sorted(shown(patient) for patient in people if known.get(patient) == "test"),
+        sorted(display_name(patient) for patient in people if known.get(patient) == "test"),
         dict(left_out),
         source,
     )

@@ -43,9 +43,9 @@ For research. Assists a pathologist; it does not diagnose alone.</footer>
 def text(report: Report) -> str:
     """At most 80 columns, if names of collections are short."""
     tables = [_strata(report), _figures(report), _weeks(report, LATEST), _changes(report)]
-    shown = ["\n".join([title, *_aligned([heads, *rows])]) for title, heads, rows in tables if rows]
+    blocks = ["\n".join([title, *_aligned([heads, *rows])]) for title, heads, rows in tables if rows]
     head, *sentences = (fill(sentence, WIDTH) for sentence in (f"{report.bundle}: {_summary(report)}", _drift(report), *report.notes))
-    return "\n\n".join([head, *shown, *sentences]) + "\n"
+    return "\n\n".join([head, *blocks, *sentences]) + "\n"
 
 
 def html(report: Report) -> str:

@@ -45,19 +45,19 @@ $sections</main>
 """)
 
 
-def page(db: sqlite3.Connection, shown: Callable[[str], str], *, state: str, time: str, skipped: Mapping[str, int]) -> str:
+def page(db: sqlite3.Connection, display_name: Callable[[str], str], *, state: str, time: str, skipped: Mapping[str, int]) -> str:
     """The page.
 
     Args:
         db: the journal.
-        shown: how names are shown.
+        display_name: how names are shown.
         state: what the watcher does now, in words.
         time: now, in ISO 8601.
         skipped: files of the inbox that are not taken, by suffix.
     """
     numbers = report.counts(db)
     used = db.execute("SELECT name, sha256 FROM bundles ORDER BY used_at DESC LIMIT 1").fetchone()
-    sections = (_unanswered(db, shown), _shared(db, shown), _patients(db, shown), _latest(db, shown), _days(db))
+    sections = (_unanswered(db, display_name), _shared(db, display_name), _patients(db, display_name), _latest(db, display_name), _days(db))
     return _PAGE.substitute(
         reload=RELOAD_S,
         style=STYLE,
@@ -87,22 +87,23 @@ def skipped_files(skipped: Mapping[str, int]) -> str:
     return f"{count(total, 'file')} in the inbox {'is' if total == 1 else 'are'} not taken, by name or content: {kinds}."
 
 
-def _unanswered(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
-    rows = [(_word(file.state), shown(file.path), file.reason, shown_time(file.since)) for file in report.unanswered(db, LATEST)]
+def _unanswered(db: sqlite3.Connection, display_name: Callable[[str], str]) -> str:
+    rows = [(_word(file.state), display_name(file.path), file.reason, shown_time(file.since)) for file in report.unanswered(db, LATEST)]
     return section("Without an answer", ("state", "file", "reason", "since"), rows)
 
 
-def _shared(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
+def _shared(db: sqlite3.Connection, display_name: Callable[[str], str]) -> str:
     rows = [
-        (", ".join(map(shown, image.patients)), ", ".join(map(shown, image.paths)), image.sha256[:12]) for image in report.shared_images(db, LATEST)
+        (", ".join(map(display_name, image.patients)), ", ".join(map(display_name, image.paths)), image.sha256[:12])
+        for image in report.shared_images(db, LATEST)
     ]
     return section("The same image under several patients: it counts for each, and one name is likely wrong", ("patients", "file", "SHA-256"), rows)
 
 
-def _patients(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
+def _patients(db: sqlite3.Connection, display_name: Callable[[str], str]) -> str:
     rows = [
         (
-            *(_word(patient.decision), shown(patient.name), f"{patient.p_malignant:.3f}", patient.images),
+            *(_word(patient.decision), display_name(patient.name), f"{patient.p_malignant:.3f}", patient.images),
             *("" if patient.slides is None else patient.slides, patient.malignant, patient.review, patient.shared),
         )
         for patient in report.patients(db, LATEST)
@@ -111,13 +112,13 @@ def _patients(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
     return section("Patients", heads, rows, numbers=6)
 
 
-def _latest(db: sqlite3.Connection, shown: Callable[[str], str]) -> str:
+def _latest(db: sqlite3.Connection, display_name: Callable[[str], str]) -> str:
     rows = []
     for named in report.names(db, LATEST):
         links = _link(result_path(named.sha256, named.bundle_sha256), "record")
         if named.overlay and named.overlay.startswith("records/"):
             links += " " + _link(named.overlay, "overlay")
-        name = shown(named.path) + (f" (the same as {shown(named.same_as)})" if named.same_as else "")
+        name = display_name(named.path) + (f" (the same as {display_name(named.same_as)})" if named.same_as else "")
         rows.append((_word(named.decision), f"{named.p_malignant:.3f}", name, shown_time(named.answered), _Html(links)))
     return section("Latest", ("decision", "p(malignant)", "file", "answered", "files"), rows)
 

@@ -31,15 +31,15 @@ EVERYONE: Final = ("submitter", "reviewer", "admin")
 async def shown_records(request: Request, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Records with names as this folder shows them, and without answers that whoever asks must not see yet."""
     hidden = await blinding.hidden(request, {str(record["sha256"]) for record in records})
-    shown = request.app.state.store.shown
-    return [_shown_record(record, shown) | (blinding.NO_ANSWER if record["sha256"] in hidden else {}) for record in records]
+    display_name = request.app.state.store.display_name
+    return [_shown_record(record, display_name) | (blinding.NO_ANSWER if record["sha256"] in hidden else {}) for record in records]
 
 
-def _shown_record(record: dict[str, Any], shown: Callable[[str], str]) -> dict[str, Any]:
-    named = record | {"source": shown(record["source"])}
+def _shown_record(record: dict[str, Any], display_name: Callable[[str], str]) -> dict[str, Any]:
+    named = record | {"source": display_name(record["source"])}
     if "intake" in record:
         own = record["intake"]
-        named["intake"] = own | {name: own[name] and shown(own[name]) for name in ("patient", "study") if name in own}
+        named["intake"] = own | {name: own[name] and display_name(own[name]) for name in ("patient", "study") if name in own}
     return named
 
 
@@ -99,8 +99,8 @@ async def get_picture(request: Request) -> Response:
     arguments(request)
     if request.state.person.csrf is None:  # a page notes that the case was seen
         await filing.view(request, _sha256(request))
-    shown = await asyncio.to_thread(pictures.shown, await picture_bytes(request))
-    return Response(shown, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
+    png = await asyncio.to_thread(pictures.shown, await picture_bytes(request))
+    return Response(png, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
 
 
 @requires("reviewer", "admin")
@@ -149,20 +149,20 @@ def named_record(row: sqlite3.Row) -> dict[str, Any]:
     return record | {"source": os.fsdecode(row["path"]), "intake": record["intake"] | own}
 
 
-def plain_cases(db: sqlite3.Connection, cases: list[Case], who: Viewer, shown: Callable[[str], str]) -> list[dict[str, Any]]:
+def plain_cases(db: sqlite3.Connection, cases: list[Case], who: Viewer, display_name: Callable[[str], str]) -> list[dict[str, Any]]:
     """Cases for clients: without what tells that one was drawn at random, or what the viewer must not see yet."""
     holding = reviews.of_cases(db, (case.sha256 for case in cases))
-    return [_plain_case(case, holding[case.sha256], who, shown) for case in cases]
+    return [_plain_case(case, holding[case.sha256], who, display_name) for case in cases]
 
 
-def _plain_case(case: Case, holding: list[reviews.Review], who: Viewer, shown: Callable[[str], str]) -> dict[str, Any]:
+def _plain_case(case: Case, holding: list[reviews.Review], who: Viewer, display_name: Callable[[str], str]) -> dict[str, Any]:
     values = {name: value for name, value in asdict(case).items() if name not in ("reason", "urgency")}
     if who.hides_opinions(holding):
         values |= {"first": None, "second": None, "disagreement": None}
     if who.hides_answer(holding):
         values |= {"decision": None, "p_malignant": None, "novelty": None}
     decisions = blinding.hidden_case(holding, who)["decisions"]
-    return values | {"path": shown(case.path), "patient": case.patient and shown(case.patient), "decisions": decisions}
+    return values | {"path": display_name(case.path), "patient": case.patient and display_name(case.patient), "decisions": decisions}
 
 
 @requires("reviewer", "admin")
@@ -174,7 +174,7 @@ async def get_queue(request: Request) -> Response:
     def find(db: sqlite3.Connection) -> dict[str, Any]:
         cases, total = worklist.page(db, chosen, limit=asked["limit"], offset=asked["offset"])
         return {
-            "cases": plain_cases(db, cases, who, store.shown),
+            "cases": plain_cases(db, cases, who, store.display_name),
             "total": total,
             "counts": worklist.counts(db, who.name),
         }
@@ -191,13 +191,13 @@ async def chosen_cases(request: Request, asked: dict[str, Any]) -> Filter:
 
 async def patient_named(request: Request, given: str) -> str:
     """The patient behind a name as it is shown, which may be a pseudonym."""
-    shown = request.app.state.store.shown
+    display_name = request.app.state.store.display_name
 
     def find(db: sqlite3.Connection) -> str:
-        if db.execute("SELECT 1 FROM cases WHERE patient = ?", (given,)).fetchone() and shown(given) == given:
+        if db.execute("SELECT 1 FROM cases WHERE patient = ?", (given,)).fetchone() and display_name(given) == given:
             return given
         rows = db.execute("SELECT DISTINCT patient FROM cases WHERE patient IS NOT NULL")
-        return next((row["patient"] for row in rows if shown(row["patient"]) == given), given)
+        return next((row["patient"] for row in rows if display_name(row["patient"]) == given), given)
 
     patient: str = await request.app.state.store.read(find)
     return patient
@@ -215,7 +215,7 @@ async def get_patients(request: Request) -> Response:
         return [
             (hidden | answers.get(name, {}))
             | (hidden if blinding.hides_answers(db, name, who) else {})
-            | {"name": store.shown(name), "images": pictures, "open": left}
+            | {"name": store.display_name(name), "images": pictures, "open": left}
             for name, (pictures, left) in counts.items()
         ]
 
@@ -230,8 +230,8 @@ async def get_patient(request: Request) -> Response:
 
     def find(db: sqlite3.Connection) -> dict[str, Any]:
         cases = worklist.cases(db, Filter("all", patient=patient), limit=1000)
-        signed = [asdict(entry) | {"patient": store.shown(entry.patient)} for entry in blinding.sign_outs(db, patient, who)[0]]
-        return {"patient": store.shown(patient), "cases": plain_cases(db, cases, who, store.shown), "sign_outs": signed}
+        signed = [asdict(entry) | {"patient": store.display_name(entry.patient)} for entry in blinding.sign_outs(db, patient, who)[0]]
+        return {"patient": store.display_name(patient), "cases": plain_cases(db, cases, who, store.display_name), "sign_outs": signed}
 
     answer = await store.read(find)
     if not answer["cases"]:
@@ -245,14 +245,14 @@ async def post_sign_out(request: Request) -> Response:
     """Signs a patient out."""
     patient = await patient_named(request, request.path_params["patient"])
     entry = await filing.sign_out(request, patient, await json_body(request, "NewSignOut"))
-    return JSONResponse(asdict(entry) | {"patient": request.app.state.store.shown(entry.patient)}, 201)
+    return JSONResponse(asdict(entry) | {"patient": request.app.state.store.display_name(entry.patient)}, 201)
 
 
-def plain_review(review: reviews.Review, shown: Callable[[str], str], *, is_hidden: bool = False) -> dict[str, Any]:
+def plain_review(review: reviews.Review, display_name: Callable[[str], str], *, is_hidden: bool = False) -> dict[str, Any]:
     """A review for clients, without the answer where that is hidden."""
     values = {name: value for name, value in asdict(review).items() if name != "audit"}
     hidden = {"answer": None, "p_malignant": None} if is_hidden else {}
-    return values | hidden | {"path": shown(review.path), "patient": review.patient and shown(review.patient)}
+    return values | hidden | {"path": display_name(review.path), "patient": review.patient and display_name(review.patient)}
 
 
 @requires("reviewer", "admin")
@@ -264,7 +264,7 @@ async def get_reviews(request: Request) -> Response:
         entries = list(reviews.listed(db, after=asked["after"], limit=asked["limit"]))
         holding = reviews.of_cases(db, (review.sha256 for review in entries))
         seen = [review for review in entries if who.is_admin or review.reader == who.name or not who.hides_opinions(holding[review.sha256])]
-        plain = [plain_review(review, store.shown, is_hidden=who.hides_answer(holding[review.sha256])) for review in seen]
+        plain = [plain_review(review, store.display_name, is_hidden=who.hides_answer(holding[review.sha256])) for review in seen]
         return {"reviews": plain, "next": entries[-1].id if entries else asked["after"]}
 
     return JSONResponse(await store.read(find))
@@ -274,7 +274,7 @@ async def get_reviews(request: Request) -> Response:
 async def post_review(request: Request) -> Response:
     """Adds an opinion."""
     review = await filing.review(request, await json_body(request, "NewReview"))
-    return JSONResponse(plain_review(review, request.app.state.store.shown), 201)
+    return JSONResponse(plain_review(review, request.app.state.store.display_name), 201)
 
 
 @requires("reviewer")
@@ -285,7 +285,7 @@ async def post_undo(request: Request) -> Response:
         raise HTTPException(404, "That is no number of a review; take it from the list of reviews.")
     review = await filing.undo(request, int(given), await json_body(request, "Undo"))
     is_hidden = bool(await blinding.hidden(request, [review.sha256]))
-    return JSONResponse(plain_review(review, request.app.state.store.shown, is_hidden=is_hidden), 201)
+    return JSONResponse(plain_review(review, request.app.state.store.display_name, is_hidden=is_hidden), 201)
 
 
 @requires("reviewer", "admin")
@@ -298,7 +298,7 @@ async def get_labels(request: Request) -> Response:
         cases = {sha256: worklist.case(db, sha256) for sha256, _ in outcomes}
         holding = reviews.of_cases(db, cases)
         return [
-            {"sha256": sha256, "patient": case.patient and store.shown(case.patient), "outcome": outcome, "readers": case.opinions}
+            {"sha256": sha256, "patient": case.patient and store.display_name(case.patient), "outcome": outcome, "readers": case.opinions}
             for sha256, outcome in outcomes
             if (case := cases[sha256]) and (who.is_admin or not who.hides_opinions(holding[sha256]))
         ]

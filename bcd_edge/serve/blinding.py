@@ -107,8 +107,8 @@ def sign_outs(db: sqlite3.Connection, patient: str, who: Viewer) -> tuple[list[S
     entries = reviews.sign_outs(db, patient)
     if not entries or not who.hides_sign_outs(of_patient(db, patient)):
         return entries, 0
-    shown = [entry for entry in entries if entry.reader == who.name]
-    return shown, len(entries) - len(shown)
+    own = [entry for entry in entries if entry.reader == who.name]
+    return own, len(entries) - len(own)
 
 
 def hides_answers(db: sqlite3.Connection, patient: str, who: Viewer) -> bool:

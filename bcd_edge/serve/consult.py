@@ -126,7 +126,7 @@ async def _overview(request: Request, problem: str = "", status: int = 200) -> R
         rows = [
             db.execute("SELECT reader, sha256, path FROM reviews WHERE id = ?", (int(number),)).fetchone() for number in filter(_is_number, numbers)
         ]
-        opinions = [dict(row) | {"path": store.shown(os.fsdecode(row["path"] or b""))} for row in rows if row]
+        opinions = [dict(row) | {"path": store.display_name(os.fsdecode(row["path"] or b""))} for row in rows if row]
         return {"links": [_shown(db, link, base, now) for link in links.listed(db)], "opinions": opinions}
 
     listing = await store.read(find_all)

@@ -134,8 +134,8 @@ class Explainer:
                 raise _LeftError
             return classifier.probabilities(images_nhwc_u8)
 
-        shown = replace(record, source=self._store.shown(record.source))
-        explanation = explained(predict, classifier.bundle.input, shown, image, "hadamard", ExplainSettings())
+        renamed = replace(record, source=self._store.display_name(record.source))
+        explanation = explained(predict, classifier.bundle.input, renamed, image, "hadamard", ExplainSettings())
         key = (str(record.sha256), record.execution.bundle_sha256)
         colours = cv2.cvtColor(layer(explanation.explanation, *image.shape[:2]), cv2.COLOR_RGBA2BGRA)
         contents = {"explanation": numbers(explanation), "overlay": explanation.png, "layer": cv2.imencode(".png", colours)[1].tobytes()}

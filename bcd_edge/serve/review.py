@@ -43,12 +43,12 @@ async def queue(request: Request) -> Response:
     def find(db: sqlite3.Connection) -> dict[str, Any]:
         cases, total = worklist.page(db, chosen, limit=PAGE, offset=offset)
         holding = reviews.of_cases(db, (case.sha256 for case in cases))
-        rows = [_row(case, store.shown) | blinding.hidden_case(holding[case.sha256], who) for case in cases]
+        rows = [_row(case, store.display_name) | blinding.hidden_case(holding[case.sha256], who) for case in cases]
         more = {"agreement": agreement(db)} if chosen.state == "disagreement" else {"agreement": None}
         return {"rows": rows, "total": total, "counts": worklist.counts(db, who.name)} | more
 
     listing = await store.read(find)
-    shown: dict[str, Any] = {
+    values: dict[str, Any] = {
         "query": _query(request),
         "states": list(STATES),
         "chosen": chosen,
@@ -57,7 +57,7 @@ async def queue(request: Request) -> Response:
         "filed": await _filed(request),
         "is_blinded": who.is_blinded,
     }
-    return render(request, "queue.html", **listing, **shown, **_names(request))
+    return render(request, "queue.html", **listing, **values, **_names(request))
 
 
 def _names(request: Request) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def _query(request: Request, **changed: str) -> str:
     return urlencode(kept | changed)
 
 
-def _row(case: Case, shown: Callable[[str], str]) -> dict[str, Any]:
-    return asdict(case) | {"path": shown(case.path), "patient": case.patient and shown(case.patient)}
+def _row(case: Case, display_name: Callable[[str], str]) -> dict[str, Any]:
+    return asdict(case) | {"path": display_name(case.path), "patient": case.patient and display_name(case.patient)}
 
 
 @requires("reviewer", "admin")
@@ -105,7 +105,7 @@ async def case(request: Request) -> Response:
         rule = db.execute("SELECT threshold, review_low, review_high FROM bundles WHERE sha256 = ?", (here.bundle_sha256,)).fetchone()
         following = worklist.following(db, sha256, chosen)
         return {
-            **{"case": _row(here, store.shown) | hidden, "has_opinion": who.has_opinion(holding)},
+            **{"case": _row(here, store.display_name) | hidden, "has_opinion": who.has_opinion(holding)},
             **{"entries": [_entry(review, entries) for review in entries if not who.hides_opinions(holding) or review.reader == who.name]},
             **{"others": len({review.reader for review in holding} - {who.name}), "rule": dict(rule) if rule else None},
             **{"following": following and following.sha256, "left": worklist.count(db, chosen)},
@@ -114,8 +114,8 @@ async def case(request: Request) -> Response:
     case_page = await store.read(find)
     await filing.view(request, sha256)
     filed = await _filed(request)
-    shown: dict[str, Any] = {"filed": filed, "undone": await _undone(request), "state": chosen.state, "query": _query(request)}
-    return render(request, "case.html", record=record, keys=KEYS, uid=uuid.uuid4().hex, **shown, **case_page)
+    values: dict[str, Any] = {"filed": filed, "undone": await _undone(request), "state": chosen.state, "query": _query(request)}
+    return render(request, "case.html", record=record, keys=KEYS, uid=uuid.uuid4().hex, **values, **case_page)
 
 
 def _entry(review: Review, entries: list[Review]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ async def _filed(request: Request) -> dict[str, Any] | None:
             (number, request.state.person.name),
         ).fetchone()
     )
-    return dict(row) | {"path": request.app.state.store.shown(os.fsdecode(row["path"] or b""))} if row else None
+    return dict(row) | {"path": request.app.state.store.display_name(os.fsdecode(row["path"] or b""))} if row else None
 
 
 async def _undone(request: Request) -> dict[str, Any] | None:
@@ -143,7 +143,7 @@ async def _undone(request: Request) -> dict[str, Any] | None:
     number = _number(request, "undone")
     query = "SELECT decision, path FROM reviews WHERE id = ? AND reader = ? AND decision != 'undo'"
     row = await request.app.state.store.read(lambda db: db.execute(query, (number, request.state.person.name)).fetchone())
-    return {"decision": row["decision"], "path": request.app.state.store.shown(os.fsdecode(row["path"] or b""))} if row else None
+    return {"decision": row["decision"], "path": request.app.state.store.display_name(os.fsdecode(row["path"] or b""))} if row else None
 
 
 @requires("reviewer")
@@ -172,14 +172,14 @@ async def undo(request: Request) -> Response:
 @requires("reviewer", "admin")
 async def patients(request: Request) -> Response:
     """Patients, the latest first."""
-    shown, who = request.app.state.store.shown, blinding.viewer(request)
+    display_name, who = request.app.state.store.display_name, blinding.viewer(request)
     text, offset = request.query_params.get("text", "")[:100], _number(request, "offset")
 
     def find(db: sqlite3.Connection) -> list[dict[str, Any]]:
         counts = worklist.latest_patients(db, text, limit=PAGE + 1, offset=offset)
         answers = {patient.name: patient for patient in report.patients(db, names=list(counts))}
         return [
-            {"shown": shown(name), "pictures": pictures, "open": left, "answer": answers.get(name)} | _seen(db, name, who)
+            {"shown": display_name(name), "pictures": pictures, "open": left, "answer": answers.get(name)} | _seen(db, name, who)
             for name, (pictures, left) in counts.items()
         ]
 
@@ -201,9 +201,9 @@ async def _patient(request: Request) -> dict[str, Any]:
         holding = reviews.of_cases(db, (case.sha256 for case in cases))
         others = worklist.other_patients(db, patient)
         rows = [
-            _row(case, store.shown)
+            _row(case, store.display_name)
             | blinding.hidden_case(holding[case.sha256], who)
-            | {"also": [store.shown(other) for other in others.get(case.sha256, ())]}
+            | {"also": [store.display_name(other) for other in others.get(case.sha256, ())]}
             for case in cases
         ]
         entries, hidden = blinding.sign_outs(db, patient, who)
@@ -214,7 +214,7 @@ async def _patient(request: Request) -> dict[str, Any]:
     if not overview["cases"]:
         raise HTTPException(404, "There is no such patient; take the name from the list of patients.")
     await filing.view(request, patient)
-    return {**overview, "patient": store.shown(patient), "link": f"/patients/{quote(store.shown(patient), safe='')}"}
+    return {**overview, "patient": store.display_name(patient), "link": f"/patients/{quote(store.display_name(patient), safe='')}"}
 
 
 @requires("reviewer", "admin")
@@ -240,8 +240,8 @@ async def sheet(request: Request) -> Response:
     def find(db: sqlite3.Connection) -> dict[str, Any]:
         return {"opinions": {sha256: reviews.opinions(reviews.of_case(db, sha256)) for sha256 in hashes}, "models": _models(db, hashes)}
 
-    shown = await request.app.state.store.read(find)
-    return render(request, "sheet.html", **overview, **shown, pictures=PRINTED_PICTURES, printed_at=Clock().text())
+    values = await request.app.state.store.read(find)
+    return render(request, "sheet.html", **overview, **values, pictures=PRINTED_PICTURES, printed_at=Clock().text())
 
 
 def _models(db: sqlite3.Connection, hashes: list[str]) -> list[str]:
@@ -261,7 +261,7 @@ async def sign_out(request: Request) -> Response:
         entry = await filing.sign_out(request, patient, body | {"confirmed": form.get("confirmed") == "yes"})
     except ContradictionError as error:
         return _page_of_patient(request, await _patient(request), body, error.pictures)
-    return RedirectResponse(f"/patients/{quote(request.app.state.store.shown(entry.patient), safe='')}", 303)
+    return RedirectResponse(f"/patients/{quote(request.app.state.store.display_name(entry.patient), safe='')}", 303)
 
 
 @requires("submitter", "reviewer", "admin")

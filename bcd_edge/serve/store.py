@@ -24,7 +24,7 @@ class Store:
         self._reader = ThreadPoolExecutor(1, "bcd-edge read")
         self._results = self._writer.submit(Results.open, root).result()
         self._connection = self._reader.submit(connect, root / NAME).result()
-        self.shown = self._results.shown
+        self.display_name = self._results.display_name
 
     async def read(self, work: Callable[[sqlite3.Connection], Value]) -> Value:
         """What `work` finds in the journal; it must not write."""

@@ -46,10 +46,10 @@ async def post_images(request: Request) -> Response:
         records = await asyncio.wait_for(waiting, request.app.state.settings.timeout_s)
     except asyncio.TimeoutError:
         raise HTTPException(503, "The answer takes too long; send the same again, or with wait=false.", {"retry-after": "5"}) from None
-    shown = await shown_records(request, records)
+    visible = await shown_records(request, records)
     if is_list:
-        return JSONResponse({"records": shown})
-    return JSONResponse(shown[0], 200 if shown[0]["status"] == "ok" else 422, {"location": _location(jobs[0])})
+        return JSONResponse({"records": visible})
+    return JSONResponse(visible[0], 200 if visible[0]["status"] == "ok" else 422, {"location": _location(jobs[0])})
 
 
 async def _pictures(request: Request, asked: dict[str, Any]) -> list[tuple[str | None, bytes]]:

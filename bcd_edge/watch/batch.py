@@ -86,10 +86,10 @@ class Batch:
             self._queue.note_failed(attempt, at)
 
     def _count(self, committed: Committed) -> None:
-        stats, record, name = self._session.stats, committed.answer.record, self._results.shown(committed.answer.key)
+        stats, record, name = self._session.stats, committed.answer.record, self._results.display_name(committed.answer.key)
         if committed.same_as is not None:
             stats.linked += 1
-            log.info("%s: the same as %s, %s", name, self._results.shown(committed.same_as), record["decision"])
+            log.info("%s: the same as %s, %s", name, self._results.display_name(committed.same_as), record["decision"])
             self._warn_of_shared(name, record["sha256"], record["intake"]["patient"])
             return
         stats.decisions[record["decision"]] += 1
@@ -99,7 +99,7 @@ class Batch:
     def _warn_of_shared(self, name: str, sha256: str, patient: str | None) -> None:
         others = self._results.journal.other_patients(sha256, patient) if patient else []
         if patient and others:
-            patients = " and ".join(map(self._results.shown, [patient, *others]))
+            patients = " and ".join(map(self._results.display_name, [patient, *others]))
             log.warning("%s: the same image under several patients, %s; it counts for each. See: bcd-edge watch report", name, patients)
 
     def persist(self, work: Callable[[], Result]) -> Result:

@@ -64,7 +64,9 @@ class Disposer:
 
     def _report(self, path: str, reason: str) -> None:
         if reason != self._reason:
-            log.warning("%s is answered, but could not be moved or deleted (%s); trying again every minute.", self._results.shown(path), reason)
+            log.warning(
+                "%s is answered, but could not be moved or deleted (%s); trying again every minute.", self._results.display_name(path), reason
+            )
             self._reason = reason
 
 

@@ -124,7 +124,7 @@ class Housekeeping:
             return
         with contextlib.suppress(OSError, sqlite3.OperationalError):
             time = self._session.clock.text()
-            self._write("summary.html", summary.page(db, self._results.shown, state=stats.state, time=time, skipped=stats.skipped))
+            self._write("summary.html", summary.page(db, self._results.display_name, state=stats.state, time=time, skipped=stats.skipped))
             self._page_of = page_of
 
     def _write(self, name: str, text: str) -> None:

@@ -79,7 +79,7 @@ class Overlays:
             self._classifier.close()
 
     def _note(self, pending: PendingOverlay, job: Future[str]) -> None:
-        name = self._results.shown(pending.path)
+        name = self._results.display_name(pending.path)
         try:
             outcome = job.result()
             log.info("%s: explained", name)
@@ -113,8 +113,8 @@ class Overlays:
                 raise _StoppedError
             return classifier.probabilities(images_nhwc_u8)
 
-        shown = self._results.shown(record.source) if settings.pseudonymise else record.source
-        explanation = explained(predict, classifier.bundle.input, replace(record, source=shown), image, "hadamard", ExplainSettings())
+        source = self._results.display_name(record.source) if settings.pseudonymise else record.source
+        explanation = explained(predict, classifier.bundle.input, replace(record, source=source), image, "hadamard", ExplainSettings())
         stem = result_path(pending.sha256, self._bundle_sha256).removesuffix(".json")
         self._write(f"{stem}.explanation.json", numbers(explanation))
         self._write(f"{stem}.overlay.png", explanation.png)

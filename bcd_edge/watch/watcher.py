@@ -162,7 +162,7 @@ class Watcher:
         elif content.state == "unreadable":
             self._fail(file, content.reason, again=True)
         elif self.scanner.inbox.is_dir():
-            log.info("%s was deleted before it was read.", self.results.shown(file.path))
+            log.info("%s was deleted before it was read.", self.results.display_name(file.path))
             self.batch.fail(FailedAttempt(file, "gone", "It was deleted before it was read.", None))
         else:
             self._postpone(file, self.settings.stable_for_s)
@@ -170,7 +170,7 @@ class Watcher:
     def _classify_slide(self, content: Content, path: str) -> None:
         """Classifies a slide while everything else waits; one that is interrupted goes on after the next start."""
         folder = os.path.join(slides.FOLDER, content.sha256[:16])
-        title = self.results.shown(content.file.path)
+        title = self.results.display_name(content.file.path)
         settings = SlideSettings(folder=self.results.root / folder, title=title, um_per_pixel=self.settings.model.get("um_per_pixel"))
         try:
             record = slides.classify(self.classifier, Path(path), settings, name=content.file.path, progress=self._on_tile)
@@ -233,7 +233,7 @@ class Watcher:
         self.batch.fail(FailedAttempt(file, state, reason, due, attempts, poison, sha256 or None, record if quarantined else None))
         if not (quarantined and file.attempts >= self.settings.max_attempts):  # reported before
             outcome = "It is in quarantine; fix it, or see: bcd-edge watch retry" if quarantined else f"Trying again in {wait:g} s."
-            log.log(logging.WARNING if quarantined else logging.INFO, "%s: %s %s", self.results.shown(file.path), reason, outcome)
+            log.log(logging.WARNING if quarantined else logging.INFO, "%s: %s %s", self.results.display_name(file.path), reason, outcome)
 
     def _commit(self) -> None:
         files = self.batch.commit()

@@ -74,8 +74,8 @@ def run(tree: Path, module: str, *arguments: str) -> str:
     ],
 )
 def test_help_lists_it(tree: Path, names: list[str], command: list[str]) -> None:
-    shown = "".join(run(tree, *command).split())
-    assert [name for name in names if "".join(name.split()) not in shown] == []
+    output = "".join(run(tree, *command).split())
+    assert [name for name in names if "".join(name.split()) not in output] == []
 
 
 def test_it_runs(tree: Path) -> None:

@@ -142,9 +142,9 @@ def test_samples_can_be_classified(tmp_path: Path) -> None:
 
 def test_every_command_has_help_and_an_exit_code_is_documented() -> None:
     for name in plugins.names("bcd_edge.cli"):
-        shown = CliRunner().invoke(main, [name, "--help"])
-        assert shown.exit_code == 0
-        assert "Usage: " in shown.output
+        output = CliRunner().invoke(main, [name, "--help"])
+        assert output.exit_code == 0
+        assert "Usage: " in output.output
     assert "3 bundle refused" in " ".join(CliRunner().invoke(main, ["predict", "--help"]).output.split())
 
 

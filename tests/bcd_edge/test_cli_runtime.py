@@ -139,8 +139,8 @@ def test_a_wrong_configuration_is_2_and_names_the_mistake(folder: Path, tmp_path
 def test_doctor_lists_what_runs_here_and_exits_with_0() -> None:
     done = run("doctor")
     assert done.returncode == 0, done.stdout
-    shown = done.stdout.decode()
-    assert max(len(line) for line in shown.splitlines()) <= 80
+    output = done.stdout.decode()
+    assert max(len(line) for line in output.splitlines()) <= 80
     report = json.loads(run("doctor", "--json").stdout)
     assert report["ok"] is True
     assert report["chosen"] in {check["name"] for check in report["providers"] if check["ok"]}

@@ -92,14 +92,14 @@ def test_a_name_that_is_not_unicode_can_be_written_everywhere() -> None:
 
 
 def test_the_table_shows_decisions_and_sums_them_up() -> None:
-    shown = written("table", FINE, FAILED)
-    assert "ms: work per image" in shown
-    assert "x.png" in shown
-    assert "0.750" in shown
-    assert "2 images: 1 review, 1 failed" in shown
-    assert "needs pathologist review" in shown
-    assert "does not diagnose alone" in shown
-    assert "int8 on cpu (a processor)" in shown.replace("\n", " ")
+    text = written("table", FINE, FAILED)
+    assert "ms: work per image" in text
+    assert "x.png" in text
+    assert "0.750" in text
+    assert "2 images: 1 review, 1 failed" in text
+    assert "needs pathologist review" in text
+    assert "does not diagnose alone" in text
+    assert "int8 on cpu (a processor)" in text.replace("\n", " ")
 
 
 def test_the_table_of_nothing_is_nothing() -> None:
@@ -108,19 +108,19 @@ def test_the_table_of_nothing_is_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["[red]x[/red].png", "\x1b[31mx.png", "a\rb.png", "[/].png"])
 def test_a_name_cannot_steer_the_terminal(name: str) -> None:
-    shown = written("table", Record(name, None, "failed", f"{name} is empty.", None, None, None, (), None, RAN))
-    assert "\x1b" not in shown
-    assert "\r" not in shown
-    assert name.replace("\x1b", "\\x1b").replace("\r", "\\x0d").rpartition("/")[2] in shown
+    text = written("table", Record(name, None, "failed", f"{name} is empty.", None, None, None, (), None, RAN))
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert name.replace("\x1b", "\\x1b").replace("\r", "\\x0d").rpartition("/")[2] in text
 
 
 def test_images_of_one_name_in_two_folders_are_told_apart() -> None:
     other = Record("b/x.png", None, "failed", "why", None, None, None, (), None, RAN)
-    shown = written("table", FINE, other)
-    assert "a/x.png" in shown
-    assert "b/x.png" in shown
+    text = written("table", FINE, other)
+    assert "a/x.png" in text
+    assert "b/x.png" in text
 
 
 def test_the_table_shows_the_folders_that_tell_images_apart() -> None:
-    shown = written("table", *(replace(FINE, source=f"inbox/{name}") for name in ("before/a.png", "after/b.png")))
-    assert [line.split()[0] for line in shown.splitlines()[1:3]] == ["before/a.png", "after/b.png"]
+    text = written("table", *(replace(FINE, source=f"inbox/{name}") for name in ("before/a.png", "after/b.png")))
+    assert [line.split()[0] for line in text.splitlines()[1:3]] == ["before/a.png", "after/b.png"]

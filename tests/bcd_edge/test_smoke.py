@@ -51,8 +51,8 @@ def test_every_command_shows_its_help() -> None:
     listed = main.list_commands(click.Context(main))
     assert {"predict", "explain", "watch", "benchmark", "bundle", "doctor"} <= set(listed)
     for name in listed:
-        shown = CliRunner().invoke(main, [name, "--help"], catch_exceptions=False)
-        assert shown.exit_code == 0, shown.output
+        done = CliRunner().invoke(main, [name, "--help"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
 
 
 def test_the_types_and_the_licence_are_in_the_package() -> None:

@@ -27,8 +27,8 @@ def known(images: np.ndarray) -> np.ndarray:
     segments = segment(IMAGE, "slic", 40, 0)
     hidden = baseline(IMAGE, segments)
     count = int(segments.max()) + 1
-    shown = np.array([[(image[segments == at] != hidden[segments == at]).any() for at in range(count)] for image in images], float)
-    return 0.5 + shown @ np.linspace(0, 1, count) ** 3 / count
+    masks = np.array([[(image[segments == at] != hidden[segments == at]).any() for at in range(count)] for image in images], float)
+    return 0.5 + masks @ np.linspace(0, 1, count) ** 3 / count
 
 
 def test_a_picture_is_asked_about_once() -> None:

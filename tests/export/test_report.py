@@ -60,9 +60,9 @@ def content(
     } | more
 
 
-def printed(shown: dict[str, Any], out: Path | None, width: int = 80) -> list[str]:
+def printed(reported: dict[str, Any], out: Path | None, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    report.table(shown, out, console)
+    report.table(reported, out, console)
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
@@ -113,8 +113,8 @@ def test_a_variant_without_probabilities_is_shown_too(tmp_path: Path, judged: di
 
 
 def test_a_page_is_one_file_that_loads_nothing_and_the_data_are_beside_it(tmp_path: Path, judged: dict[str, dict[str, Any]]) -> None:
-    shown = content(judged)
-    report.write(tmp_path, shown)
+    reported = content(judged)
+    report.write(tmp_path, reported)
     page = Page(tmp_path / "export.html")
     assert page.addresses == []
     assert not {"script", "link", "iframe", "object", "img"} & set(page.tags)
@@ -122,7 +122,7 @@ def test_a_page_is_one_file_that_loads_nothing_and_the_data_are_beside_it(tmp_pa
     assert "@import" not in page.text
     assert page.tags.count("table") == page.tags.count("caption")
     assert page.tags.count("h1") == 1
-    assert json.loads((tmp_path / "export.json").read_text()) == shown
+    assert json.loads((tmp_path / "export.json").read_text()) == reported
     assert sorted(path.name for path in tmp_path.iterdir()) == ["export.html", "export.json"]
 
 

@@ -66,9 +66,9 @@ def _history(path: Path, history: list[dict[str, float]], kept: int | None, warn
     _save(figure, path)
 
 
-def _lines(axis: Axes, title: str, history: list[dict[str, float]], shown: dict[str, str], kept: int | None) -> None:
+def _lines(axis: Axes, title: str, history: list[dict[str, float]], labels: dict[str, str], kept: int | None) -> None:
     """One line per column that the history has; a run begun with an older version has fewer."""
-    for name, label in shown.items():
+    for name, label in labels.items():
         points = [(row["epoch"], row[name]) for row in history if name in row]
         if points:
             axis.plot(*zip(*points, strict=True), label=label, marker="o", markersize=3)

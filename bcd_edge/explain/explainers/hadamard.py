@@ -34,7 +34,7 @@ def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, se
     counting.label = explained_label(float(whole), settings.label)
     p = [np.array([whole if counting.label == "malignant" else 1 - whole])]
     count = int(segments.max()) + 1
-    shown = [np.ones((1, count), bool)]
+    drawn = [np.ones((1, count), bool)]
     blocks = [np.array([-1])]
     hidden = baseline(image_hwc_u8, segments)
     limit = settings.samples or settings.max_samples
@@ -50,14 +50,14 @@ def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, se
             break
         chosen = masks[: room if room < len(masks) else None]
         p.append(counting(perturbed(image_hwc_u8, hidden, segments, chosen)))
-        shown.append(chosen)
+        drawn.append(chosen)
         blocks.append(np.full(len(chosen), number))
         if number + 1 >= MIN_BLOCKS and not settings.samples:
-            every, answers, parts = np.concatenate(shown), np.concatenate(p), np.concatenate(blocks)
+            every, answers, parts = np.concatenate(drawn), np.concatenate(p), np.concatenate(blocks)
             if converged(*jackknife(every, answers, parts), settings.top, settings.confidence):
                 sure, reason = True, f"order and sign of the top {min(settings.top, count)} superpixels have converged"
                 break
-    every, answers, parts = np.concatenate(shown), np.concatenate(p), np.concatenate(blocks)
+    every, answers, parts = np.concatenate(drawn), np.concatenate(p), np.concatenate(blocks)
     if len(every) > 1:
         regression = fit(every, answers)
         weights, r2 = regression.weights, regression.r2

@@ -13,8 +13,8 @@ def explain(predict: PredictFn, image_hwc_u8: UInt8Image, segments: Segments, se
     """See `bcd_edge.explain.explain`. Deterministic: one sample per superpixel and the whole image, whatever the settings."""
     counting = CountingPredict(predict)
     count = int(segments.max()) + 1
-    shown = np.concatenate([np.ones((1, count), bool), ~np.eye(count, dtype=bool)])
-    p = counting(perturbed(image_hwc_u8, baseline(image_hwc_u8, segments), segments, shown))
+    masks = np.concatenate([np.ones((1, count), bool), ~np.eye(count, dtype=bool)])
+    p = counting(perturbed(image_hwc_u8, baseline(image_hwc_u8, segments), segments, masks))
     label = explained_label(float(p[0]), settings.label)
     weights = p[0] - p[1:] if label == "malignant" else p[1:] - p[0]
     return Explanation(

@@ -100,8 +100,8 @@ def test_a_case_is_a_patient_a_name_or_the_beginning_of_a_hash(folder: Results) 
     assert len(both) == 2
     assert [package.find(db, name) for name in NAMES] == [[sha256] for sha256 in both]
     assert package.find(db, both[0][:6].upper()) == package.find(db, both[0][:16]) == [both[0]]
-    shown = naming(db, pseudonymise=True)
-    assert (package.find(db, shown(PATIENT)), package.find(db, shown(NAMES[1]))) == (both, both[1:])
+    display_name = naming(db, pseudonymise=True)
+    assert (package.find(db, display_name(PATIENT)), package.find(db, display_name(NAMES[1]))) == (both, both[1:])
     for wrong in ("nobody", "", both[0][:5], "000000", "' OR 1=1 --", "ffffffg"):
         with pytest.raises(UsageError, match=r"There is no patient|No picture begins"):
             package.find(db, wrong)

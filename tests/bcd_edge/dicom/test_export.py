@@ -44,11 +44,11 @@ def test_a_report_names_image_patient_study_and_what_answered(node: Any, is_vali
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert evidence.ReferencedSOPInstanceUID == asked.SOPInstanceUID
-    said = texts(report)
-    assert any(bundle.open().sha256 in text for text in said)
-    assert any(record["sha256"] in text for text in said)
-    assert "Needs pathologist review" in said
-    assert set(record["reasons"]) <= set(said)
+    sentences = texts(report)
+    assert any(bundle.open().sha256 in text for text in sentences)
+    assert any(record["sha256"] in text for text in sentences)
+    assert "Needs pathologist review" in sentences
+    assert set(record["reasons"]) <= set(sentences)
     for file in (node.folder / "out").iterdir():
         is_valid(file)
 

@@ -186,8 +186,8 @@ def test_orthanc_routes_a_study_and_shows_the_reports(node: Any) -> None:
             assert study["MainDicomTags"]["StudyInstanceUID"] == "1.2.3"
             kinds = [fetched(f"{web}/series/{series}")["MainDicomTags"]["Modality"] for series in study["Series"]]
             assert "SR" in kinds
-        for found in fetched(f"{web}/tools/find", reports):
-            tags = fetched(f"{web}/instances/{found['ID']}/simplified-tags")
+        for answer in fetched(f"{web}/tools/find", reports):
+            tags = fetched(f"{web}/instances/{answer['ID']}/simplified-tags")
             assert (tags["PatientID"], tags["ContentQualification"]) == ("P7", "RESEARCH")
         assert node.done() == 2, "reports are not sent in a circle"
         if "dicom-web" not in fetched(f"{web}/plugins"):

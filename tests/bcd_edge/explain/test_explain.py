@@ -36,8 +36,8 @@ def model(image: np.ndarray, segments: np.ndarray, answer: Callable[[np.ndarray]
 
     def predict(images: np.ndarray) -> np.ndarray:
         same = (images == image).all(axis=3)
-        shown = np.stack([same[:, segments == index].all(axis=1) for index in range(segments.max() + 1)], axis=1)
-        return answer(shown.astype(np.float64))
+        masks = np.stack([same[:, segments == index].all(axis=1) for index in range(segments.max() + 1)], axis=1)
+        return answer(masks.astype(np.float64))
 
     return predict
 
@@ -54,9 +54,9 @@ def interactions(seed: int, count: int = GRID * GRID) -> Callable[[np.ndarray], 
     sizes = rng.normal(0, 0.02, len(chosen))
     weights = effects(seed, count)
 
-    def answer(shown: np.ndarray) -> np.ndarray:
+    def answer(masks: np.ndarray) -> np.ndarray:
         # around 1/2, so that a pair adds nothing to the main effects that are to be found
-        centred = shown - 0.5
+        centred = masks - 0.5
         return 0.5 + centred @ weights + sum(4 * size * centred[:, i] * centred[:, j] for (i, j), size in zip(chosen, sizes, strict=True))
 
     return answer
@@ -66,7 +66,7 @@ def interactions(seed: int, count: int = GRID * GRID) -> Callable[[np.ndarray], 
 @pytest.mark.parametrize("explainer", ["hadamard", "lime"])
 def test_the_weights_of_a_linear_model_are_found(explainer: str, image: np.ndarray, segments: np.ndarray) -> None:
     weights = effects(1)
-    predict = model(image, segments, lambda shown: 0.5 + (shown - 0.5) @ weights)
+    predict = model(image, segments, lambda masks: 0.5 + (masks - 0.5) @ weights)
     explanation = plugins.load("bcd_edge.explain.explainers", explainer).explain(predict, image, segments, Settings(label="malignant", samples=1000))
     assert np.corrcoef(explanation.weights, weights)[0, 1] > 0.999
     assert np.allclose(explanation.weights / explanation.shrinkage, weights, atol=0.002)
@@ -81,14 +81,14 @@ def test_with_the_same_masks_our_fit_is_the_packages(image: np.ndarray, segments
     asked: list[np.ndarray] = []
     answer = interactions(2)
 
-    def recorded(shown: np.ndarray) -> np.ndarray:
-        asked.append(shown.astype(bool))
-        return answer(shown)
+    def recorded(masks: np.ndarray) -> np.ndarray:
+        asked.append(masks.astype(bool))
+        return answer(masks)
 
     predict = model(image, segments, recorded)
     theirs = plugins.load("bcd_edge.explain.explainers", "lime").explain(predict, image, segments, Settings(label="malignant", samples=200))
-    shown = np.concatenate(asked)[:200]
-    ours = surrogate.fit(shown, answer(shown.astype(np.float64)))
+    masks = np.concatenate(asked)[:200]
+    ours = surrogate.fit(masks, answer(masks.astype(np.float64)))
     assert np.abs(ours.weights - theirs.weights).max() < 1e-6
     assert ours.r2 == pytest.approx(theirs.r2, abs=1e-6)
 
@@ -121,13 +121,13 @@ def test_masks_are_balanced_and_paired(count: int) -> None:
 
 @needs_lime
 def test_it_stops_when_it_is_sure_and_says_so_when_it_is_not(image: np.ndarray, segments: np.ndarray) -> None:
-    plain = model(image, segments, lambda shown: 0.3 + shown[:, :5] @ np.array([0.3, -0.2, 0.15, 0.1, 0.05]))
+    plain = model(image, segments, lambda masks: 0.3 + masks[:, :5] @ np.array([0.3, -0.2, 0.15, 0.1, 0.05]))
     sure = hadamard.explain(plain, image, segments, Settings())
     assert sure.converged
     assert 1 + 2 * hadamard.PAIRS * hadamard.MIN_BLOCKS <= sure.samples < 1 + 2 * hadamard.PAIRS * 12
     assert sure.order[:5].tolist() == [0, 1, 2, 3, 4]
     rng = np.random.default_rng(0)
-    noisy = model(image, segments, lambda shown: rng.random(len(shown)))
+    noisy = model(image, segments, lambda masks: rng.random(len(masks)))
     unsure = hadamard.explain(noisy, image, segments, Settings(max_samples=200))
     assert not unsure.converged
     assert unsure.samples == 200
@@ -142,8 +142,8 @@ def test_a_settled_order_is_right_far_more_often_than_not(image: np.ndarray, seg
         truth = np.random.default_rng(seed).normal(0, 0.05, GRID * GRID)
         noise = np.random.default_rng(seed + 100)
 
-        def answer(shown: np.ndarray, truth: np.ndarray = truth, noise: np.random.Generator = noise) -> np.ndarray:
-            return 0.5 + (shown - 0.5) @ truth + noise.normal(0, 0.05, len(shown))
+        def answer(masks: np.ndarray, truth: np.ndarray = truth, noise: np.random.Generator = noise) -> np.ndarray:
+            return 0.5 + (masks - 0.5) @ truth + noise.normal(0, 0.05, len(masks))
 
         explanation = hadamard.explain(
             model(image, segments, answer), image, segments, Settings(label="malignant", max_samples=2000, top=3, seed=seed)
@@ -165,7 +165,7 @@ def test_a_seed_gives_the_same_and_another_another(image: np.ndarray, segments: 
 
 def test_occlusion_is_one_question_a_superpixel(image: np.ndarray, segments: np.ndarray) -> None:
     weights = effects(4)
-    predict = model(image, segments, lambda shown: 0.5 + (shown - 0.5) @ weights)
+    predict = model(image, segments, lambda masks: 0.5 + (masks - 0.5) @ weights)
     explanation = plugins.load("bcd_edge.explain.explainers", "occlusion").explain(predict, image, segments, Settings(label="malignant"))
     assert np.allclose(explanation.weights, weights)
     assert explanation.samples == 1 + GRID * GRID
@@ -231,7 +231,7 @@ def test_segments_have_no_gaps_and_no_other_algorithm(classifier: Classifier) ->
 @needs_lime
 def test_a_faithful_order_deletes_faster_than_chance(image: np.ndarray, segments: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = np.abs(effects(6))
-    predict = model(image, segments, lambda shown: 0.2 + shown @ weights)
+    predict = model(image, segments, lambda masks: 0.2 + masks @ weights)
     monkeypatch.setattr("bcd_edge.explain.segment", lambda *_: segments)
     result = check.check(predict, image, "hadamard", Settings(), 3)
     assert result.jaccard > 0.9
@@ -253,10 +253,10 @@ def test_without_the_package_the_message_names_the_fix(image: np.ndarray, segmen
 @pytest.mark.parametrize("seed", range(3))
 def test_the_jackknife_is_the_packages_fit_without_a_block(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    shown = np.concatenate([np.ones((1, 12), bool), rng.integers(0, 2, (120, 12)).astype(bool)])
+    masks = np.concatenate([np.ones((1, 12), bool), rng.integers(0, 2, (120, 12)).astype(bool)])
     p = rng.random(121)
     blocks = np.concatenate([[-1], np.repeat(np.arange(5), 24)])
-    weights, replicates = surrogate.jackknife(shown, p, blocks)
-    assert np.allclose(weights, surrogate.fit(shown, p).weights, atol=1e-9)
+    weights, replicates = surrogate.jackknife(masks, p, blocks)
+    assert np.allclose(weights, surrogate.fit(masks, p).weights, atol=1e-9)
     for block, without in enumerate(replicates):
-        assert np.allclose(without, surrogate.fit(shown[blocks != block], p[blocks != block]).weights, atol=1e-9)
+        assert np.allclose(without, surrogate.fit(masks[blocks != block], p[blocks != block]).weights, atol=1e-9)

@@ -28,9 +28,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"svs": write_svs(folder / "a.svs", DRAWN), "ome": write_ome(folder / "a.ome.tif", DRAWN)}
 
 
-def difference(one: UInt8Image, other: UInt8Image) -> float:
+def difference(first: UInt8Image, other: UInt8Image) -> float:
     """Mean difference of brightness: colour is stored with half of the resolution."""
-    return float(np.abs(one.mean(axis=2) - other.mean(axis=2)).mean())
+    return float(np.abs(first.mean(axis=2) - other.mean(axis=2)).mean())
 
 
 @pytest.mark.parametrize("kind", ["svs", "ome"])

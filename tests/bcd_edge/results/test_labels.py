@@ -100,9 +100,9 @@ def test_train_reads_what_was_exported(ward: Ward) -> None:
 
 
 def test_the_scale_goes_along(ward: Ward) -> None:
-    with Classifier.load(None, RunOptions(provider="null"), um_per_pixel=0.25) as told:
+    with Classifier.load(None, RunOptions(provider="null"), um_per_pixel=0.25) as scaled:
         ward.labelled([("P1", "benign")])
-        ward.classifier = told
+        ward.classifier = scaled
         ward.labelled([("P2", "malignant")])
     ward.export()
     assert {row["patient"]: row["um_per_pixel"] for row in ward.rows()} == {"P1": "", "P2": "0.25"}

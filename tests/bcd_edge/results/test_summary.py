@@ -12,7 +12,7 @@ from bcd_edge.results.folder import Results
 
 
 def page(results: Results, skipped: dict[str, int] | None = None) -> str:
-    return summary.page(results.journal.connection, results.shown, state="stopped", time=results.clock.text(), skipped=skipped or {})
+    return summary.page(results.journal.connection, results.display_name, state="stopped", time=results.clock.text(), skipped=skipped or {})
 
 
 def test_one_image_is_not_images_and_no_slide_is_not_zero_slides(results: Results, record: Callable[..., Any]) -> None:

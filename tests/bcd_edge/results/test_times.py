@@ -34,7 +34,7 @@ def at(text: str) -> Clock:
 
 
 @pytest.mark.parametrize(
-    ("utc", "text", "shown"),
+    ("utc", "text", "local"),
     [
         ("2026-01-15T22:59:59", "2026-01-15T23:59:59.000+01:00", "2026-01-15 23:59:59 CET"),
         ("2026-01-15T23:00:00", "2026-01-16T00:00:00.000+01:00", "2026-01-16 00:00:00 CET"),
@@ -46,8 +46,8 @@ def at(text: str) -> Clock:
         ("2026-10-25T01:30:00", "2026-10-25T02:30:00.000+01:00", "2026-10-25 02:30:00 CET"),
     ],
 )
-def test_times_and_days_are_local(utc: str, text: str, shown: str) -> None:
-    assert (at(utc).text(), at(utc).day(), shown_time(text)) == (text, text[:10], shown)
+def test_times_and_days_are_local(utc: str, text: str, local: str) -> None:
+    assert (at(utc).text(), at(utc).day(), shown_time(text)) == (text, text[:10], local)
 
 
 def test_now_has_the_offset_of_the_system() -> None:

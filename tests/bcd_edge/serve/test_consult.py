@@ -40,15 +40,15 @@ def opinion(page: str, **changes: Any) -> dict[str, str]:
 
 def test_a_link_needs_no_account_and_takes_one_opinion(server: Server) -> None:
     path = made(server)
-    shown = server.client.get(path)
-    assert shown.status_code == 200
-    assert "Jane Doe" not in shown.text
-    assert shown.headers["referrer-policy"] == "no-referrer"
-    assert shown.headers["cache-control"] == "no-store"
-    assert "script-src 'sha256-" in shown.headers["content-security-policy"]
-    given = opinion(shown.text)
+    answer = server.client.get(path)
+    assert answer.status_code == 200
+    assert "Jane Doe" not in answer.text
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cache-control"] == "no-store"
+    assert "script-src 'sha256-" in answer.headers["content-security-policy"]
+    given = opinion(answer.text)
     assert server.client.post(path, json=given).json() == server.client.post(path, json=given).json() == {"filed": 1}
-    assert server.client.post(path, json=opinion(shown.text, uid="cd" * 16)).status_code == 409
+    assert server.client.post(path, json=opinion(answer.text, uid="cd" * 16)).status_code == 409
     assert [review["source"] for review in server.get("/api/v1/reviews", "admin").json()["reviews"]] == ["link"]
 
 

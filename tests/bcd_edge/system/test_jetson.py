@@ -91,9 +91,9 @@ def test_doctor_prints_it(monkeypatch: pytest.MonkeyPatch, tree: str) -> None:
     board = jetson.read(TREES / tree)
     assert board
     monkeypatch.setattr(jetson, "read", lambda: board)
-    shown = " ".join(CliRunner().invoke(main, ["doctor"], catch_exceptions=False).output.split())
+    output = " ".join(CliRunner().invoke(main, ["doctor"], catch_exceptions=False).output.split())
     clock = board.clocks[-1]
     expected = board.board, f"JetPack {board.jetpack}", f"L4T {board.l4t}", board.power_mode, f"{clock.mhz} MHz", clock.governor
-    assert [text for text in expected if text not in shown] == []
+    assert [text for text in expected if text not in output] == []
     printed = CliRunner().invoke(main, ["doctor", "--json"], catch_exceptions=False).output
     assert json.loads(printed)["machine"]["jetson"] == json.loads(json.dumps(dataclasses.asdict(board)))

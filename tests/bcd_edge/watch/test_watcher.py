@@ -262,11 +262,11 @@ def test_pseudonyms_leave_no_name_in_logs_table_page_or_report(place: Any, caplo
     place.drop("SOB_M_DC-14-2523-40-001.png", "Doe-Jane.png")
     (place.inbox / "Doe-John.png").write_bytes(b"")
     place.run(pseudonymise=True, patients=compile_pattern("breakhis"))
-    shown = caplog.text + "".join(path.read_text() for path in [*(place.results / "daily").iterdir(), place.results / "summary.html"])
-    shown += place.tell("report", "--pseudonymise", "--json").stdout
-    assert "malignant" in shown
+    written = caplog.text + "".join(path.read_text() for path in [*(place.results / "daily").iterdir(), place.results / "summary.html"])
+    written += place.tell("report", "--pseudonymise", "--json").stdout
+    assert "malignant" in written
     for secret in ("Doe", "SOB", "2523"):
-        assert secret not in shown
+        assert secret not in written
     assert {record["source"] for record in place.records()} == {"SOB_M_DC-14-2523-40-001.png", "Doe-Jane.png"}
 
 

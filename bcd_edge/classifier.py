@@ -180,7 +180,7 @@ class Classifier:
 
     def classify_many(
         self,
-        pictures: Iterable[tuple[Key, Picture | InputError]],
+        pictures: Iterable[tuple[Key, Picture | InputError | Callable[[], Picture]]],
         *,
         name: Callable[[Key], str] = str,
         decoders: int | None = None,
@@ -189,8 +189,8 @@ class Classifier:
         """Classifies a stream of images, decoded in threads ahead of the engine; yields `(key, record)` in their order.
 
         Args:
-            pictures: pairs of any key and a picture as for `classify`; an `InputError` becomes a failed record. Read as
-                needed, so an endless iterator works and memory does not grow.
+            pictures: pairs of any key and a picture as for `classify`; an `InputError` becomes a failed record, and a function
+                that returns a picture is called by the thread that decodes it. Read as needed, so an endless iterator works and memory does not grow.
             name: the name in the record of the picture with this key.
             decoders: number of threads that read, decode and resize; one per core if not given.
             timeout_s: seconds that reading and decoding one image may take; after that its record is failed and the rest
@@ -205,9 +205,9 @@ class Classifier:
         return self._stream(pictures, name, config)
 
     def _stream(
-        self, pictures: Iterable[tuple[Key, Picture | InputError]], name: Callable[[Key], str], config: PipelineConfig
+        self, pictures: Iterable[tuple[Key, Picture | InputError | Callable[[], Picture]]], name: Callable[[Key], str], config: PipelineConfig
     ) -> Generator[tuple[Key, Record], None, None]:
-        def prepare(item: tuple[Key, Picture | InputError]) -> _Prepared:
+        def prepare(item: tuple[Key, Picture | InputError | Callable[[], Picture]]) -> _Prepared:
             return self._prepare(name(item[0]), item[1])
 
         for (key, _), answer in pipeline.run_pipeline(pictures, prepare, self._infer, config):
@@ -239,7 +239,7 @@ class Classifier:
         """The record of an image that could not be classified."""
         return Record(name, error.sha256, "failed", str(error), None, None, None, (), None, self.execution)
 
-    def _prepare(self, name: str, picture: Picture | InputError) -> _Prepared:
+    def _prepare(self, name: str, picture: Picture | InputError | Callable[[], Picture]) -> _Prepared:
         """Decodes and resizes one image, and measures its quality."""
         image = decode(picture)
         started = time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,13 +45,18 @@ def default_name(picture: Picture) -> str:
     return str(picture) if isinstance(picture, str | Path) else "<bytes>" if isinstance(picture, bytes | HashedBytes) else "<array>"
 
 
-def decode(picture: Picture | InputError) -> DecodedImage:
+def decode(picture: Picture | InputError | Callable[[], Picture]) -> DecodedImage:
     """Reads, hashes and decodes one image.
+
+    Args:
+        picture: the image; a function is called for it, in the time of decoding.
 
     Raises:
         InputError: it cannot be read or decoded, or `picture` is such an error already.
     """
     started = time.perf_counter()
+    if callable(picture):
+        picture = picture()
     if isinstance(picture, InputError):
         raise picture
     if isinstance(picture, DecodedImage):

@@ -1,0 +1,141 @@
+"""The listing of a collection, in shards that are written before they are worked on, so that a run that goes on has the same ones."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from bcd_edge.archive import items as item_files
+from bcd_edge.archive import sources
+from bcd_edge.archive.items import Item
+from bcd_edge.errors import BcdEdgeError, UsageError
+from bcd_edge.system.atomic import atomic_write
+
+COMPLETE: Final = "complete.json"
+
+
+class Listing:
+    """Lists in a thread, from behind the last item that an earlier run listed; a context manager that stops it.
+
+    Attributes:
+        shards: number of shards that are listed.
+        inputs: number of items in them.
+        size: bytes in them, as far as the sources tell.
+        fingerprint: of all items.
+        is_complete: whether the sources are listed to their end.
+    """
+
+    def __init__(self, folder: Path, texts: Sequence[str], shard_size: int) -> None:
+        """Reads what is listed already.
+
+        Args:
+            folder: of the listing's files; made if missing.
+            texts: sources, as for `bcd_edge.archive.sources.open`.
+            shard_size: items of a shard.
+
+        Raises:
+            UsageError: a source does not exist.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._texts, self._shard_size = folder, texts, shard_size
+        self.shards = sum(1 for _ in folder.glob("*.parquet"))
+        self.inputs, self.size, self.fingerprint = 0, 0, ""
+        self._last: Item | None = None
+        if self.shards:
+            items, totals = item_files.from_file(self.path(self.shards - 1))
+            self._last = items[-1]
+            self.inputs, self.size, self.fingerprint = int(totals["inputs"]), int(totals["bytes"]), totals["fingerprint"]
+        self.is_complete = (folder / COMPLETE).exists()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._failure: BcdEdgeError | None = None
+        if not self.is_complete:  # a source that does not exist is an error before the work starts, not in a thread
+            for text in texts:
+                sources.open(text)
+        self._thread = threading.Thread(target=self._run, name="bcd-edge listing", daemon=True)
+
+    def path(self, shard: int) -> Path:
+        """The file of a shard's items."""
+        return self._folder / f"{shard:06}.parquet"
+
+    def items(self, shard: int) -> list[Item]:
+        """The items of a shard."""
+        return item_files.from_file(self.path(shard))[0]
+
+    def numbers(self) -> Iterator[int]:
+        """Numbers of all shards, as soon as they are listed.
+
+        Raises:
+            BcdEdgeError: a source cannot be listed.
+        """
+        for number in itertools.count():
+            with self._changed:
+                while number >= self.shards and not self.is_complete and self._failure is None:
+                    self._changed.wait(1.0)
+                if number >= self.shards:
+                    if self._failure is not None:
+                        raise self._failure
+                    return
+            yield number
+
+    def _run(self) -> None:
+        failure: BcdEdgeError | None = None
+        try:
+            self._list()
+        except BcdEdgeError as error:
+            failure = error
+        except Exception as error:  # every store has errors of its own
+            failure = UsageError(f"The sources could not be listed to their end ({type(error).__name__}: {error}); fix this and go on with --resume.")
+        with self._changed:
+            self._failure = failure
+            self._changed.notify_all()
+
+    def _list(self) -> None:
+        items = self._all()
+        while not self._stopped:
+            shard = list(itertools.islice(items, self._shard_size))
+            if self._stopped:
+                return
+            if shard:
+                self._write(shard)
+            if len(shard) < self._shard_size:
+                totals = {"shards": self.shards, "inputs": self.inputs, "bytes": self.size, "fingerprint": self.fingerprint}
+                atomic_write(self._folder / COMPLETE, json.dumps(totals, indent=1).encode(), durable=True)
+                with self._changed:
+                    self.is_complete = True
+                    self._changed.notify_all()
+                return
+
+    def _all(self) -> Iterator[Item]:
+        begins = self._last.source if self._last else 0
+        for index, text in enumerate(self._texts[begins:], begins):
+            after = self._last.position if self._last and self._last.source == index else None
+            for item in sources.open(text).items(index, after):
+                if self._stopped:
+                    return
+                yield item
+
+    def _write(self, shard: list[Item]) -> None:
+        inputs, size = self.inputs + len(shard), self.size + sum(item.size or 0 for item in shard)
+        fingerprint = item_files.fingerprint(self.fingerprint, shard)
+        totals = {"inputs": str(inputs), "bytes": str(size), "fingerprint": fingerprint}
+        atomic_write(self.path(self.shards), item_files.to_bytes(shard, totals), durable=True)
+        with self._changed:
+            self.inputs, self.size, self.fingerprint = inputs, size, fingerprint
+            self.shards += 1
+            self._changed.notify_all()
+
+    def __enter__(self) -> Listing:
+        if not self.is_complete:
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stopped = True
+        if self._thread.is_alive():
+            self._thread.join(5.0)

@@ -1,0 +1,192 @@
+"""One run over an archive: listing, engine and commits, from a beginning or from where an earlier run ended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
+
+from bcd_edge import __version__, backends
+from bcd_edge.archive import items
+from bcd_edge.archive.committer import Committer
+from bcd_edge.archive.contents import ContentIndex, Counts
+from bcd_edge.archive.destination import Destination
+from bcd_edge.archive.engine import Engine, Shard
+from bcd_edge.archive.listing import Listing
+from bcd_edge.archive.progress import Progress
+from bcd_edge.archive.settings import Answers, Work, slide_folder
+from bcd_edge.archive.stores import Reader, is_url
+from bcd_edge.classifier import Classifier
+from bcd_edge.errors import UsageError
+from bcd_edge.results import patients
+from bcd_edge.slides.settings import SlideSettings
+
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run left: counts of all rows, and further reads of stores that failed at first."""
+
+    counts: Counts
+    retries: int
+
+
+def archive(out: Path, answers: Answers, work: Work, progress: Progress, *, resume: bool = False) -> Summary:
+    """Classifies a collection into a data set.
+
+    Args:
+        out: folder of the data set.
+        answers: what decides the rows.
+        work: how the work is done.
+        progress: told of every shard.
+        resume: whether to go on with what is there.
+
+    Raises:
+        InputError: more inputs failed than are allowed.
+        OutputError: the folder cannot be written.
+        ProviderError: no engine runs, or another one than in the rows that are there.
+        UsageError: there is a run already, or another one.
+    """
+    destination = Destination(out)
+    with destination.locked():
+        before = check(destination, answers, resume=resume)
+        with _index(destination, work) as index:
+            return _run_here(destination, answers, work, progress, index, before)
+
+
+def _run_here(
+    destination: Destination, answers: Answers, work: Work, progress: Progress, index: ContentIndex, before: dict[str, Any] | None
+) -> Summary:
+    reader = Reader(work.max_rate)
+    with Classifier.load(work.bundle, work.options, threshold=answers.threshold, purpose="throughput", **answers.triage) as classifier:
+        ran = classifier.execution
+        check_bundle(before, classifier.bundle.sha256, classifier.bundle.name)
+        check_mixture(index.counts(), [f"{ran.provider} {ran.precision} on {ran.device}"], work)
+        manifest = begin(destination, answers, classifier.bundle.name, classifier.bundle.sha256, before)
+        slides = SlideSettings(slide_folder(destination.folder), answers.field_um, answers.overlap, answers.um_per_pixel)
+        engine = Engine(classifier, reader, index.claim, slides, answers.scale_from_name)
+        again = redone(index, work)
+        committer = Committer(destination, index, engine.answer, pattern=pattern_of(answers), max_failures=work.max_failures)
+        with Listing(destination.listing, answers.sources, answers.shard_size) as listing:
+            progress.start(listing, committer, reader)
+            is_remote = any(is_url(source) for source in answers.sources)
+            with closing(engine.run(todo(destination, listing, again), is_remote=is_remote)) as shards:  # type: ignore[type-var]
+                for shard in shards:
+                    committer.add(shard)
+                    progress.show()
+            committer.finish()
+            end(destination, manifest, listing, committer.counts, reader.retries)
+            progress.finish()
+    return Summary(committer.counts, reader.retries)
+
+
+def check(destination: Destination, answers: Answers, *, resume: bool) -> dict[str, Any] | None:
+    """The manifest of the run that this one goes on with; None for a new one.
+
+    Raises:
+        UsageError: there is one, and this is not to go on with it; or it had other settings.
+    """
+    manifest = destination.manifest()
+    if manifest is None:
+        if not destination.is_empty():
+            raise UsageError(f"{destination.folder} holds other files; give an empty or new folder with --out.")
+        return None
+    if not resume:
+        raise UsageError(
+            f"{destination.folder} holds an archive already ({manifest['state']}); add --resume to go on with it, or give another --out."
+        )
+    wanted = answers.as_dict()
+    changed = [name for name, value in manifest["settings"].items() if name in wanted and wanted[name] != value]
+    if changed:
+        name = changed[0]
+        raise UsageError(
+            f"{destination.folder} was begun with {name} = {manifest['settings'][name]!r}, not {wanted[name]!r}; give the same, or another --out."
+        )
+    return manifest
+
+
+def check_bundle(before: dict[str, Any] | None, sha256: str, name: str) -> None:
+    """All rows of an archive are of one bundle.
+
+    Raises:
+        UsageError: what is there is of another one.
+    """
+    if before and before["bundle"]["sha256"] != sha256:
+        raise UsageError(f"The archive was begun with the bundle {before['bundle']['name']}, not {name}; give that one, or another --out.")
+
+
+def check_mixture(counts: Counts, executions: list[str], work: Work) -> None:
+    """All rows come from one provider, precision and kind of device, unless a mixture is asked for.
+
+    Raises:
+        UsageError: they would not.
+    """
+    known = {key.removeprefix("ran: ") for key in counts if key.startswith("ran: ")} | set(executions)
+    if len(known) > 1 and not work.is_mixed:
+        raise UsageError(
+            f"Rows would come from different providers ({'; '.join(sorted(known))}), whose answers differ in the last digits; "
+            "choose one with --provider and --precision, or add --mixed: each row says what ran."
+        )
+
+
+def begin(destination: Destination, answers: Answers, name: str, sha256: str, before: dict[str, Any] | None) -> dict[str, Any]:
+    """Writes the manifest of a run that has begun."""
+    manifest = before or {
+        "schema": SCHEMA,
+        "state": "running",
+        "started": _now(),
+        "finished": None,
+        "bundle": {"name": name, "sha256": sha256},
+        "bcd_edge": __version__,
+        "engines": backends.versions(),
+        "settings": answers.as_dict(),
+        "listing": None,
+        "counts": None,
+        "retries": 0,
+    }
+    manifest |= {"state": "running"}
+    destination.write_manifest(manifest)
+    return manifest
+
+
+def end(destination: Destination, manifest: dict[str, Any], listing: Listing, counts: Counts, retries: int) -> None:
+    """Writes the manifest of a run that is complete."""
+    listed = {"shards": listing.shards, "inputs": listing.inputs, "bytes": listing.size, "fingerprint": listing.fingerprint}
+    manifest |= {"state": "complete", "finished": _now(), "listing": listed, "counts": dict(counts), "retries": manifest["retries"] + retries}
+    destination.write_manifest(manifest)
+
+
+def todo(destination: Destination, listing: Listing, again: set[int]) -> Iterator[Shard]:
+    """Shards without rows, and those to do again, as they are listed."""
+    committed = destination.committed() - again
+    for number in listing.numbers():
+        if number not in committed:
+            inputs, totals = items.from_file(listing.path(number))
+            yield Shard(number, int(totals["inputs"]) - len(inputs), inputs)
+
+
+def redone(index: ContentIndex, work: Work) -> set[int]:
+    """Shards with failed rows, if they are to be done again."""
+    again = index.failed_shards() if work.retries_failed else set()
+    index.forget(again)
+    return again
+
+
+def pattern_of(answers: Answers) -> re.Pattern[str] | None:
+    """The pattern for the patient in a path."""
+    return patients.compile_pattern(answers.patients) if answers.patients else None
+
+
+@contextmanager
+def _index(destination: Destination, work: Work) -> Iterator[ContentIndex]:
+    with closing(ContentIndex(destination.state / "contents.sqlite3", destination.committed(), destination.counts)) as index:
+        yield index
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

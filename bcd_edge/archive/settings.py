@@ -1,0 +1,80 @@
+"""What an archive run was asked for: what decides its answers, and how it works. Light, because the command line imports it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from bcd_edge.options import RunOptions
+from bcd_edge.triage.scale import NamePattern, compile_pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What decides the rows: a run that goes on must have the same.
+
+    Attributes:
+        sources: folders, globs, manifests, URLs.
+        shard_size: inputs of a shard.
+        threshold: operating threshold; the bundle's if not given.
+        measures_quality: as for `Classifier.load`.
+        um_per_pixel: as for `Classifier.load`.
+        scale_from_name: as for `Classifier.load`.
+        patients: pattern for the patient in a path.
+        field_um: side of a whole slide's tiles in µm.
+        overlap: of a whole slide's tiles.
+    """
+
+    sources: tuple[str, ...]
+    shard_size: int = 1000
+    threshold: float | None = None
+    measures_quality: bool = True
+    um_per_pixel: float | None = None
+    scale_from_name: NamePattern | None = None
+    patients: str | None = None
+    field_um: float | None = None
+    overlap: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        scale = self.scale_from_name
+        pattern = scale and ("breakhis" if scale.widths_um else scale.pattern.pattern)
+        return {item.name: getattr(self, item.name) for item in fields(self)} | {"sources": list(self.sources), "scale_from_name": pattern}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Answers:
+        """What `as_dict` made."""
+        pattern = plain["scale_from_name"]
+        return cls(**plain | {"sources": tuple(plain["sources"]), "scale_from_name": pattern and compile_pattern(pattern)})
+
+    @property
+    def triage(self) -> dict[str, Any]:
+        """Arguments of `Classifier.load`."""
+        return {name: getattr(self, name) for name in ("measures_quality", "um_per_pixel", "scale_from_name")}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How the work is done, which changes no answer.
+
+    Attributes:
+        bundle: folder or .zip; the embedded one if not given.
+        options: provider, batch and so on, of each machine.
+        is_mixed: whether the rows may come from different providers.
+        retries_failed: whether shards with failed rows are done again.
+        max_failures: number of failed inputs after which the run ends.
+        max_rate: bytes per second that are read by all machines together.
+    """
+
+    bundle: str | None = None
+    options: RunOptions = field(default_factory=RunOptions)
+    is_mixed: bool = False
+    retries_failed: bool = False
+    max_failures: int | None = None
+    max_rate: float | None = None
+
+
+def slide_folder(out: Path) -> Path:
+    """Where the files of whole slides go."""
+    return out / "slides"

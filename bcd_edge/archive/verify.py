@@ -1,0 +1,103 @@
+"""Whether an archive is whole: every listed input has its row, in its place, once, and every file is readable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bcd_edge.archive import items
+from bcd_edge.archive.destination import Destination
+from bcd_edge.errors import UsageError
+
+# How many problems are kept as sentences.
+SHOWN = 20
+
+
+@dataclass(slots=True)
+class Verification:
+    """What was counted.
+
+    Attributes:
+        inputs: that are listed.
+        rows: that are there.
+        failed: rows without an answer.
+        copies: rows whose content another row has, too.
+        problems: sentences, the first `SHOWN`.
+        number: of problems.
+    """
+
+    inputs: int = 0
+    rows: int = 0
+    failed: int = 0
+    copies: int = 0
+    number: int = 0
+    problems: tuple[str, ...] = ()
+
+    def add(self, problem: str) -> None:
+        """Counts a problem."""
+        self.number += 1
+        if self.number <= SHOWN:
+            self.problems += (problem,)
+
+
+def verify(folder: Path) -> Verification:
+    """Reads the listing beside the rows, shard by shard.
+
+    Raises:
+        UsageError: the folder is no archive.
+    """
+    destination, result = Destination(folder), Verification()
+    manifest = destination.manifest()
+    if manifest is None:
+        raise UsageError(f"{folder} has no manifest.json, so it is no archive; give the folder of bcd-edge archive --out.")
+    listed = sorted(folder.glob("listing/*.parquet"))
+    fingerprint = ""
+    hashes: list[pa.Array] = []
+    for number, path in enumerate(listed):
+        try:
+            inputs, totals = items.from_file(path)
+            fingerprint = items.fingerprint(fingerprint, inputs)
+            if path.stem != f"{number:06}" or totals["fingerprint"] != fingerprint:
+                result.add(f"{path.name} of the listing is not what was listed")
+        except (OSError, pa.ArrowException, KeyError) as error:
+            result.add(f"{path.name} of the listing is damaged ({error})")
+            continue
+        result.inputs += len(inputs)
+        for problem in _shard(destination, number, [item.name for item in inputs], result, hashes):
+            result.add(problem)
+    for number in destination.committed() - set(range(len(listed))):
+        result.add(f"shard {number} has rows, and no listing")
+    if manifest["state"] == "complete" and manifest["listing"]["fingerprint"] != fingerprint:
+        result.add("manifest.json is of another listing")
+    if manifest["state"] != "complete":
+        result.add("the run is not complete; go on with --resume")
+    known = pa.chunked_array(hashes, pa.binary(32)).drop_null() if hashes else pa.chunked_array([], pa.binary(32))
+    result.copies = len(known) - len(known.unique())
+    return result
+
+
+def _shard(destination: Destination, number: int, names: list[str], result: Verification, hashes: list[pa.Array]) -> Iterator[str]:
+    path = destination.path(number)
+    if not path.exists():
+        yield f"shard {number} with {len(names)} inputs has no rows yet"
+        return
+    try:
+        table = pq.ParquetFile(path).read(["row", "source", "status", "sha256", "p_malignant"])
+    except (OSError, pa.ArrowException) as error:
+        yield f"{path.name} is damaged ({error})"
+        return
+    result.rows += table.num_rows
+    result.failed += table["status"].to_pylist().count("failed")
+    hashes.append(pa.array([text and bytes.fromhex(text) for text in table["sha256"].to_pylist()], pa.binary(32)))
+    if table["source"].to_pylist() != names:
+        yield f"{path.name} does not have the inputs of its listing"
+    rows = table["row"].to_pylist()
+    if rows != list(range(rows[0], rows[0] + len(rows))) if rows else names:
+        yield f"{path.name} does not number its rows"
+    answered = [status == "ok" for status in table["status"].to_pylist()]
+    if answered != [p is not None for p in table["p_malignant"].to_pylist()]:
+        yield f"{path.name} has rows without an answer that are not failed"

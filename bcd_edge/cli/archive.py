@@ -1,0 +1,131 @@
+"""`bcd-edge archive`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from bcd_edge.cli._groups import DefaultGroup, OwnArgument
+from bcd_edge.cli._options import is_quiet, log_options, run_options, take_triage, triage_options
+from bcd_edge.cli._types import SIZE
+from bcd_edge.options import RunOptions
+
+if TYPE_CHECKING:
+    from bcd_edge.archive.settings import Answers
+
+
+@click.group(cls=DefaultGroup, subcommand_metavar="", options_metavar="[OPTIONS]")
+@click.argument("sources", cls=OwnArgument, nargs=-1, metavar="SOURCE...")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the data set, on a disk of this computer.")
+@click.option("--resume", is_flag=True, help="Go on with the run that --out holds; SOURCE may be left out.")
+@click.option("--retry-failed", is_flag=True, help="With --resume: do shards with failed inputs again.")
+@click.option("--max-failures", type=click.IntRange(0), metavar="N", help="End when more inputs failed.  [default: never]")
+@click.option("--max-rate", type=SIZE, metavar="SIZE", help="Read at most this much per second, such as 50MB, from a store that others use.")
+@click.option("--shard-size", type=click.IntRange(1), default=1000, show_default=True, help="Inputs of a shard: what is lost when the run is killed.")
+@click.option("--patients", metavar="PATTERN", help="Patient in a path: breakhis, folder, folder/slide, or a regular expression.")
+@click.option("--mixed", is_flag=True, help="Allow rows of different providers in one data set; each row says what ran.")
+@click.option("--field-um", type=click.FloatRange(0, min_open=True), help="Side of a whole slide's tiles in µm.  [default: where the bundle is best]")
+@click.option("--overlap", type=click.FloatRange(0, 0.75), default=0.0, show_default=True, help="Share of a slide's tile that the next one overlaps.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band is extended to include it.  [default: the bundle's]"
+)
+@triage_options
+@run_options
+@log_options
+@click.pass_context
+def command(
+    ctx: click.Context, /, sources: tuple[str, ...], out: Path, resume: bool, bundle_path: str | None, options: RunOptions, **asked: Any
+) -> None:
+    """Classify a large collection into a Parquet data set, with exactly one row per input.
+
+    SOURCE is a folder, a glob, a CSV or Parquet manifest with a column file (and patient, slide, um_per_pixel), or a URL: s3://, gs://,
+    abfs://. Killed at any moment, --resume does what is missing. The same content is computed once. Needs bcd-edge[archive].
+
+    Exit code: 0 success, 1 some inputs failed, 2 usage, 3 bundle refused, 4 provider unavailable, 5 data set not written, 130 interrupted.
+
+    \b
+    Examples:
+      bcd-edge archive /archive/2019 --out answers/
+      bcd-edge archive --out answers/ --resume
+      bcd-edge archive s3://bucket/breast inventory.csv --out answers/ --max-failures 1000
+      bcd-edge archive verify answers/
+    """
+    _require()
+    from bcd_edge.archive.progress import Progress
+    from bcd_edge.archive.run import archive
+    from bcd_edge.archive.settings import Work
+
+    triage = take_triage(asked)
+    work = Work(bundle_path, options, asked.pop("mixed"), asked.pop("retry_failed"), asked.pop("max_failures"), asked.pop("max_rate"))
+    answers = _answers(ctx, out, {"sources": sources, **asked, **triage}, resume=resume)
+    progress = Progress(out, lambda line: None if is_quiet(ctx) else click.echo(line, err=True))
+    counts = archive(out, answers, work, progress, resume=resume).counts
+    if not is_quiet(ctx):
+        click.echo(f"Next: bcd-edge archive verify {out}", err=True)
+    if counts["failed"]:
+        for reason, number in counts.most_common():
+            if reason.startswith("failure: "):
+                click.echo(f"{number:,} failed: {reason[9:]}", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _answers(ctx: click.Context, out: Path, asked: dict[str, Any], *, resume: bool) -> Answers:
+    """What was asked; what was not asked of a run that goes on is as it was."""
+    from bcd_edge.archive.destination import Destination
+    from bcd_edge.archive.settings import Answers
+
+    manifest = Destination(out).manifest() if resume else None
+    if not manifest:
+        if not asked["sources"]:
+            raise click.UsageError("No SOURCE is given, and --out holds no run to go on with; give a folder, a glob, a manifest or a URL.")
+        return Answers(**asked)
+    begun = Answers.from_dict(manifest["settings"])
+    usual = Answers(())
+    given = {
+        name: value
+        for name, value in asked.items()
+        if value != getattr(usual, name) or (value and ctx.get_parameter_source(name) != ParameterSource.DEFAULT)
+    }
+    return replace(begun, **given)
+
+
+@command.command("verify")
+@click.argument("data", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def verify(data: Path, as_json: bool) -> None:
+    """Count inputs, rows and duplicates of DATA, and check that each input has its row, once and whole.
+
+    Exit code: 0 it is whole, 1 it is not.
+    """
+    _require()
+    import json
+    from dataclasses import asdict
+
+    from bcd_edge.archive.verify import verify as check
+
+    result = check(data)
+    if as_json:
+        click.echo(json.dumps(asdict(result), indent=1))
+    else:
+        click.echo(f"{result.inputs:,} inputs, {result.rows:,} rows, {result.failed:,} failed, {result.copies:,} with a content that another row has")
+        for problem in result.problems:
+            click.echo(problem)
+        if result.number > len(result.problems):
+            click.echo(f"and {result.number - len(result.problems):,} more")
+    if result.number:
+        raise click.exceptions.Exit(1)
+
+
+def _require() -> None:
+    """Checks that the extra is installed."""
+    import importlib.util
+
+    from bcd_edge.errors import ProviderError
+
+    missing = [name for name in ("pyarrow", "fsspec") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ProviderError(f'bcd-edge archive needs the package {missing[0]}, which is not installed; fix: pip install "bcd-edge[archive]"')

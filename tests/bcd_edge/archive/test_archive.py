@@ -1,0 +1,179 @@
+"""Exactly one row per input, whatever dies; the same content once; a data set that others read."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from bcd_edge.archive.verify import verify
+from bcd_edge.classifier import Classifier
+from bcd_edge.cli import main
+from bcd_edge.errors import InputError, UsageError
+from bcd_edge.inputs import Inputs
+from bcd_edge.options import RunOptions
+from tests.bcd_edge.archive.conftest import WORK, rows, run, same
+
+ROOT = Path(__file__).parents[3]
+
+# Module, class or nothing, function, whether it is killed before or after it, and at which call.
+STEPS = [
+    ("archive.listing", "Listing", "_write", "after", 1),
+    ("archive.listing", "Listing", "_write", "after", 4),
+    ("archive.contents", "ContentIndex", "commit", "after", 2),
+    ("archive.destination", "Destination", "commit", "after", 3),
+    ("archive.run", "", "end", "before", 1),
+]
+
+KILLED = """
+import importlib, itertools, os, signal, sys
+module, owner, name, when, call = sys.argv[1:6]
+place = importlib.import_module("bcd_edge." + module)
+place = getattr(place, owner) if owner else place
+real, calls = getattr(place, name), itertools.count(1)
+def killed(*arguments, **options):
+    now = next(calls) == int(call)
+    if when == "before" and now:
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = real(*arguments, **options)
+    if when == "after" and now:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(place, name, killed)
+from bcd_edge.cli import main
+main(sys.argv[6:])
+"""
+
+
+def command(out: Path, *arguments: object) -> list[str]:
+    return ["archive", *map(str, arguments), "--out", str(out), "--shard-size", "5", "--provider", "cpu", "--quiet"]
+
+
+def test_one_row_per_input_with_the_answer_of_predict(tmp_path: Path, collection: Path, classifier: Classifier) -> None:
+    counts = run(tmp_path / "out", collection, patients="(?P<patient>P[12])/").counts
+    table = rows(tmp_path / "out")
+    expected = {record.source: record for _, record in classifier.classify_many(Inputs([str(collection)]))}
+    assert [row["row"] for row in table] == list(range(28))
+    assert Counter(row["source"] for row in table) == Counter(list(expected))
+    for row in table:
+        record = expected[row["source"]]
+        assert (row["status"], row["sha256"], row["error"], row["decision"]) == (record.status, record.sha256, record.error, record.decision)
+        assert row["p_malignant"] == (None if record.p_malignant is None else pytest.approx(record.p_malignant, abs=1e-5))
+        assert row["intake"]["patient"] == Path(row["source"]).relative_to(collection).parts[0]
+    assert {name: counts[name] for name in ("rows", "ok", "failed", "copied")} == {"rows": 28, "ok": 25, "failed": 3, "copied": 6}
+    result = verify(tmp_path / "out")
+    assert (result.inputs, result.rows, result.failed, result.copies, result.problems) == (28, 28, 3, 6, ())
+
+
+def test_duckdb_reads_it(tmp_path: Path, collection: Path) -> None:
+    run(tmp_path / "out", collection)
+    query = f"SELECT status, count(*), min(execution.provider) FROM '{tmp_path}/out/records/*/*.parquet' GROUP BY status ORDER BY status"
+    assert duckdb.sql(query).fetchall() == [("failed", 3, "cpu"), ("ok", 25, "cpu")]
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert (manifest["state"], manifest["counts"]["rows"], manifest["listing"]["inputs"]) == ("complete", 28, 28)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: "-".join(map(str, step)))
+def test_killed_and_gone_on_with(tmp_path: Path, collection: Path, pictures: list[bytes], step: tuple[object, ...]) -> None:
+    """What is there after the kill stays; a picture that comes meanwhile changes no shard that is listed."""
+    out = tmp_path / "out"
+    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, step), *command(out, collection)], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    before = {path: path.read_bytes() for path in [*out.rglob("shard-*.parquet"), *out.glob("listing/*.parquet")]}
+    (collection / "P1/000.png").write_bytes(pictures[3])
+    result = CliRunner().invoke(main, command(out, "--resume"))
+    assert result.exit_code == 1, result.output
+    assert {path: path.read_bytes() for path in before} == before
+    assert verify(out).problems == ()
+    assert [same(row) for row in rows(out)] == [same(row) for row in _undisturbed(tmp_path, collection)]
+
+
+def _undisturbed(tmp_path: Path, collection: Path) -> list[dict[str, object]]:
+    """The rows of a run without a fault, of the pictures that were there at first."""
+    (collection / "P1/000.png").unlink()
+    run(tmp_path / "undisturbed", collection)
+    return rows(tmp_path / "undisturbed")
+
+
+def test_a_copy_whose_original_changed_is_computed(tmp_path: Path, collection: Path, pictures: list[bytes]) -> None:
+    """The row that has the content by the index does not have it any more."""
+    run(tmp_path / "out", collection)
+    table = rows(tmp_path / "out")
+    copied = next(row for row in reversed(table) if [other["sha256"] for other in table].count(row["sha256"]) > 1)
+    shard = tmp_path / f"out/records/part=0000/shard-{copied['row'] // 5:06}.parquet"
+    original = next(row for row in table if row["sha256"] == copied["sha256"])
+    shard.unlink()
+    other = tmp_path / f"out/records/part=0000/shard-{original['row'] // 5:06}.parquet"
+    changed = pq.read_table(other).to_pylist()
+    changed[original["row"] % 5]["sha256"] = "0" * 64
+    from bcd_edge.archive import rows as shard_rows
+
+    other.write_bytes(shard_rows.to_bytes(changed, {"counts": "{}"}))
+    run(tmp_path / "out", collection, resume=True)
+    assert [same(row) for row in rows(tmp_path / "out") if row["row"] == copied["row"]] == [same(copied)]
+
+
+def test_too_many_failures_end_it_and_are_done_again(tmp_path: Path, collection: Path, pictures: list[bytes]) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=r"inputs failed, more than the 1 of --max-failures \(.*--resume --retry-failed"):
+        run(out, collection, work=replace(WORK, max_failures=1))
+    for name in ("P1/cut.png", "P2/cut.png", "P1/empty.png"):
+        (collection / name).write_bytes(pictures[4])
+    counts = run(out, collection, work=replace(WORK, max_failures=1, retries_failed=True), resume=True).counts
+    assert (counts["rows"], counts["failed"]) == (28, 0)
+    assert verify(out).problems == ()
+    assert CliRunner().invoke(main, command(out, "--resume")).exit_code == 0, "nothing is left to do"
+
+
+def test_what_a_run_refuses(tmp_path: Path, collection: Path, changed: Callable[..., Path]) -> None:
+    out = tmp_path / "out"
+    run(out, collection)
+    with pytest.raises(UsageError, match="holds an archive already \\(complete\\); add --resume"):
+        run(out, collection)
+    with pytest.raises(UsageError, match=r"was begun with threshold = None, not 0\.3"):
+        run(out, collection, resume=True, threshold=0.3)
+    with pytest.raises(UsageError, match="holds other files"):
+        run(collection, collection)
+    with pytest.raises(UsageError, match=r"missing does not exist; give a folder"):
+        run(tmp_path / "new", tmp_path / "missing")
+    with pytest.raises(UsageError, match=r"different providers .* add --mixed"):
+        run(out, collection, work=replace(WORK, options=RunOptions(provider="null")), resume=True)
+    with pytest.raises(UsageError, match="was begun with the bundle resnet50-breast"):
+        run(out, collection, work=replace(WORK, bundle=str(changed())), resume=True)
+
+
+def test_verify_finds_what_is_damaged(tmp_path: Path, collection: Path) -> None:
+    out = tmp_path / "out"
+    run(out, collection)
+    shards = sorted(out.rglob("shard-*.parquet"))
+    shards[0].write_bytes(shards[0].read_bytes()[:-10])
+    shards[1].unlink()
+    shards[2].write_bytes(shards[3].read_bytes())
+    (out / "listing/000004.parquet").unlink()
+    result = CliRunner().invoke(main, ["archive", "verify", str(out)])
+    assert result.exit_code == 1
+    for problem in ("shard-000000.parquet is damaged", "shard 1 with 5 inputs has no rows yet", "shard-000002.parquet does not have the inputs"):
+        assert problem in result.output
+    assert "is not what was listed" in result.output
+
+
+def test_whole_slides_are_rows(tmp_path: Path, collection: Path) -> None:
+    slide = ROOT.parent / "shared/data/slides/CMU-1-Small-Region.svs"
+    pytest.importorskip("openslide")
+    if not slide.exists():
+        pytest.skip("needs ../shared/data/slides")
+    (collection / "P1/05.svs").symlink_to(slide)
+    run(tmp_path / "out", collection, field_um=700)
+    row = next(row for row in rows(tmp_path / "out") if row["kind"] == "slide")
+    assert (row["decision"], row["slide"]["vendor"]) == ("review", "aperio")
+    assert verify(tmp_path / "out").problems == ()

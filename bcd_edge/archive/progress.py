@@ -95,7 +95,7 @@ class Progress:
             rate = (last - first) / (now - began)
             parts.append(f"{rate:.1f} images/s")
             if self._total.is_complete and inputs > last:
-                parts.append(f"{shown_time((inputs - last) / rate)} left")
+                parts.append(f"{display_time((inputs - last) / rate)} left")
         parts += [f"{counts[key]:,} {key}" for key in ("copied", "failed") if counts[key]]
         if self._reads.retries:
             parts.append(f"{self._reads.retries:,} retries")
@@ -112,7 +112,7 @@ class Progress:
         atomic_write(self._folder / "progress.html", page.encode())
 
 
-def shown_time(seconds: float) -> str:
+def display_time(seconds: float) -> str:
     """A duration as `3 d 4 h`, `2 h 5 min`, `7 min` or `40 s`."""
     for unit, length, smaller, smaller_length in (("d", 86400, "h", 3600), ("h", 3600, "min", 60)):
         if seconds >= length:

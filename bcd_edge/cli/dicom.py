@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bcd_edge.cli._people import below_results
 from bcd_edge.cli._results import reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydicom import Dataset
+
+
+def _chosen(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that choose answers and say where their images are."""
+    for option in (
+        click.option("--inbox", type=click.Path(path_type=Path, file_okay=False), help="A watcher's inbox.  [default: as its heartbeat says]"),
+        click.option("--study", metavar="UID", help="Answers to images of this study alone."),
+        click.option("--patient", metavar="ID", help="Answers to images of this Patient ID alone."),
+    ):
+        function = option(function)
+    return function
 
 
 @click.group()
@@ -27,64 +44,55 @@ def command() -> None:
 @command.command("export")
 @below_results
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write.")
-@click.option("--patient", metavar="ID", help="Answers to images of this Patient ID alone.")
-@click.option("--study", metavar="UID", help="Answers to images of this study alone.")
-@click.option("--inbox", type=click.Path(path_type=Path, file_okay=False), help="A watcher's inbox.  [default: as its heartbeat says]")
-def export(results: Path, out: Path, patient: str | None, study: str | None, inbox: Path | None) -> None:
-    """Write a Structured Report for each answer, and a Secondary Capture for each overlay that was drawn.
+@_chosen
+def export(results: Path, out: Path, **chosen: Any) -> None:
+    """Write a Structured Report for each answer, a Secondary Capture for each overlay that was drawn, and annotations for a slide's tiles.
 
     Reports follow TID 1500, have the content qualification RESEARCH, and name the bundle with its hash. They carry the patient and study of
     the image.
 
-    Exit code: 0 all are written; 1 an image is no longer to be found.
+    Exit code: 0 all are written; 1 an image is no longer to be found, or its header is not enough.
     """
-    from bcd_edge.dicom import require_package
-    from bcd_edge.dicom.export import answers, objects, write
-    from bcd_edge.errors import InputError
-    from bcd_edge.outputs import printable
-    from bcd_edge.results.pictures import watched_inbox
-    from bcd_edge.results.summary import count
+    from bcd_edge.dicom.export import write
 
-    require_package()
-    out.mkdir(parents=True, exist_ok=True)
-    written = missing = 0
-    with reading(results) as db:
-        for answer in answers(db, study=study, patient=patient):
-            try:
-                for made in objects(db, results, inbox or watched_inbox(results), answer).values():
-                    write(made, out)
-                    written += 1
-            except InputError as error:
-                missing += 1
-                click.echo(f"{printable(answer.record['source'])}: {error}", err=True)
-    click.echo(f"{out}: {count(written, 'object')}")
-    if missing:
-        raise click.exceptions.Exit(1)
+    def written(objects: list[Dataset]) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        for made in objects:
+            write(made, out)
+
+    _hand_over(results, str(out), written, **chosen)
 
 
 @command.command("send")
 @below_results
 @click.option("--to", "target", required=True, metavar="AE@HOST:PORT", help="The archive; or the URL of its STOW-RS service.")
 @click.option("--title", default="BCD_EDGE", show_default=True, metavar="AE", help="Own AE title.")
-@click.option("--patient", metavar="ID", help="Answers to images of this Patient ID alone.")
-@click.option("--study", metavar="UID", help="Answers to images of this study alone.")
-@click.option("--inbox", type=click.Path(path_type=Path, file_okay=False), help="A watcher's inbox.  [default: as its heartbeat says]")
-def send(results: Path, target: str, title: str, patient: str | None, study: str | None, inbox: Path | None) -> None:
+@_chosen
+def send(results: Path, target: str, title: str, **chosen: Any) -> None:
     """Send what export would write to an archive; sent again, an object has the same UID.
 
-    Exit code: 0 all are stored; 1 an image is no longer to be found; 5 the archive did not store one.
+    Exit code: 0 all are stored; 1 an image is no longer to be found, or its header is not enough; 5 the archive did not store one.
     """
-    from bcd_edge.dicom import require_package
-    from bcd_edge.dicom.export import answers, objects
     from bcd_edge.dicom.peers import target as parse
     from bcd_edge.dicom.sender import send as deliver
+
+    to = parse(target)
+    _hand_over(results, target, lambda objects: deliver(to, objects, title=title), **chosen)
+
+
+def _hand_over(
+    results: Path, place: str, deliver: Callable[[list[Dataset]], None], *, patient: str | None, study: str | None, inbox: Path | None
+) -> None:
+    """Delivers the objects of each answer, and says how many."""
+    from bcd_edge.dicom import require_package
+    from bcd_edge.dicom.export import answers, objects
     from bcd_edge.errors import InputError
     from bcd_edge.outputs import printable
     from bcd_edge.results.pictures import watched_inbox
     from bcd_edge.results.summary import count
 
     require_package()
-    sent = missing = 0
+    delivered = missing = 0
     with reading(results) as db:
         for answer in answers(db, study=study, patient=patient):
             try:
@@ -93,8 +101,8 @@ def send(results: Path, target: str, title: str, patient: str | None, study: str
                 missing += 1
                 click.echo(f"{printable(answer.record['source'])}: {error}", err=True)
                 continue
-            deliver(parse(target), made, title=title)
-            sent += len(made)
-    click.echo(f"{target}: {count(sent, 'object')}")
+            deliver(made)
+            delivered += len(made)
+    click.echo(f"{place}: {count(delivered, 'object')}")
     if missing:
         raise click.exceptions.Exit(1)

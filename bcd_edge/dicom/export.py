@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -9,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bcd_edge.dicom.annotations import tile_annotations
 from bcd_edge.dicom.captures import capture
 from bcd_edge.dicom.reports import report, source
+from bcd_edge.errors import InputError
 from bcd_edge.readers import raster
-from bcd_edge.results.pictures import read
+from bcd_edge.results.pictures import places, read
 from bcd_edge.results.records import result_path
 from bcd_edge.system.atomic import atomic_write
 
@@ -34,6 +37,10 @@ class DicomAnswer:
     bundle_sha256: str
     record: dict[str, Any]
 
+    @property
+    def is_slide(self) -> bool:
+        return bool(self.record.get("kind") == "slide")
+
 
 def answers(db: sqlite3.Connection, *, study: str | None = None, patient: str | None = None) -> Iterator[DicomAnswer]:
     """Answers to DICOM images, the latest of each image, in the order of answering; of a study or patient alone where one is given."""
@@ -49,23 +56,42 @@ def answers(db: sqlite3.Connection, *, study: str | None = None, patient: str | 
 
 
 def objects(db: sqlite3.Connection, results: Path, inbox: Path | None, answer: DicomAnswer) -> dict[str, Dataset]:
-    """The `report` of an answer and, where it was drawn, its `overlay`.
+    """The `report` of an answer, where it was drawn its `overlay`, and of a whole slide the `annotations` of its tiles.
 
     Raises:
-        InputError: the image is nowhere to be found.
+        InputError: the image is nowhere to be found, or its header lacks what an object must say of it.
     """
-    header = source(read(db, results, inbox, answer.sha256))
+    try:
+        return _objects(_header(db, results, inbox, answer), results, answer)
+    except InputError:
+        raise
+    except Exception as error:  # pydicom and highdicom have many kinds for a header that lacks something
+        raise InputError(f"Nothing can refer to this image, because of its header ({error}); correct the header and answer it again.") from None
+
+
+def _objects(header: Dataset, results: Path, answer: DicomAnswer) -> dict[str, Dataset]:
     made = {"report": report(header, answer.record)}
     overlay = results / f"{result_path(answer.sha256, answer.bundle_sha256).removesuffix('.json')}.overlay.png"
     if overlay.exists():
         made["overlay"] = capture(header, answer.record, raster.decode(overlay))
+    if answer.is_slide and (tiles := results / answer.record["slide"]["files"] / "tiles.csv").exists():
+        annotations = tile_annotations(header, answer.record, tiles)
+        return made | ({"annotations": annotations} if annotations else {})
     return made
+
+
+def _header(db: sqlite3.Connection, results: Path, inbox: Path | None, answer: DicomAnswer) -> Dataset:
+    if not answer.is_slide:
+        return source(io.BytesIO(read(db, results, inbox, answer.sha256)))
+    path = next((path for path in places(db, results, inbox, answer.sha256) if path.is_file()), None)
+    if path is None:
+        raise InputError("The slide was moved or deleted after it was answered; put it back where the watcher found it.")
+    with path.open("rb") as file:  # too large to be hashed again
+        return source(file)
 
 
 def write(dataset: Dataset, folder: Path) -> Path:
     """Writes an object as a file that is named by its UID; returns the file."""
-    import io
-
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     path = folder / f"{dataset.Modality}-{dataset.SOPInstanceUID}.dcm"

@@ -7,7 +7,7 @@ and bundle, so that the same report sent twice is one report in the archive.
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from bcd_edge import __version__
 
@@ -22,13 +22,11 @@ EXPECTED: Final = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex",
 SEXES: Final = ("", "M", "F", "O")
 
 
-def source(data: bytes) -> Dataset:
+def source(file: BinaryIO) -> Dataset:
     """The header of an answered DICOM file, complete enough for what refers to it."""
-    import io
-
     from pydicom import dcmread
 
-    header = dcmread(io.BytesIO(data), stop_before_pixels=True)
+    header = dcmread(file, stop_before_pixels=True)
     for name in EXPECTED:
         if name not in header:
             setattr(header, name, "")
@@ -121,7 +119,7 @@ def _measurements(header: Dataset, record: dict[str, Any]) -> Any:
         tracking_identifier=TrackingIdentifier(uid(record["sha256"], ran["bundle_sha256"], "tracking"), "whole image"),
         algorithm_id=algorithm,
         measurements=[Measurement(codes.DCM.ProbabilityOfCancer, round(100 * record["p_malignant"], 2), codes.UCUM.Percent)],
-        qualitative_evaluations=[QualitativeEvaluation(codes.DCM.Impression, _decision(record["decision"]))],
+        qualitative_evaluations=[QualitativeEvaluation(codes.DCM.Impression, coded_decision(record["decision"]))],
         source_images=[SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID)],
     )
     sentences = ["For research: assists a pathologist and does not diagnose.", *record["reasons"]]
@@ -130,7 +128,7 @@ def _measurements(header: Dataset, record: dict[str, Any]) -> Any:
     return group
 
 
-def _decision(decision: str) -> Any:
+def coded_decision(decision: str) -> Any:
     """Benign and malignant by SNOMED CT (CID 6063); the third has no code there."""
     from highdicom.sr import CodedConcept
     from pydicom.sr.codedict import codes

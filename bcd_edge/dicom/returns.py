@@ -95,7 +95,8 @@ def deliver(journal: Journal, settings: Settings) -> int:
         answer = DicomAnswer(row["sha256"], row["bundle_sha256"], json.loads(row["record"]))
         try:
             made = objects(journal.connection, settings.results, settings.inbox, answer)
-            send(settings.target, [made[row["kind"]]], title=settings.title)
+            wanted = ("report", "annotations") if row["kind"] == "report" else ("overlay",)
+            send(settings.target, [made[kind] for kind in wanted if kind in made], title=settings.title)
         except OutputError as error:
             wait = min(FIRST_RETRY_S * 2 ** min(row["attempts"], 10), LAST_RETRY_S)
             _note(journal, row["id"], due=time.time() + wait, reason=str(error))

@@ -22,6 +22,7 @@ import numpy as np
 from bcd_edge.errors import InputError
 from bcd_edge.readers import dicom, raster
 from bcd_edge.readers.codecs import tiff
+from bcd_edge.readers.metadata import Metadata
 from bcd_edge.readers.pixels import UInt8Image, rgb
 from bcd_edge.system import machine
 
@@ -314,6 +315,17 @@ def sha256(path: str | Path) -> str:
         while part := file.read(HASHED_BYTES):
             digest.update(part)
     return digest.hexdigest()
+
+
+def metadata(path: str | Path) -> Metadata:
+    """Patient, slide and study of a DICOM slide, from the beginning of its file; nothing for other formats.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with builtins.open(path, "rb") as file:
+        head = file.read(raster.HEAD_BYTES)
+        return dicom.metadata(head + file.read(dicom.HEADER_BYTES)) if head[128:132] == b"DICM" else Metadata()
 
 
 def fingerprint(path: Path) -> str:

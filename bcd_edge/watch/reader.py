@@ -180,7 +180,7 @@ def read(file: QueuedFile, inbox: Path, results: Path, moved: str | None) -> Con
 
 def _content(file: QueuedFile, path: str) -> Content:
     if slide.is_installed() and slide.recognises(path):
-        return Content(file, "new", slide=path, sha256=slide.sha256(path))
+        return Content(file, "new", slide=path, sha256=slide.sha256(path), metadata=slide.metadata(path))
     try:
         data = raster.read(path)
     except InputError as error:

@@ -81,11 +81,13 @@ def serving(*options: str, root: Path | None = None) -> Iterator[Server]:
         started = time.monotonic()
         command = [sys.executable, "-m", "bcd_edge", "serve", str(folder), "--port", "0", "--quiet", *options]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout
-            link = re.search(r"http\S+", process.stdout.readline())
-            assert link, "the server did not start"
-            yield Server(folder, urlsplit(link[0]).netloc, tokens, psutil.Process(process.pid), time.monotonic() - started)
-            process.terminate()
+            try:
+                assert process.stdout
+                link = re.search(r"http\S+", process.stdout.readline())
+                assert link, "the server did not start"
+                yield Server(folder, urlsplit(link[0]).netloc, tokens, psutil.Process(process.pid), time.monotonic() - started)
+            finally:
+                process.terminate()
 
 
 def measure(out: Path | None, *, pictures: int, cases: int, results: int, open_s: float, kills: int) -> None:

@@ -236,6 +236,13 @@ def test_a_patient_whom_only_an_earlier_bundle_answered_stays_on_the_list(server
     assert (patient["name"], patient["images"], patient["decision"]) == ("P7", 1, None)
 
 
+def test_a_record_without_keys_that_came_later_has_its_page(server: Server) -> None:
+    sha256 = server.upload(1)["sha256"]
+    with closing(connect(server.root / NAME)) as db:
+        db.execute("UPDATE images SET record = json_remove(record, '$.um_per_pixel')")
+    assert server.get(f"/cases/{sha256}").status_code == 200
+
+
 def test_a_number_has_its_plural(server: Server) -> None:
     server.upload(1)
     assert "1 case." in server.get("/").text

@@ -30,6 +30,7 @@ MATRIX = {
     "POST /consult/links/{id}/revoke": READERS,
     "GET /consult/{token}": EVERYBODY,  # the token is the credential
     "POST /consult/{token}": EVERYBODY,
+    "GET /slides/{sha256}/{name:path}": READERS,
     "GET /patients": READERS,
     "GET /patients/{patient:path}": READERS,
     "GET /patients/{patient:path}/sheet": READERS,

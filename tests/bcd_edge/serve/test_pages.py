@@ -239,7 +239,7 @@ def test_a_patient_whom_only_an_earlier_bundle_answered_stays_on_the_list(server
 def test_a_record_without_keys_that_came_later_has_its_page(server: Server) -> None:
     sha256 = server.upload(1)["sha256"]
     with closing(connect(server.root / NAME)) as db:
-        db.execute("UPDATE images SET record = json_remove(record, '$.um_per_pixel')")
+        db.execute("UPDATE images SET record = json_remove(record, '$.um_per_pixel', '$.kind', '$.slide')")
     assert server.get(f"/cases/{sha256}").status_code == 200
 
 

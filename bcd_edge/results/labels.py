@@ -154,13 +154,17 @@ def _labelled(results: Results) -> tuple[list[_Row], Counter[str]]:
     columns = """sha256, patient, COALESCE(slide, '') AS slide, path, COALESCE(reason, '') AS reason,
                  (SELECT COUNT(DISTINCT patient) FROM names WHERE names.sha256 = cases.sha256) AS patients,
                  (SELECT json_extract(record, '$.um_per_pixel') FROM images
-                  WHERE images.sha256 = cases.sha256 AND images.bundle_sha256 = cases.bundle_sha256) AS um_per_pixel"""
+                  WHERE images.sha256 = cases.sha256 AND images.bundle_sha256 = cases.bundle_sha256) AS um_per_pixel,
+                 (SELECT json_extract(record, '$.kind') FROM images
+                  WHERE images.sha256 = cases.sha256 AND images.bundle_sha256 = cases.bundle_sha256) AS kind"""
     about = {row["sha256"]: row for row in db.execute(f"SELECT {columns} FROM cases WHERE opinions > 0")}
     rows, left_out = [], Counter[str]()
     for sha256, word in sorted(outcomes(db).items()):
         patient = (about[sha256]["patient"] or "").strip()
         if word not in LABELS:
             left_out[word] += 1
+        elif about[sha256]["kind"] == "slide":
+            left_out["whole slides"] += 1
         elif not patient:
             left_out["without a patient"] += 1
         elif about[sha256]["patients"] > 1:

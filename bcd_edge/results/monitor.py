@@ -179,7 +179,7 @@ def _read(db: sqlite3.Connection, bundle_sha256: str) -> _Pictures:
     cursor = db.execute(
         """SELECT sha256, ended_at, COALESCE(cases.patient, sha256), images.decision, images.decision != 'benign' OR draw < share.value, record
            FROM images JOIN cases USING (sha256) JOIN meta AS share ON share.name = 'audit_share'
-           WHERE images.bundle_sha256 = ? AND state = 'done'""",
+           WHERE images.bundle_sha256 = ? AND state = 'done' AND json_extract(record, '$.kind') IS NOT 'slide'""",
         (bundle_sha256,),
     )
     rows = [(*tuple(row)[:5], _numbers(json.loads(row[5]))) for row in cursor]  # a record is a kilobyte, and there may be a hundred thousand

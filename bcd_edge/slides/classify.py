@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -103,9 +104,15 @@ def classify(classifier: Classifier, path: Path, settings: SlideSettings, *, nam
             return _classify(classifier, slide, settings, source, progress or (lambda done, total: None))
     except InputError as error:
         return classifier.failed(source, error)
-    except OSError as error:
+    except OutputError:  # of who follows the progress
+        raise
+    except (OSError, sqlite3.OperationalError) as error:
+        reason = getattr(error, "strerror", None) or error
+        if getattr(error, "filename", None) == str(path):
+            return classifier.failed(source, InputError(f"The slide {path.name} could not be read ({reason}); copy it again."))
+        place = settings.folder or settings.out
         raise OutputError(
-            f"The files of {path.name} could not be written into {settings.out} ({error.strerror or error}); make room there."
+            f"The files of {path.name} could not be written into {place} ({reason}); make room there, or give another folder."
         ) from None
 
 
@@ -121,9 +128,9 @@ def _classify(classifier: Classifier, slide: Slide, settings: SlideSettings, sou
 
 
 def _locked(job: _Job, source: str, progress: Progress) -> Record:
+    seen = tissue.find(job.slide)
     with ThreadPoolExecutor(1, "bcd-edge hash") as hashing:
-        sha256 = hashing.submit(slides.sha256, job.slide.path)  # of gigabytes: the first tile does not wait for it
-        seen = tissue.find(job.slide)
+        sha256 = hashing.submit(slides.sha256, job.slide.path)  # of gigabytes: nothing waits for it
         with TileFile(job.folder, job.run(), job.grid) as tiles:
             timing = _fill(job, seen, tiles, progress)
             answers = sorted(tiles.answers.values(), key=lambda answer: (answer.tile.row, answer.tile.column))

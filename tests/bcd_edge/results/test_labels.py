@@ -74,6 +74,16 @@ def ward(tmp_path: Path, results: Results, classifier: Classifier) -> Ward:
     return Ward(tmp_path, results, classifier)
 
 
+def test_a_whole_slide_is_no_label(ward: Ward) -> None:
+    """One opinion of a slide says nothing of a field, and its thumbnail is no picture to learn from."""
+    ward.labelled(people(4))
+    slide = replace(ward.classifier.classify(png(99), name="slide.svs"), kind="slide")
+    reviews.add(ward.results, ward.results.commit("slide.svs", slide, patient="P9").answer.sha256, "malignant", reader="A")
+    exported = ward.export()
+    assert exported.left_out == {"whole slides": 1}
+    assert sum(exported.labels.values()) == 4
+
+
 def trained_with(*collections: Path) -> tuple[Any, Any]:
     """The module that splits, and the items of collections as `train fit` reads them; without PyTorch the test is skipped."""
     pytest.importorskip("torch", reason='pip install "bcd-edge[train]"')

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 from bcd_edge.classifier import Classifier
+from bcd_edge.errors import OutputError
 from bcd_edge.readers import slide
 from bcd_edge.records import Record
 from bcd_edge.slides.classify import classify
 from bcd_edge.slides.settings import SlideSettings
+from bcd_edge.system.lock import exclusive
 from benchmarks.slide_files import Drawn, write_dicom, write_ome, write_svs
 
 
@@ -126,6 +128,18 @@ def test_twins_in_other_formats_get_the_same_answers(done: tuple[Record, Path], 
     ours, theirs = ({(row["x"], row["y"]): row["p_malignant"] for row in tiles(place)} for place in (folder, Path(twin.slide.files)))
     assert ours.keys() == theirs.keys()
     assert all(float(theirs[place] or 0) == pytest.approx(float(p or 0), abs=0.01) for place, p in ours.items())
+
+
+def test_a_folder_that_cannot_be_written_ends_the_run(svs: Path, classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"files of biopsy.svs could not be written into .*file \(Not a directory\)"):
+        classify(classifier, svs, SlideSettings(tmp_path / "file"))
+
+
+def test_one_process_classifies_a_slide(svs: Path, classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "biopsy").mkdir()
+    with exclusive(tmp_path / "biopsy" / ".lock", 0.0):
+        assert "is being classified into" in str(classify(classifier, svs, SlideSettings(tmp_path)).error)
 
 
 def test_what_cannot_be_classified_has_a_sentence(classifier: Classifier, tmp_path: Path) -> None:

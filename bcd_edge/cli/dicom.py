@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcd_edge.cli._people import below_results
-from bcd_edge.cli._results import reading
+from bcd_edge.cli._results import reading, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,7 @@ def command() -> None:
     Examples:
       bcd-edge dicom export results/ --out reports/
       bcd-edge dicom send results/ --to PACS@10.1.2.3:104
+      bcd-edge dicom returns results/
     """
 
 
@@ -78,6 +79,30 @@ def send(results: Path, target: str, title: str, **chosen: Any) -> None:
 
     to = parse(target)
     _hand_over(results, target, lambda objects: deliver(to, objects, title=title), **chosen)
+
+
+@command.command("returns")
+@below_results
+@click.option("--retry", is_flag=True, help="Have a watcher with --dicom-return send everything again that was not stored.")
+def returns(results: Path, retry: bool) -> None:
+    """Show what bcd-edge watch --dicom-return has sent, has still to send, and could not send.
+
+    Exit code: 0 nothing failed; 1 something did, and was not sent since.
+    """
+    from bcd_edge.dicom.returns import listed
+    from bcd_edge.dicom.returns import retry as again
+
+    if retry:
+        with writing(results) as opened:
+            click.echo(f"{again(opened.journal)} to be sent as soon as a watcher with --dicom-return is running.")
+        return
+    with reading(results) as db:
+        sent, waiting, failed = listed(db)
+    click.echo(f"{sent:,} sent, {waiting:,} waiting, {len(failed):,} failed the last time")
+    for sha256, kind, reason in failed:
+        click.echo(f"{kind} of {sha256[:16]}: {reason}")
+    if failed:
+        raise click.exceptions.Exit(1)
 
 
 def _hand_over(

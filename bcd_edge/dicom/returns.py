@@ -112,6 +112,19 @@ def deliver(journal: Journal, settings: Settings) -> int:
     return len(rows)
 
 
+def listed(db: sqlite3.Connection) -> tuple[int, int, list[tuple[str, str, str]]]:
+    """How many objects were sent, how many are still to be, and of those that failed the last time the image's SHA-256, the kind, and why."""
+    sent, waiting = db.execute("SELECT TOTAL(sent_at IS NOT NULL), TOTAL(due IS NOT NULL) FROM returns").fetchone()
+    rows = db.execute("SELECT sha256, kind, reason FROM returns WHERE sent_at IS NULL AND reason IS NOT NULL ORDER BY id")
+    return int(sent), int(waiting), [(row["sha256"], row["kind"], row["reason"]) for row in rows]
+
+
+def retry(journal: Journal) -> int:
+    """Has everything sent that was not, at once; returns how many objects."""
+    with journal.transaction() as db:
+        return db.execute("UPDATE returns SET due = 0, attempts = 0 WHERE sent_at IS NULL").rowcount
+
+
 def _note(journal: Journal, number: int, *, due: float | None, reason: str | None = None, sent_at: str | None = None) -> None:
     with journal.transaction(flushed=sent_at is not None) as db:
         db.execute("UPDATE returns SET due = ?, reason = ?, sent_at = ?, attempts = attempts + 1 WHERE id = ?", (due, reason, sent_at, number))

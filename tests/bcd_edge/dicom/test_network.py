@@ -109,11 +109,16 @@ def test_an_archive_that_is_away_gets_report_and_overlay_later(node: Any, is_val
     with node.watching("--explain", "--dicom-return", f"PACS@127.0.0.1:{archive}"):
         node.store(*node.images(1))
         node.until(lambda: "could not be reached" in node.log(), "a warning")
+        shown = node.run("dicom", "returns", node.results)
+        assert (shown.exit_code, shown.stdout.split(",")[0]) == (1, "0 sent")
+        assert "report of" in shown.stdout
+        assert node.run("dicom", "returns", node.results, "--retry").exit_code == 0
         with subprocess.Popen([node.program("storescp", "dcmtk"), "-od", str(place), "-aet", "PACS", str(archive)]) as storing:
             try:
                 node.until(lambda: node.returned() == 2, "report and overlay")
             finally:
                 storing.kill()
+    assert node.run("dicom", "returns", node.results).stdout == "2 sent, 0 waiting, 0 failed the last time\n"
     files = list(place.iterdir())
     assert sorted(file.name[:2] for file in files) == ["SC", "SR"]
     for file in files:
@@ -195,6 +200,22 @@ def test_orthanc_routes_a_study_and_shows_the_reports(node: Any) -> None:
         done = node.run("dicom", "send", node.results, "--to", f"{web}/dicom-web")
         assert (done.exit_code, done.stdout) == (0, f"{web}/dicom-web: 2 objects\n")
         assert len(fetched(f"{web}/tools/find", reports)) == 2, "sent twice and stored once"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--dicom-return", "PACS"), "'PACS' is not AE@HOST:PORT"),
+        (("--dicom-return", "PACS@127.0.0.1:104", "--after", "delete"), "give --after move or keep"),
+        (("--dicom-port", "11112", "--dicom-title", "A TITLE THAT IS TOO LONG"), "is not an AE title"),
+        (("--dicom-port", "11112", "--dicom-allow", "PACS"), "'PACS' is not AE@ADDRESS"),
+    ],
+)
+def test_options_that_are_wrong(node: Any, options: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.umask", lambda mode: 0o022)  # of this process
+    done = node.run("watch", node.inbox, "--out", node.results, *options)
+    assert done.exit_code == 2
+    assert words in done.stderr
 
 
 @pytest.mark.parametrize(

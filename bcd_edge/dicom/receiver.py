@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from bcd_edge.dicom import require_package
 from bcd_edge.dicom.peers import LOCAL, Caller
@@ -75,7 +76,13 @@ def receiving(inbox: Path, settings: Settings) -> Iterator[None]:
     entity.add_supported_context(Verification)
     for sop_class in dicom.CLASSES:
         entity.add_supported_context(sop_class, list(dicom.SYNTAXES))
-    handlers = [(evt.EVT_REQUESTED, _check_caller, [settings]), (evt.EVT_C_STORE, _store, [inbox, settings])]
+    sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+    handlers = [
+        (evt.EVT_REQUESTED, _check_caller, [settings]),
+        (evt.EVT_DATA_RECV, _check_size, [sizes]),
+        (evt.EVT_DIMSE_RECV, _begin_message, [sizes]),
+        (evt.EVT_C_STORE, _store, [inbox, settings]),
+    ]
     try:
         server = entity.start_server((settings.address, settings.port), block=False, evt_handlers=handlers)
     except OSError as error:
@@ -103,13 +110,25 @@ def _check_caller(event: Any, settings: Settings) -> None:
     event.assoc.kill()
 
 
+def _begin_message(event: Any, sizes: WeakKeyDictionary[Any, int]) -> None:
+    sizes[event.assoc] = 0
+
+
+def _check_size(event: Any, sizes: WeakKeyDictionary[Any, int]) -> None:
+    """Hangs up on a caller that sends more than the largest file, before it fills the memory."""
+    sizes[event.assoc] = sizes.get(event.assoc, 0) + len(event.data)
+    if sizes[event.assoc] > MAX_BYTES:
+        log.warning("%s sent more than %d bytes at once and was cut off.", event.assoc.requestor.address, MAX_BYTES)
+        event.assoc.dul.socket.close()
+
+
 def _store(event: Any, inbox: Path, settings: Settings) -> int:
     """Writes one image, flushed; returns the status that the sender is told."""
     uid, data = str(event.request.AffectedSOPInstanceUID), event.encoded_dataset()
     if not UID.fullmatch(uid):
         log.warning("An image with the UID %r was refused.", uid)
         return CANNOT_UNDERSTAND
-    if len(data) > MAX_BYTES or shutil.disk_usage(inbox).free - len(data) < settings.min_free:
+    if shutil.disk_usage(inbox).free - len(data) < settings.min_free:
         log.warning("%s was refused: there is no room for its %d bytes.", uid, len(data))
         return OUT_OF_RESOURCES
     try:

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bcd_edge.dicom import peers, sender
+from bcd_edge.dicom import peers, receiver, sender
 from bcd_edge.errors import OutputError, UsageError
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -69,6 +70,15 @@ def test_where_there_is_no_room_the_sender_is_told_so(node: Any) -> None:
     with node.watching("--min-free", "1000TB"):
         assert "Refused: OutOfResources" in node.store(*node.images(1)).stderr
     assert not list(node.inbox.glob("*.dcm"))
+
+
+def test_a_caller_that_sends_without_end_is_cut_off(node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "MAX_BYTES", 50_000)
+    (image,) = node.images(1)
+    (node.folder / "large.dcm").write_bytes(node.make(np.zeros((200, 200, 3), np.uint8)))
+    with receiver.receiving(node.inbox, receiver.Settings(node.port)):
+        assert "Peer aborted Association" in node.store(node.folder / "large.dcm").stderr
+        assert acknowledged(node.store(*[image] * 30).stderr) == 30, "each begins anew"
 
 
 # Ends a watcher with SIGKILL when it has written so many images, before their sender is told so.

@@ -26,6 +26,8 @@ STATES: Final[dict[str, tuple[str, str]]] = {
 
 # How far down a case is looked for on its list; a reader starts at the top.
 LOOKED_THROUGH: Final = 1000
+# What a search finds beyond a page is listed as far as this, since counting it would look through everything once more.
+COUNTED: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,13 @@ _COLUMNS: Final = ", ".join(f"cases.{field.name}" for field in fields(Case))
 def cases(db: sqlite3.Connection, chosen: Filter, *, limit: int = 50, offset: int = 0) -> list[Case]:
     """Cases in the order in which they are to be worked through, or the latest first where that is not `open`."""
     where, values = _condition(chosen)
-    # CROSS JOIN: the groups in their order, and then the cases of each; both are indices, and nothing is sorted
-    source = "case_groups CROSS JOIN cases USING (group_key)" if chosen.state == "open" else "cases"
-    rows = db.execute(f"SELECT {_COLUMNS} FROM {source} WHERE {where} ORDER BY {STATES[chosen.state][1]} LIMIT ? OFFSET ?", (*values, limit, offset))
+    source, order = "cases", STATES[chosen.state][1]
+    if chosen.state == "open" and chosen.patient:
+        order = "+cases.group_key, cases.urgency DESC"  # with a plus, the few are found and then sorted
+    elif chosen.state == "open":
+        # CROSS JOIN: the groups in their order, and then the cases of each; both are indices, and nothing is sorted
+        source = "case_groups CROSS JOIN cases USING (group_key)"
+    rows = db.execute(f"SELECT {_COLUMNS} FROM {source} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?", (*values, limit, offset))
     return [_case(row) for row in rows]
 
 
@@ -152,9 +158,10 @@ def count(db: sqlite3.Connection, chosen: Filter) -> int:
 
 def page(db: sqlite3.Connection, chosen: Filter, *, limit: int, offset: int = 0) -> tuple[list[Case], int]:
     """Cases, and how many there are in all, which takes a further query only where a full page leaves it open."""
-    listed = cases(db, chosen, limit=limit, offset=offset)
-    is_last = len(listed) < limit and (listed or not offset)
-    return listed, offset + len(listed) if is_last else count(db, chosen)
+    most = limit + COUNTED if chosen.text else limit
+    listed = cases(db, chosen, limit=most, offset=offset)
+    is_last = len(listed) < most and (listed or not offset)
+    return listed[:limit], offset + len(listed) if is_last else count(db, chosen)
 
 
 def counts(db: sqlite3.Connection, reader: str = "") -> dict[str, int]:

@@ -79,6 +79,16 @@ async def check_answer(request: Request, sha256: str) -> None:
         raise HTTPException(403, "The answer and its explanation are shown after your opinion; decide on this picture first.")
 
 
+def check_machine(request: Request) -> None:
+    """Whether whoever asks may have answers to pixels, which have no opinions, and numbers of all answers, which tell the next one.
+
+    Raises:
+        HTTPException: 403, it is a reader in blinded mode.
+    """
+    if viewer(request).is_blinded:
+        raise HTTPException(403, "In blinded mode a reader may not see this; call with the token of an account with the role submitter.")
+
+
 def check_sign_out(db: sqlite3.Connection, patient: str, who: Viewer) -> None:
     """Whether a reader may sign a patient out, which tells what speaks against it.
 

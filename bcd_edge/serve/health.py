@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bcd_edge.results import report, worklist
+from bcd_edge.serve import blinding
 from bcd_edge.serve.auth import requires
 
 
@@ -27,6 +28,8 @@ async def ready(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """For Prometheus: requests of this process, what the folder of results holds, and the latest figures of the monitor."""
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+    blinding.check_machine(request)
 
     registry, stats = CollectorRegistry(), request.app.state.engine.stats
     for name, value in stats.as_dict().items():

@@ -6,26 +6,20 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 from bcd_edge.archive.contents import Counts
 from bcd_edge.archive.destination import Destination
 from bcd_edge.archive.engine import Copied, Shard
 from bcd_edge.archive.items import Item
 from bcd_edge.archive.rows import row_of
+from bcd_edge.archive.workers import Index
 from bcd_edge.errors import InputError
 from bcd_edge.records import Record
 from bcd_edge.results import patients
 
 # Letters of a reason that is counted.
 REASON: Final = 120
-
-
-class Index(Protocol):
-    """What is needed of a `bcd_edge.archive.contents.ContentIndex`, wherever it is."""
-
-    def commit(self, shard: int, counts: Counts) -> None: ...
-    def counts(self) -> Counts: ...
 
 
 class Committer:

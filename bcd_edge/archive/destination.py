@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bcd_edge.archive import rows
-from bcd_edge.archive.contents import Counts
+from bcd_edge.archive.contents import ContentIndex, Counts
 from bcd_edge.errors import OutputError, UsageError
 from bcd_edge.records import Record
 from bcd_edge.system.atomic import atomic_write
@@ -110,6 +110,11 @@ class Destination:
     def is_empty(self) -> bool:
         """Whether nothing is there yet."""
         return not self.folder.exists() or not any(name not in (".state",) for name in os.listdir(self.folder))
+
+
+def open_index(destination: Destination) -> ContentIndex:
+    """The index of contents, which agrees with the shards that have rows."""
+    return ContentIndex(destination.state / "contents.sqlite3", destination.committed(), destination.counts)
 
 
 def to_record(row: dict[str, Any]) -> Record:

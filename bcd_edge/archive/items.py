@@ -85,6 +85,11 @@ def from_file(path: str | os.PathLike[str]) -> tuple[list[Item], dict[str, str]]
     return [Item(*values) for values in zip(*columns, strict=True)], totals
 
 
+def totals_of(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The totals of the listing up to the end of a file, without its items."""
+    return {key.decode(): value.decode() for key, value in (pq.read_schema(path).metadata or {}).items()}
+
+
 def fingerprint(previous: str, items: Sequence[Item]) -> str:
     """SHA-256 of a listing that goes on with these items."""
     digest = hashlib.sha256(previous.encode())

@@ -75,13 +75,23 @@ class Listing:
         """
         for number in itertools.count():
             with self._changed:
-                while number >= self.shards and not self.is_complete and self._failure is None:
+                while (is_listed := self.is_listed(number)) is None:
                     self._changed.wait(1.0)
-                if number >= self.shards:
-                    if self._failure is not None:
-                        raise self._failure
-                    return
+            if not is_listed:
+                return
             yield number
+
+    def is_listed(self, shard: int) -> bool | None:
+        """Whether a shard is listed; None where that is not known yet.
+
+        Raises:
+            BcdEdgeError: a source cannot be listed.
+        """
+        if shard < self.shards:
+            return True
+        if self._failure is not None:
+            raise self._failure
+        return False if self.is_complete else None
 
     def _run(self) -> None:
         failure: BcdEdgeError | None = None

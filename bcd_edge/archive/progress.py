@@ -61,7 +61,7 @@ class Progress:
             folder: where the page goes.
             write: takes a line.
         """
-        self._folder, self._write = folder, write
+        self._folder, self.write = folder, write
         self._seen: deque[tuple[float, int]] = deque()
         self._shown_at = 0.0
 
@@ -103,7 +103,7 @@ class Progress:
 
     def _emit(self) -> None:
         line = self.line()
-        self._write(line)
+        self.write(line)
         rows = "".join(
             f'<tr><td class="w">{escape(key)}</td><td class="n">{number:,}</td></tr>\n'
             for key, number in sorted(self._done.counts.items(), key=lambda pair: (pair[0].partition(":")[0], -pair[1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from bcd_edge import __version__, backends
-from bcd_edge.archive import items
 from bcd_edge.archive.committer import Committer
 from bcd_edge.archive.contents import ContentIndex, Counts
-from bcd_edge.archive.destination import Destination
+from bcd_edge.archive.destination import Destination, open_index
 from bcd_edge.archive.engine import Engine, Shard
+from bcd_edge.archive.items import Item
 from bcd_edge.archive.listing import Listing
 from bcd_edge.archive.progress import Progress
 from bcd_edge.archive.settings import Answers, Work, slide_folder
 from bcd_edge.archive.stores import Reader, is_url
+from bcd_edge.archive.workers import Node, Todo, Workers
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import UsageError
+from bcd_edge.records import Record
 from bcd_edge.results import patients
 from bcd_edge.slides.settings import SlideSettings
 
@@ -55,34 +57,72 @@ def archive(out: Path, answers: Answers, work: Work, progress: Progress, *, resu
     destination = Destination(out)
     with destination.locked():
         before = check(destination, answers, resume=resume)
-        with _index(destination, work) as index:
-            return _run_here(destination, answers, work, progress, index, before)
+        if work.ray_address is None:
+            with _here(destination, answers, work) as workers:
+                return _run(destination, answers, work, progress, workers, before)
+        from bcd_edge.archive.on_ray import opened
+
+        with opened(destination, answers, work, progress) as cluster:
+            return _run(destination, answers, work, progress, cluster, before)
 
 
-def _run_here(
-    destination: Destination, answers: Answers, work: Work, progress: Progress, index: ContentIndex, before: dict[str, Any] | None
-) -> Summary:
-    reader = Reader(work.max_rate)
-    with Classifier.load(work.bundle, work.options, threshold=answers.threshold, purpose="throughput", **answers.triage) as classifier:
+def _run(destination: Destination, answers: Answers, work: Work, progress: Progress, workers: Workers, before: dict[str, Any] | None) -> Summary:
+    _check_nodes(workers.nodes, before)
+    check_mixture(workers.index.counts(), [node.ran for node in workers.nodes], work)
+    node = workers.nodes[0]
+    manifest = begin(destination, answers, node.bundle, node.bundle_sha256, before)
+    again = workers.index.failed_shards() if work.retries_failed else set()
+    workers.index.forget(again)
+    committer = Committer(destination, workers.index, workers.answer, pattern=pattern_of(answers), max_failures=work.max_failures)
+    with Listing(destination.listing, answers.sources, answers.shard_size) as listing:
+        progress.start(listing, committer, workers.reads)
+        todo = Todo(listing, destination.committed() - again)
+        with closing(workers.run(todo)) as shards:
+            for shard in shards:
+                committer.add(shard)
+                progress.show()
+        committer.finish()
+        end(destination, manifest, listing, committer.counts, workers.reads.retries)
+        progress.finish()
+    return Summary(committer.counts, workers.reads.retries)
+
+
+class _Here:
+    """This process as the only worker."""
+
+    def __init__(self, classifier: Classifier, engine: Engine, index: ContentIndex, *, is_remote: bool) -> None:
         ran = classifier.execution
-        check_bundle(before, classifier.bundle.sha256, classifier.bundle.name)
-        check_mixture(index.counts(), [f"{ran.provider} {ran.precision} on {ran.device}"], work)
-        manifest = begin(destination, answers, classifier.bundle.name, classifier.bundle.sha256, before)
-        slides = SlideSettings(slide_folder(destination.folder), answers.field_um, answers.overlap, answers.um_per_pixel)
-        engine = Engine(classifier, reader, index.claim, slides, answers.scale_from_name)
-        again = redone(index, work)
-        committer = Committer(destination, index, engine.answer, pattern=pattern_of(answers), max_failures=work.max_failures)
-        with Listing(destination.listing, answers.sources, answers.shard_size) as listing:
-            progress.start(listing, committer, reader)
-            is_remote = any(is_url(source) for source in answers.sources)
-            with closing(engine.run(todo(destination, listing, again), is_remote=is_remote)) as shards:  # type: ignore[type-var]
-                for shard in shards:
-                    committer.add(shard)
-                    progress.show()
-            committer.finish()
-            end(destination, manifest, listing, committer.counts, reader.retries)
-            progress.finish()
-    return Summary(committer.counts, reader.retries)
+        self.nodes = [Node("this machine", f"{ran.provider} {ran.precision} on {ran.device}", classifier.bundle.name, classifier.bundle.sha256)]
+        self.index, self.reads, self._engine, self._is_remote = index, engine.reader, engine, is_remote
+
+    def run(self, todo: Todo) -> Generator[Shard, None, None]:
+        yield from self._engine.run(todo, is_remote=self._is_remote)
+
+    def answer(self, item: Item) -> Record:
+        return self._engine.answer(item)
+
+
+@contextmanager
+def _here(destination: Destination, answers: Answers, work: Work) -> Iterator[_Here]:
+    slides = SlideSettings(slide_folder(destination.folder), answers.field_um, answers.overlap, answers.um_per_pixel)
+    loaded = Classifier.load(work.bundle, work.options, threshold=answers.threshold, purpose="throughput", **answers.triage)
+    with loaded as classifier, closing(open_index(destination)) as index:
+        engine = Engine(classifier, Reader(work.max_rate), index.claim, slides, answers.scale_from_name)
+        yield _Here(classifier, engine, index, is_remote=any(is_url(source) for source in answers.sources))
+
+
+def _check_nodes(nodes: Sequence[Node], before: dict[str, Any] | None) -> None:
+    """All rows of an archive are of one bundle.
+
+    Raises:
+        UsageError: a node has another one, or what is there is of another one.
+    """
+    first = nodes[0]
+    for node in nodes:
+        if node.bundle_sha256 != first.bundle_sha256:
+            raise UsageError(f"{first.name} has the bundle {first.bundle} and {node.name} another one, {node.bundle}; install the same on all.")
+    if before and before["bundle"]["sha256"] != first.bundle_sha256:
+        raise UsageError(f"The archive was begun with the bundle {before['bundle']['name']}, not {first.bundle}; give that one, or another --out.")
 
 
 def check(destination: Destination, answers: Answers, *, resume: bool) -> dict[str, Any] | None:
@@ -108,16 +148,6 @@ def check(destination: Destination, answers: Answers, *, resume: bool) -> dict[s
             f"{destination.folder} was begun with {name} = {manifest['settings'][name]!r}, not {wanted[name]!r}; give the same, or another --out."
         )
     return manifest
-
-
-def check_bundle(before: dict[str, Any] | None, sha256: str, name: str) -> None:
-    """All rows of an archive are of one bundle.
-
-    Raises:
-        UsageError: what is there is of another one.
-    """
-    if before and before["bundle"]["sha256"] != sha256:
-        raise UsageError(f"The archive was begun with the bundle {before['bundle']['name']}, not {name}; give that one, or another --out.")
 
 
 def check_mixture(counts: Counts, executions: list[str], work: Work) -> None:
@@ -161,31 +191,15 @@ def end(destination: Destination, manifest: dict[str, Any], listing: Listing, co
     destination.write_manifest(manifest)
 
 
-def todo(destination: Destination, listing: Listing, again: set[int]) -> Iterator[Shard]:
-    """Shards without rows, and those to do again, as they are listed."""
-    committed = destination.committed() - again
-    for number in listing.numbers():
-        if number not in committed:
-            inputs, totals = items.from_file(listing.path(number))
-            yield Shard(number, int(totals["inputs"]) - len(inputs), inputs)
-
-
-def redone(index: ContentIndex, work: Work) -> set[int]:
-    """Shards with failed rows, if they are to be done again."""
-    again = index.failed_shards() if work.retries_failed else set()
-    index.forget(again)
-    return again
+def end_listing(destination: Destination, manifest: dict[str, Any], listing: Listing) -> None:
+    """Writes the manifest of a collection that is listed, and not classified yet."""
+    listed = {"shards": listing.shards, "inputs": listing.inputs, "bytes": listing.size, "fingerprint": listing.fingerprint}
+    destination.write_manifest(manifest | {"state": "listed", "listing": listed})
 
 
 def pattern_of(answers: Answers) -> re.Pattern[str] | None:
     """The pattern for the patient in a path."""
     return patients.compile_pattern(answers.patients) if answers.patients else None
-
-
-@contextmanager
-def _index(destination: Destination, work: Work) -> Iterator[ContentIndex]:
-    with closing(ContentIndex(destination.state / "contents.sqlite3", destination.committed(), destination.counts)) as index:
-        yield index
 
 
 def _now() -> str:

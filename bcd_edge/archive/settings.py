@@ -65,6 +65,7 @@ class Work:
         retries_failed: whether shards with failed rows are done again.
         max_failures: number of failed inputs after which the run ends.
         max_rate: bytes per second that are read by all machines together.
+        ray_address: of a Ray cluster; `local` for one on this machine; None for no Ray.
     """
 
     bundle: str | None = None
@@ -73,6 +74,7 @@ class Work:
     retries_failed: bool = False
     max_failures: int | None = None
     max_rate: float | None = None
+    ray_address: str | None = None
 
 
 def slide_folder(out: Path) -> Path:

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 @click.option("--max-failures", type=click.IntRange(0), metavar="N", help="End when more inputs failed.  [default: never]")
 @click.option("--max-rate", type=SIZE, metavar="SIZE", help="Read at most this much per second, such as 50MB, from a store that others use.")
 @click.option("--shard-size", type=click.IntRange(1), default=1000, show_default=True, help="Inputs of a shard: what is lost when the run is killed.")
+@click.option("--sample", type=click.IntRange(20), metavar="N", help="Classify only N random inputs, and say how long the whole will take.")
+@click.option(
+    "--price-per-hour", type=click.FloatRange(0), metavar="PRICE", help="Of this machine, in any currency: --sample says what the whole costs."
+)
 @click.option("--patients", metavar="PATTERN", help="Patient in a path: breakhis, folder, folder/slide, or a regular expression.")
+@click.option("--ray", is_flag=True, help="Work on a Ray that is started on this machine; needs bcd-edge[ray].")
+@click.option("--ray-address", metavar="ADDRESS", help="Work on the nodes of this Ray cluster: auto, HOST:PORT; needs bcd-edge[ray].")
 @click.option("--mixed", is_flag=True, help="Allow rows of different providers in one data set; each row says what ran.")
 @click.option("--field-um", type=click.FloatRange(0, min_open=True), help="Side of a whole slide's tiles in µm.  [default: where the bundle is best]")
 @click.option("--overlap", type=click.FloatRange(0, 0.75), default=0.0, show_default=True, help="Share of a slide's tile that the next one overlaps.")
@@ -51,8 +57,10 @@ def command(
     Examples:
       bcd-edge archive /archive/2019 --out answers/
       bcd-edge archive --out answers/ --resume
+      bcd-edge archive /archive/2019 --out answers/ --sample 1000 --price-per-hour 0.40
       bcd-edge archive s3://bucket/breast inventory.csv --out answers/ --max-failures 1000
       bcd-edge archive verify answers/
+      bcd-edge archive compare answers-2/ answers-3/ --out changes/
     """
     _require()
     from bcd_edge.archive.progress import Progress
@@ -60,8 +68,16 @@ def command(
     from bcd_edge.archive.settings import Work
 
     triage = take_triage(asked)
-    work = Work(bundle_path, options, asked.pop("mixed"), asked.pop("retry_failed"), asked.pop("max_failures"), asked.pop("max_rate"))
+    address = _ray_address(asked.pop("ray"), asked.pop("ray_address"))
+    work = Work(bundle_path, options, asked.pop("mixed"), asked.pop("retry_failed"), asked.pop("max_failures"), asked.pop("max_rate"), address)
+    size, price = asked.pop("sample"), asked.pop("price_per_hour")
     answers = _answers(ctx, out, {"sources": sources, **asked, **triage}, resume=resume)
+    if size:
+        from bcd_edge.archive.sample import plan
+
+        click.echo(plan(out, answers, work, size, price, resume=resume))
+        click.echo(f"Next: bcd-edge archive --out {out} --resume", err=True)
+        return
     progress = Progress(out, lambda line: None if is_quiet(ctx) else click.echo(line, err=True))
     counts = archive(out, answers, work, progress, resume=resume).counts
     if not is_quiet(ctx):
@@ -71,6 +87,15 @@ def command(
             if reason.startswith("failure: "):
                 click.echo(f"{number:,} failed: {reason[9:]}", err=True)
         raise click.exceptions.Exit(1)
+
+
+def _ray_address(is_local: bool, address: str | None) -> str | None:
+    """Where Ray is; None without it."""
+    if is_local and address:
+        raise click.UsageError("--ray and --ray-address are both given; give --ray for this machine alone, or the cluster's address.")
+    if is_local or address:
+        _require("ray", extra="ray")
+    return "local" if is_local else address
 
 
 def _answers(ctx: click.Context, out: Path, asked: dict[str, Any], *, resume: bool) -> Answers:
@@ -120,12 +145,34 @@ def verify(data: Path, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _require() -> None:
-    """Checks that the extra is installed."""
+@command.command("compare")
+@click.argument("old", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("new", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for changes.parquet, comparison.json and a page."
+)
+@click.option("--patients", metavar="PATTERN", help="Patient in a path, for rows that do not tell it: as for bcd-edge archive.")
+def compare(old: Path, new: Path, out: Path, patients: str | None) -> None:
+    """Show which answers changed from OLD to NEW, archives of one collection by two bundles, and by how much.
+
+    Shares and differences have 95 % intervals that treat patients as independent.
+    """
+    _require()
+    from bcd_edge.archive import compare as comparing
+    from bcd_edge.results.patients import compile_pattern
+
+    comparison = comparing.compare(old, new, compile_pattern(patients) if patients else None)
+    comparing.write(comparison, out)
+    click.echo(comparison)
+    click.echo(f"Wrote {out / 'comparison.html'}", err=True)
+
+
+def _require(*names: str, extra: str = "archive") -> None:
+    """Checks that the packages of an extra are installed."""
     import importlib.util
 
     from bcd_edge.errors import ProviderError
 
-    missing = [name for name in ("pyarrow", "fsspec") if importlib.util.find_spec(name) is None]
+    missing = [name for name in (*names, "pyarrow", "fsspec") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ProviderError(f'bcd-edge archive needs the package {missing[0]}, which is not installed; fix: pip install "bcd-edge[archive]"')
+        raise ProviderError(f'bcd-edge archive needs the package {missing[0]}, which is not installed; fix: pip install "bcd-edge[{extra}]"')

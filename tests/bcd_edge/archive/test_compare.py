@@ -1,0 +1,90 @@
+"""What changed between two archives, and what a sample says of the whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from bcd_edge.archive import rows as row_files
+from bcd_edge.archive.compare import compare
+from bcd_edge.archive.sample import mean_of
+from bcd_edge.archive.settings import Answers
+from bcd_edge.archive.verify import verify
+from bcd_edge.cli import main
+from bcd_edge.errors import UsageError
+from bcd_edge.results.patients import compile_pattern
+from tests.bcd_edge.archive.conftest import run
+
+
+@pytest.fixture
+def two(tmp_path: Path, collection: Path) -> tuple[Path, Path]:
+    """Two archives, of which the second has one more malignant answer, 0.25 higher, and one input the less."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    run(old, collection, shard_size=100)
+    (collection / "P1/00.png").unlink()
+    run(new, collection, shard_size=100)
+    shard = new / "records/part=0000/shard-000000.parquet"
+    table = pq.read_table(shard, partitioning=None).to_pylist()
+    changed = next(row for row in table if row["source"].endswith("P2/below/02.png"))
+    changed.update(decision="malignant", p_malignant=changed["p_malignant"] + 0.25)
+    shard.write_bytes(row_files.to_bytes(table, {"counts": "{}"}))
+    return old, new
+
+
+def test_the_changed_answers_are_found(two: tuple[Path, Path], tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["archive", "compare", *map(str, two), "--out", str(tmp_path / "changes")])
+    assert result.exit_code == 0, result.output
+    assert "24 compared, 1 changed, 1 only old, 0 only new, 0 content changed, 3 failed" in result.output
+    assert "No patient is known" in result.output
+    (change,) = pq.read_table(tmp_path / "changes/changes.parquet").to_pylist()
+    assert (change["old_decision"], change["new_decision"]) == ("review", "malignant")
+    assert change["difference"] == pytest.approx(0.25, abs=1e-4)
+    figures = json.loads((tmp_path / "changes/comparison.json").read_text())["figures"]
+    assert figures["decision changed"]["value"] == pytest.approx(1 / 24, rel=1e-4)
+    assert figures["benign to malignant"]["high"] == pytest.approx(1 - 0.025 ** (1 / 24), rel=1e-4), "never seen is not impossible"
+    assert "P2/below/02.png" in (tmp_path / "changes/comparison.html").read_text()
+
+
+def test_intervals_are_by_patient(two: tuple[Path, Path]) -> None:
+    comparison = compare(*two, compile_pattern(r"/(?P<patient>\d)\d\.png"))
+    assert comparison.patients == 3
+    assert comparison.figures["decision changed"].low is None, "of three patients there is no interval"
+
+
+def test_an_archive_that_is_not_complete_is_refused(tmp_path: Path, collection: Path) -> None:
+    run(tmp_path / "old", collection)
+    with pytest.raises(UsageError, match="new is no complete archive; finish it"):
+        compare(tmp_path / "old", tmp_path / "new")
+
+
+def test_a_sample_plans_the_run_that_goes_on(tmp_path: Path, collection: Path) -> None:
+    out = str(tmp_path / "out")
+    options = ["--provider", "null", "--shard-size", "5", "--out", out]
+    result = CliRunner().invoke(main, ["archive", str(collection), *options, "--sample", "20", "--price-per-hour", "0.5"])
+    assert result.exit_code == 0, result.output
+    plan = json.loads((tmp_path / "out/plan.json").read_text())
+    assert (plan["inputs"], plan["sampled"]) == (28, 20)
+    assert plan["image_s"]["low"] < plan["image_s"]["value"] < plan["image_s"]["high"]
+    assert plan["price_per_million"]["value"] == pytest.approx(plan["image_s"]["value"] * 1e6 / 3600 * 0.5, rel=1e-4)
+    assert not list((tmp_path / "out").rglob("shard-*"))
+    assert CliRunner().invoke(main, ["archive", *options[:2], "--out", out, "--resume"]).exit_code == 1
+    assert verify(tmp_path / "out").problems == ()
+
+
+def test_an_interval_holds_the_mean_as_often_as_it_says() -> None:
+    random = np.random.default_rng(1)
+    held = [estimate.low <= 1.0 <= estimate.high for estimate in (mean_of(random.gamma(4, 0.25, 19)) for _ in range(400))]  # type: ignore[operator]
+    assert 0.91 <= np.mean(held) <= 0.98
+
+
+def test_settings_survive_the_manifest() -> None:
+    from bcd_edge.triage.scale import compile_pattern as scale_pattern
+
+    for pattern in ("breakhis", r"_(?P<magnification>\d+)x"):
+        answers = Answers(("a", "s3://b"), threshold=0.3, scale_from_name=scale_pattern(pattern), patients="folder")
+        assert Answers.from_dict(json.loads(json.dumps(answers.as_dict()))) == answers

@@ -243,6 +243,14 @@ def test_a_record_without_keys_that_came_later_has_its_page(server: Server) -> N
     assert server.get(f"/cases/{sha256}").status_code == 200
 
 
+def test_the_end_of_a_list_leads_to_the_sign_out(server: Server) -> None:
+    sha256 = server.upload(1, patient="P 7")["sha256"]
+    queries, given = ("state=open&patient=P+7", ""), {"decision": "benign"}
+    ends = [server.post(f"/cases/{sha256}/review?{query}", data=given).headers["location"] for query in queries]
+    assert 'href="/patients/P%207"' in server.get(ends[0]).text.partition("Nothing here")[2]
+    assert 'href="/patients"' in server.get(ends[1]).text.partition("Nothing here")[2]
+
+
 def test_a_number_has_its_plural(server: Server) -> None:
     server.upload(1)
     assert "1 case." in server.get("/").text

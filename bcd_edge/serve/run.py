@@ -135,6 +135,7 @@ def _config(application: Any, listening: Listening, timeout_s: float) -> uvicorn
         server_header=False,
         ws="none",
         lifespan="on",
+        loop="asyncio",  # else it would be another one wherever uvloop happens to be installed
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S,

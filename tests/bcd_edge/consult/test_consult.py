@@ -300,11 +300,12 @@ def run(*arguments: object) -> Result:
 
 def test_there_and_back_on_the_command_line(folder: Results, tmp_path: Path) -> None:
     root = folder.root
-    written = run("export", PATIENT, root, "--out", tmp_path / "case.zip", "--to", "Dr Far", "--explain")
+    written = run("export", PATIENT, root, "--out", tmp_path / "case.zip", "--to", "Dr Far", "--explain", "--language", "fr")
     assert "with 2 pictures" in written.stdout
     with zipfile.ZipFile(tmp_path / "case.zip") as archive:
         page = archive.read(archive.namelist()[0]).decode()
     assert page.count('class="overlay"') == 2
+    assert '<html lang="fr">' in page
     (tmp_path / "opinion.json").write_bytes(data(opinion_of(page)))
     (tmp_path / "forged.json").write_bytes(data(opinion_of(page) | {"seal": "0" * 64}))
     imported = run("import", tmp_path / "opinion.json", tmp_path / "forged.json", root)

@@ -20,4 +20,4 @@ def require_package() -> None:
     """
     missing = [name for name in ("pydicom", "pynetdicom", "highdicom") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ProviderError(f'DICOM needs {" and ".join(missing)}, which is not installed; type: pip install "bcd-edge[dicom]"')
+        raise ProviderError(f'DICOM needs what is not installed here ({", ".join(missing)}); type: pip install "bcd-edge[dicom]"')

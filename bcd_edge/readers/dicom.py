@@ -118,6 +118,13 @@ def is_installed() -> bool:
     return importlib.util.find_spec("pydicom") is not None
 
 
+def not_installed() -> InputError:
+    """The error of a file where the extra `dicom`, or a part of it, is missing."""
+    return InputError(
+        'This is a DICOM file, and what reads it is not installed; type: pip install "bcd-edge[dicom]", or export the image as PNG or TIFF.'
+    )
+
+
 def read(data: bytes) -> Dataset:
     """Parses a file.
 
@@ -125,9 +132,7 @@ def read(data: bytes) -> Dataset:
         InputError: pydicom is not installed, the file is damaged, or it is in a transfer syntax that is not read.
     """
     if not is_installed():
-        raise InputError(
-            'This is a DICOM file, and what reads it is not installed; type: pip install "bcd-edge[dicom]", or export the image as PNG or TIFF.'
-        )
+        raise not_installed()
     try:
         syntax, start = _meta(data)
         if syntax not in SYNTAXES:

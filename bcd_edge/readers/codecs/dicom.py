@@ -216,8 +216,10 @@ def _jpeg(stream: bytes, layout: Layout) -> Samples:
 
 def _jpeg_ls(stream: bytes, layout: Layout) -> Samples:
     """The stored samples."""
-    from jpeg_ls import decode_buffer
-
+    try:
+        from jpeg_ls import decode_buffer
+    except ImportError:
+        raise dicom.not_installed() from None
     frame = next((body for marker, _, body in jpeg.markers(stream) if marker == 0xF7), b"").ljust(6, b"\0")
     size = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big"), frame[5]
     if size != layout.shape:  # from its header, before memory is allocated
@@ -237,8 +239,10 @@ def _jpeg_ls(stream: bytes, layout: Layout) -> Samples:
 
 def _jpeg_2000(stream: bytes, layout: Layout) -> Samples:
     """The stored samples; OpenJPEG undoes the transform of YBR_RCT and YBR_ICT."""
-    import openjpeg
-
+    try:
+        import openjpeg
+    except ImportError:
+        raise dicom.not_installed() from None
     try:
         header = openjpeg.get_parameters(stream)
         size = header["rows"], header["columns"], header["samples_per_pixel"]

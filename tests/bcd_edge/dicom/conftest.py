@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import sqlite3
@@ -137,8 +138,12 @@ class Node:
         watch(settings, ControlSignals(), Stats(), lambda: settings)
 
     def run(self, *arguments: str) -> Result:
-        """A command of bcd-edge, in this process."""
-        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+        """A command of bcd-edge, in this process, whose umask it may change and gets back."""
+        mask = os.umask(0o022)
+        try:
+            return CliRunner().invoke(main, [str(argument) for argument in arguments])
+        finally:
+            os.umask(mask)
 
     def records(self) -> list[dict[str, Any]]:
         return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((self.results / "records").rglob("*.json")) if "." in path.stem]

@@ -221,8 +221,7 @@ def test_orthanc_routes_a_study_and_shows_the_reports(node: Any) -> None:
         (("--dicom-port", "11112", "--dicom-allow", "PACS"), "'PACS' is not AE@ADDRESS"),
     ],
 )
-def test_options_that_are_wrong(node: Any, options: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.umask", lambda mode: 0o022)  # of this process
+def test_options_that_are_wrong(node: Any, options: tuple[str, ...], words: str) -> None:
     done = node.run("watch", node.inbox, "--out", node.results, *options)
     assert done.exit_code == 2
     assert words in done.stderr

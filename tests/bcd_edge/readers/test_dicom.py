@@ -6,6 +6,7 @@ import importlib.util
 import io
 import shutil
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -275,6 +276,13 @@ def test_without_the_extra_a_sentence_names_it(made: Make, monkeypatch: pytest.M
     with pytest.raises(InputError, match=r'pip install "bcd-edge\[dicom\]"'):
         raster.decode(data)
     assert raster.metadata(data) == Metadata()
+
+
+@pytest.mark.parametrize(("kind", "package"), [("JPEG-LS", "jpeg_ls"), ("JPEG 2000", "openjpeg")])
+def test_without_a_part_of_the_extra_a_sentence_names_it(kind: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=r'pip install "bcd-edge\[dicom\]"'):
+        raster.decode(whole(kind, PICTURE))
 
 
 @pytest.mark.data

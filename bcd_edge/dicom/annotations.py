@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bcd_edge import __version__
-from bcd_edge.dicom.reports import MANUFACTURER, coded_decision, series, uid
+from bcd_edge.dicom.reports import MANUFACTURER, coded_decision, dated, series, uid
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -47,7 +47,7 @@ def tile_annotations(header: Dataset, record: dict[str, Any], tiles: Path) -> Da
         **series(header, record, "annotations"),
     )
     made.Laterality = ""  # required where it is unknown, too
-    return made
+    return dated(made, record)
 
 
 def _group(number: int, decision: str, tiles: Tiles, record: dict[str, Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bcd_edge.dicom.reports import MANUFACTURER, series
+from bcd_edge.dicom.reports import MANUFACTURER, dated, series
 from bcd_edge.readers.raster import UInt8Image
 
 if TYPE_CHECKING:
@@ -40,4 +40,4 @@ def capture(header: Dataset, record: dict[str, Any], overlay_hwc_u8: UInt8Image)
     image.PatientOrientation, image.Laterality = [], ""  # a slide has neither, and highdicom asks for one
     image.BurnedInAnnotation = "YES"
     image.copy_patient_and_study_information(header)
-    return image
+    return dated(image, record)

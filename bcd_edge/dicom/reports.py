@@ -7,6 +7,7 @@ and bundle, so that the same report sent twice is one report in the archive.
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from bcd_edge import __version__
@@ -71,7 +72,7 @@ def report(header: Dataset, record: dict[str, Any]) -> Dataset:
         imaging_measurements=[_measurements(header, record)],
         title=codes.DCM.ImagingMeasurementReport,
     )
-    return ComprehensiveSR(
+    made = ComprehensiveSR(
         evidence=[header],
         content=content[0],
         series_number=SERIES_NUMBER,
@@ -81,6 +82,21 @@ def report(header: Dataset, record: dict[str, Any]) -> Dataset:
         specific_character_set="ISO_IR 192",
         **series(header, record, "report"),
     )
+    return dated(made, record)
+
+
+def dated(dataset: Dataset, record: dict[str, Any]) -> Dataset:
+    """The object with the time of the answer in place of now, so that what is made again is the same to the last byte."""
+    answered = datetime.fromisoformat(record["intake"]["answered"])
+    date, time = f"{answered:%Y%m%d}", f"{answered:%H%M%S}"
+    values = {"InstanceCreationDate": date, "ContentDate": date, "DateOfSecondaryCapture": date}
+    values |= {"InstanceCreationTime": time, "ContentTime": time, "TimeOfSecondaryCapture": time}
+    for keyword, value in values.items():
+        if keyword in dataset:
+            setattr(dataset, keyword, value)
+    for equipment in dataset.get("ContributingEquipmentSequence", []):  # highdicom notes itself
+        equipment.ContributionDateTime = date + time
+    return dataset
 
 
 def _observer(record: dict[str, Any]) -> Any:

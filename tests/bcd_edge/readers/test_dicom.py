@@ -46,7 +46,9 @@ def made(dicom: Make) -> Make:
 @PLAIN
 @pytest.mark.parametrize("planar", [0, 1])
 def test_plain_rgb(made: Make, syntax: str, planar: int) -> None:
-    assert np.array_equal(raster.decode(made(syntax=syntax, PlanarConfiguration=planar)), PICTURE)
+    decoded = raster.decode(made(syntax=syntax, PlanarConfiguration=planar))
+    assert np.array_equal(decoded, PICTURE)
+    assert decoded.flags.c_contiguous
 
 
 @PLAIN

@@ -149,6 +149,7 @@ def damaged_kinds(images: Path | None) -> dict[str, list[bytes]]:
 def versions() -> list[str]:
     """What decodes, and what it is held to."""
     import imagecodecs
+    import pydicom
     import simplejpeg
     import tifffile
 
@@ -160,6 +161,7 @@ def versions() -> list[str]:
         f"Pillow {Image.__version__}",  # type: ignore[attr-defined]
         f"tifffile {tifffile.__version__}",
         f"imagecodecs {imagecodecs.__version__}",
+        f"pydicom {pydicom.__version__}",
     ]
 
 

@@ -7,6 +7,7 @@
 | MONOCHROME1 and 2, PALETTE COLOR, RGB, YBR_FULL, YBR_FULL_422, YBR_RCT, YBR_ICT, in either planar configuration | converted to RGB |
 | Bits Stored below Bits Allocated | mapped linearly from 0..2^Bits Stored - 1 to 0..255: here the file says where its white is |
 | 16 bits of 16 | as in all files: mapped linearly, refused where they use 14 bits or fewer |
+| more than 44,739,242 pixels of JPEG 2000 | refused: its decoder takes twice the memory of others |
 | windows, lookup tables other than the palette, ICC profiles | not applied |
 | JPEG whose own markers contradict the Photometric Interpretation | its markers win, as in other readers |
 """

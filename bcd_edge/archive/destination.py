@@ -108,8 +108,8 @@ class Destination:
         atomic_write(self.folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode(), durable=True)
 
     def is_empty(self) -> bool:
-        """Whether nothing is there yet."""
-        return not self.folder.exists() or not any(name not in (".state",) for name in os.listdir(self.folder))
+        """Whether nothing is there yet but what a run that was killed at once leaves."""
+        return not self.folder.exists() or all(name.startswith(".") for name in os.listdir(self.folder))
 
 
 def open_index(destination: Destination) -> ContentIndex:

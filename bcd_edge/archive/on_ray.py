@@ -8,6 +8,7 @@ module that imports Ray.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterator
@@ -40,6 +41,7 @@ DEPTH: Final = 2
 NODES_EVERY_S: Final = 5.0
 # Deaths of workers with the same shard after which the run ends: a picture that ends its process would end every one.
 MOST_DEATHS: Final = 4
+CONNECT_S: Final = 5.0
 LOST: Final = (RayActorError, WorkerCrashedError, ObjectLostError)
 
 
@@ -284,9 +286,12 @@ def connected(address: str) -> Iterator[None]:
         UsageError: there is no cluster at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    host, _, port = address.rpartition(":")
     try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=None if address != "local" else False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        if host and port.isdecimal() and "://" not in address:  # Ray itself tries for more than a minute
+            socket.create_connection((host, int(port)), CONNECT_S).close()
+        ray.init(address=address, log_to_driver=False, logging_level="warning", include_dashboard=None if address != "local" else False)
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"There is no Ray cluster at {address} ({error}); start one with: ray start --head") from None
     try:
         yield

@@ -17,6 +17,7 @@ from ray.cluster_utils import Cluster
 
 from bcd_edge.archive import progress
 from bcd_edge.archive.verify import verify
+from bcd_edge.errors import UsageError
 from bcd_edge.options import RunOptions
 from tests.bcd_edge.archive.conftest import WORK, rows, run, same
 
@@ -77,3 +78,8 @@ def test_what_a_worker_cannot_do_is_its_own_error(tmp_path: Path, cluster: Clust
     with pytest.raises(Exception, match="fp32") as caught:
         run(tmp_path / "out", tmp_path, work=work)
     assert type(caught.value).__module__ == "bcd_edge.errors"
+
+
+def test_no_cluster(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"There is no Ray cluster at 127.0.0.1:1 .* start one with: ray start --head"):
+        run(tmp_path / "out", tmp_path, work=replace(WORK, ray_address="127.0.0.1:1"))

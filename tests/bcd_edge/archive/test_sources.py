@@ -179,3 +179,15 @@ def test_what_is_listed_is_worked_on_while_listing_goes_on(tmp_path: Path, colle
         first_is_read.set()
         assert list(numbers) == [1, 2, 3, 4, 5]
     assert (listing.inputs, listing.is_complete) == (28, True)
+
+
+def test_a_limit_of_the_rate_spaces_reads_by_their_size(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(stores.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(stores.time, "sleep", waits.append)
+    reader = stores.Reader(1000.0)
+    whole = [item for item in listed(collection) if item.size]
+    for item in whole:
+        reader.read(item)
+    assert reader.bytes_read == sum(item.size or 0 for item in whole)
+    assert waits == pytest.approx([sum(item.size or 0 for item in whole[:number]) / 1000 for number in range(len(whole))])

@@ -31,6 +31,7 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from export import norms
 from export.graph import IR_VERSION
 from train.data.images import Images, drawn
 
@@ -114,7 +115,7 @@ def write(
             activation_type=QuantType.QInt8 if scheme == "s8s8" else QuantType.QUInt8,
             calibrate_method=METHODS[method],
             # the head costs nothing, and its logits in steps of a 255th of their range would be probabilities in steps
-            nodes_to_exclude=[*keep, *head(prepared), *norms(prepared)],
+            nodes_to_exclude=[*keep, *head(prepared), *lone_norms(prepared)],
             # every activation of what it takes at once stays in memory, whatever the method: an ensemble of two needed over 24 GB
             extra_options={"ActivationSymmetric": scheme == "s8s8", "CalibStridedMinMax": 1},
             **_remembered(prepared.with_suffix(f".{method}.json")),
@@ -122,6 +123,7 @@ def write(
     model = onnx.load(path)
     if scheme != "s8s8":
         pixels_are_quantised(model)
+        norms.as_convolutions(model, 63 if scheme == "u8s7" else 127)
     used = {node.domain for node in model.graph.node}
     for domain in [entry for entry in model.opset_import if entry.domain not in used]:
         model.opset_import.remove(domain)  # the tool declares all it knows; another engine may refuse what it does not
@@ -215,10 +217,10 @@ def head(prepared: Path) -> list[str]:
     return nodes
 
 
-def norms(prepared: Path) -> list[str]:
+def lone_norms(prepared: Path) -> list[str]:
     """Names of batch norms that no convolution could take up, as before the ones of a pre-activation network.
 
-    Their scales differ by orders of magnitude between channels, and the tool would give all of them one.
+    Their scales differ by orders of magnitude between channels, and the tool would give all of them one; `export.norms` gives each its own.
     """
     return _named(prepared, "BatchNormalization")
 

@@ -160,10 +160,10 @@ def _numbers(header: Any, layout: codec.Layout, across: int) -> Iterator[int]:
 
 def _pixels(file: BinaryIO, dataset: Dataset) -> Pixels:
     """Where the value of the Pixel Data element begins, which the file is at."""
-    found = dicom.pixels(file, os.fstat(file.fileno()).st_size, implicit=dataset.syntax == dicom.IMPLICIT, order=dataset.order)
-    if found is None or (found.end is None) == (dataset.syntax in PLAIN):
+    pixels = dicom.pixels(file, os.fstat(file.fileno()).st_size, implicit=dataset.syntax == dicom.IMPLICIT, order=dataset.order)
+    if pixels is None or (pixels.end is None) == (dataset.syntax in PLAIN):
         raise InputError("The DICOM slide holds no pixels, or not as its transfer syntax says; export it again.")
-    return found
+    return pixels
 
 
 def _fragments(file: BinaryIO, at: int) -> Iterator[tuple[int, int]]:

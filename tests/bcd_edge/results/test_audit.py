@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,15 @@ def rows(folder: Results) -> list[Row]:
 
 def verified(rows: list[Row], *, noted: tuple[str, ...] = (), issued: int = 8) -> audit.Chain:
     """Of a journal that holds these entries instead, written by somebody whom no trigger stops."""
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    db.row_factory = sqlite3.Row
-    db.executescript(
-        """CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, entry TEXT, sha256 TEXT, uid TEXT);
-           CREATE TABLE reviews (id INTEGER, uid TEXT); CREATE TABLE sign_outs (id INTEGER, uid TEXT);"""
-    )
-    db.executemany("INSERT INTO audit VALUES (?, ?, ?, ?)", rows)
-    db.execute("UPDATE sqlite_sequence SET seq = ?", (issued,))
-    return audit.verify(db, noted)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        db.row_factory = sqlite3.Row
+        db.executescript(
+            """CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, entry TEXT, sha256 TEXT, uid TEXT);
+               CREATE TABLE reviews (id INTEGER, uid TEXT); CREATE TABLE sign_outs (id INTEGER, uid TEXT);"""
+        )
+        db.executemany("INSERT INTO audit VALUES (?, ?, ?, ?)", rows)
+        db.execute("UPDATE sqlite_sequence SET seq = ?", (issued,))
+        return audit.verify(db, noted)
 
 
 def test_an_unchanged_chain_is_in_order(folder: Results, rows: list[Row]) -> None:

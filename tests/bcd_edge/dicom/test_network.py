@@ -119,9 +119,9 @@ def test_an_archive_that_is_away_gets_report_and_overlay_later(node: Any, is_val
     with node.watching("--explain", "--dicom-return", f"PACS@127.0.0.1:{archive}"):
         node.store(*node.images(1))
         node.until(lambda: "could not be reached" in node.log(), "a warning")
-        shown = node.run("dicom", "returns", node.results)
-        assert (shown.exit_code, shown.stdout.split(",")[0]) == (1, "0 sent")
-        assert "report of" in shown.stdout
+        listing = node.run("dicom", "returns", node.results)
+        assert (listing.exit_code, listing.stdout.split(",")[0]) == (1, "0 sent")
+        assert "report of" in listing.stdout
         assert node.run("dicom", "returns", node.results, "--retry").exit_code == 0
         with subprocess.Popen([node.program("storescp", "dcmtk"), "-od", str(place), "-aet", "PACS", str(archive)]) as storing:
             try:

@@ -264,7 +264,8 @@ class Engine:
     def _answer(self, results: Results, job: Job, record: Record) -> Answer:
         at = results.clock.text()
         header = raster.metadata(job.file.data)
-        names = {"patient": job.patient or header.patient, "slide": job.slide or header.slide, "study": header.study}
+        slide = job.slide or (header.slide and results.display_name(header.slide))
+        names = {"patient": job.patient or header.patient, "slide": slide, "study": header.study}
         own = intake(seen=job.received_at, taken=job.received_at, answered=at, **names)
         known = results.journal.known(job.file.sha256, record.execution.bundle_sha256, by_any=False)
         if known and known[0] == "done":

@@ -198,7 +198,8 @@ class Watcher:
         times = {"seen": content.file.seen_at, "taken": content.taken_at, "answered": self.session.clock.text()}
         header = content.metadata
         if header.patient or header.study:  # a file that says whose it is needs no pattern
-            return intake(**times, patient=header.patient, slide=header.slide, study=header.study)
+            slide = header.slide and self.results.display_name(header.slide)  # often an accession number, and shown as it is kept
+            return intake(**times, patient=header.patient, slide=slide, study=header.study)
         patient, slide = patients.match(self.settings.patients, content.file.path)
         return intake(**times, patient=patient, slide=slide)
 

@@ -104,6 +104,17 @@ def test_patient_and_slide_come_from_the_header_and_a_pattern_does_not_change_th
     assert '"P7"' not in node.run("watch", "report", node.results, "--json", "--pseudonymise").stdout
 
 
+def test_pseudonyms_hide_the_container_too(node: Any) -> None:
+    (image,) = node.images(1, PatientID="P7", ContainerIdentifier="S26-1234")
+    image.rename(node.inbox / image.name)
+    node.answer(pseudonymise=True)
+    (day,) = (node.results / "daily").iterdir()
+    assert "P7" not in day.read_text(encoding="utf-8")
+    assert "S26-1234" not in day.read_text(encoding="utf-8")
+    (report,) = exported(node)
+    assert report.PatientID == "P7", "an archive needs to know whose it is"
+
+
 def test_only_a_patient_or_a_study(node: Any) -> None:
     for number in range(2):
         (image,) = node.images(1, PatientID=f"P{number}", StudyInstanceUID=f"1.2.{number}")

@@ -24,6 +24,7 @@ from bcd_edge.options import RunOptions
 from bcd_edge.results import audit, reviews
 from bcd_edge.results.journal import NAME, reading
 from bcd_edge.serve import openapi, uploads
+from bcd_edge.synthetic import tissue
 
 from .conftest import Server, png
 
@@ -63,6 +64,15 @@ def test_an_upload_is_answered_once_whatever_it_is_called(server: Server) -> Non
         assert [row["patient"] for row in db.execute("SELECT patient FROM names ORDER BY rowid")] == ["P1", "P2"]
     assert server.get(f"{IMAGES}/{first['sha256']}").json() == first
     assert server.get(f"{IMAGES}/{first['sha256']}/picture").content[:4] == b"\x89PNG"
+
+
+def test_a_dicom_image_says_whose_it_is_unless_the_request_does(server: Server, dicom: Callable[..., bytes]) -> None:
+    pixels = tissue(7, height=40, width=40, glands=0)
+    for patient, params in (("P7", {}), ("P8", {"patient": "P8"})):
+        image = dicom(pixels, PatientID="P7", ContainerIdentifier="S1", StudyInstanceUID="1.2.3", InstanceNumber=len(params) + 1)
+        record = server.post(IMAGES, "submitter", content=image, params=params).json()
+        assert [record["intake"][name] for name in ("patient", "slide", "study")] == [patient, "S1", "1.2.3"]
+        assert valid(record, "Record")
 
 
 def test_many_pictures_in_one_request_are_answered_in_their_order(server: Server) -> None:

@@ -89,6 +89,7 @@ class Classifier:
         plan: how it runs.
         rule: operating threshold and review band in use.
         execution: what exactly runs.
+        triage: what is looked at beside the model's answer.
         warnings: sentences to show before the first result; usually none.
     """
 
@@ -116,7 +117,7 @@ class Classifier:
         self._novelty = opened.novelty()
         self._scale = opened.scale
         self._backends = model.backends
-        self._triage = triage
+        self.triage = triage
         self._closed = False
 
     @classmethod
@@ -245,9 +246,9 @@ class Classifier:
         started = time.perf_counter()
         with failing_with(image.sha256):
             inputs = [raster.resize(image.pixels_hwc_u8, member.input) for member in self._members]
-            measured = _quality(image.pixels_hwc_u8, inputs[0]) if self._triage.measures_quality else None
+            measured = _quality(image.pixels_hwc_u8, inputs[0]) if self.triage.measures_quality else None
             height, width, _ = image.pixels_hwc_u8.shape
-            um_per_pixel = self._triage.scale.find(image.um_per_pixel, name, width)
+            um_per_pixel = self.triage.scale.find(image.um_per_pixel, name, width)
         reasons = self._scale.reasons(height, width, um_per_pixel) if self._scale and um_per_pixel else ()
         milliseconds = 1000 * (time.perf_counter() - started)
         return _Prepared(name, image.sha256, inputs, measured, um_per_pixel, reasons, image.decode_ms, milliseconds)

@@ -76,6 +76,7 @@ class _Job:
             "precision": ran.precision,
             "provider": ran.provider,
             "threshold": self.classifier.rule.threshold,
+            "quality": self.classifier.triage.measures_quality,
             "version": ran.version,
         }
 

@@ -43,23 +43,24 @@ class TileFile:
         folder.mkdir(parents=True, exist_ok=True)
         self._path, self._grid = folder / TILES, grid
         self.answers: dict[Tile, TileAnswer] = {}
-        if run_of(folder) == run and self._path.is_file():
-            self._resume()
-        else:
+        if not (run_of(folder) == run and self._resume()):
             self._path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
             atomic_write(folder / RUN, json.dumps(run, indent=1).encode())
         self._file: TextIO = self._path.open("a", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
 
-    def _resume(self) -> None:
-        """Reads the whole rows, and cuts off a last one that was not written to its end."""
-        text = self._path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1] or ",".join(COLUMNS) + "\n"
+    def _resume(self) -> bool:
+        """Reads the whole rows, and cuts off a last one that was not written to its end; False where there are none, or others."""
+        try:
+            text = self._path.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]
+            answers = [_answer(row) for row in csv.DictReader(io.StringIO(whole))]
+        except (OSError, ValueError, KeyError, TypeError):  # missing, or edited by hand
+            return False
         if whole != text:
             self._path.write_text(whole, encoding="utf-8")
-        for row in csv.DictReader(io.StringIO(whole)):
-            answer = _answer(row)
-            self.answers[answer.tile] = answer
+        self.answers = {answer.tile: answer for answer in answers}
+        return bool(answers)
 
     def add(self, answers: Iterable[TileAnswer]) -> None:
         """Adds answers and hands them to the system."""

@@ -13,12 +13,15 @@ import cv2
 import numpy as np
 import pytest
 
+from bcd_edge import bundle
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import OutputError
 from bcd_edge.readers import slide
 from bcd_edge.records import Record
 from bcd_edge.slides.classify import classify
 from bcd_edge.slides.settings import SlideSettings
+from bcd_edge.slides.tiles import TileFile
+from bcd_edge.slides.tiling import grid
 from bcd_edge.system.lock import exclusive
 from benchmarks.slide_files import Drawn, write_dicom, write_ome, write_svs
 
@@ -102,6 +105,18 @@ def test_other_settings_begin_anew(done: tuple[Record, Path], svs: Path, classif
     assert record.slide
     assert record.slide.field_um == 300.0
     assert {row["side"] for row in tiles(tmp_path / "biopsy")} == {"300"}
+
+
+@pytest.mark.parametrize("text", ["", "column,row\n", "column,row,x,y,side,decision,p_malignant,novelty,left_out\none,two,,,,,,,\n"])
+def test_a_file_of_tiles_that_somebody_edited_begins_anew(done: tuple[Record, Path], svs: Path, tmp_path: Path, text: str) -> None:
+    _, folder = done
+    shutil.copytree(folder, tmp_path / "biopsy")
+    (tmp_path / "biopsy" / "tiles.csv").write_text(text, encoding="utf-8")
+    with slide.open(svs) as opened:
+        run = json.loads((folder / "run.json").read_bytes())
+        with TileFile(tmp_path / "biopsy", run, grid(opened, 1.0, bundle.open())) as file:
+            assert file.answers == {}
+    assert tiles(tmp_path / "biopsy") == []
 
 
 def test_two_slides_of_one_name_have_a_folder_each(classifier: Classifier, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def watch(full: bool, seed: int, out: Path | None) -> None:
 def archive(pictures: int, objects: int, names: int, timed: int, out: Path | None) -> None:
     """A large collection: kills on a Ray cluster, a failing object store, speed beside predict and Ray's recipe, memory of listing. An hour.
 
-    The store needs: pip install "moto[server]" s3fs
+    The store and Ray's recipe need: pip install "moto[server]" s3fs "ray[data]"
     """
     from benchmarks.archive import measure
 

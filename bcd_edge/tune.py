@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from bcd_edge import backends, classifier, plugins
+from bcd_edge import backends, loading, plugins
 from bcd_edge.bundle import Bundle
 from bcd_edge.errors import ProviderError
 from bcd_edge.interleaved import in_turns
@@ -92,7 +92,7 @@ def measure(opened: Bundle, plan: Plan, seconds: float) -> TuningResult:
     Raises:
         BundleError, ProviderError: it does not run.
     """
-    engines = classifier.load_model(opened, plan).backends
+    engines = loading.load_model(opened, plan).backends
     batches = [np.zeros((plan.batch, member.input.height, member.input.width, 3), np.uint8) for member in opened.members]
 
     def call() -> None:

@@ -17,8 +17,9 @@ from typing import Any, Final
 import numpy as np
 
 from bcd_edge import bundle, plan
-from bcd_edge.classifier import Classifier, LoadedModel, load_model
+from bcd_edge.classifier import Classifier
 from bcd_edge.interleaved import in_turns
+from bcd_edge.loading import LoadedModel, load_model
 from bcd_edge.options import RunOptions
 from bcd_edge.readers import raster, slide
 from bcd_edge.readers.slide import Slide

@@ -19,9 +19,9 @@ from bcd_edge.benchmark.nvml import Card
 from bcd_edge.benchmark.scenarios import SCENARIOS, Measurement, Rule, SystemUnderTest
 from bcd_edge.benchmark.sensors import Reading, Recorder
 from bcd_edge.bundle import files
-from bcd_edge.classifier import LoadedModel
 from bcd_edge.estimates import Floats
 from bcd_edge.interleaved import in_turns
+from bcd_edge.loading import LoadedModel
 
 SCOPES: Final = ("model", "end-to-end")
 # A row is measured in so many parts, in turns with the others of its plan: how much they differ tells what the machine's drift is.

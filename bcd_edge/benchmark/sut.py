@@ -17,8 +17,9 @@ import numpy as np
 
 from bcd_edge.benchmark.accuracy import LabelledImage
 from bcd_edge.bundle import Bundle
-from bcd_edge.classifier import Classifier, LoadedModel
+from bcd_edge.classifier import Classifier
 from bcd_edge.errors import InputError, UsageError
+from bcd_edge.loading import LoadedModel
 from bcd_edge.readers import raster
 from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.synthetic import tissue

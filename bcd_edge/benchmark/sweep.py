@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from bcd_edge import __version__, backends, classifier, plan, plugins
+from bcd_edge import __version__, backends, loading, plan, plugins
 from bcd_edge.benchmark import accuracy, environment, load_generator, results
 from bcd_edge.benchmark.baselines import Baseline
 from bcd_edge.benchmark.nvml import Card
@@ -16,8 +16,9 @@ from bcd_edge.benchmark.rows import WARM_S, Engine, Gpu, Settings, Task, about, 
 from bcd_edge.benchmark.scenarios import SCENARIOS
 from bcd_edge.benchmark.sut import EndToEnd, ModelOnly, QuerySampleLibrary, build_library, describe_input
 from bcd_edge.bundle import Bundle
-from bcd_edge.classifier import Classifier, LoadedModel
+from bcd_edge.classifier import Classifier
 from bcd_edge.errors import BcdEdgeError, BundleError, ProviderError
+from bcd_edge.loading import LoadedModel
 from bcd_edge.options import Plan, RunOptions
 
 # Opening, compiling and first inference of a plan take about this long, for the estimate of the whole duration.
@@ -167,7 +168,7 @@ def rows(
     for own, own_tasks in wanted.items():
         idle_mib = card.used_mib() if card else None
         try:
-            model = classifier.load_model(opened, replace(own, cache=settings.cache))
+            model = loading.load_model(opened, replace(own, cache=settings.cache))
         except (BundleError, ProviderError) as error:
             yield Failure(own, error)
             continue

@@ -14,8 +14,8 @@ import pytest
 import bcd_edge
 from bcd_edge import Classifier, bundle
 from bcd_edge.backends.fake import FakeBackend
-from bcd_edge.classifier import LoadedModel
 from bcd_edge.errors import BundleError, ProviderError, UsageError
+from bcd_edge.loading import LoadedModel
 from bcd_edge.options import Plan, RunOptions
 from bcd_edge.pictures import decode
 from bcd_edge.readers import raster

@@ -15,8 +15,8 @@ from bcd_edge.benchmark import accuracy, sut, sweep
 from bcd_edge.benchmark.rows import SCOPES, Settings
 from bcd_edge.benchmark.scenarios import Rule
 from bcd_edge.benchmark.sweep import SweepSpec
-from bcd_edge.classifier import LoadedModel
 from bcd_edge.errors import BundleError, ProviderError, UsageError
+from bcd_edge.loading import LoadedModel
 from bcd_edge.options import Plan, RunOptions
 
 QUICK = Rule(duration_s=0.02, queries=3, limit_s=2.0, qps=50.0)

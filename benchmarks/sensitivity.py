@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from bcd_edge import bundle, classifier
+from bcd_edge import bundle, loading
 from bcd_edge.benchmark import rows, sensors, sweep
 from bcd_edge.benchmark.compare import Comparison, compare
 from bcd_edge.benchmark.scenarios import Rule, SystemUnderTest
@@ -75,7 +75,7 @@ def _busy_program() -> Iterator[None]:
 @contextmanager
 def _engine(opened: Bundle, plan: Plan) -> Iterator[rows.Engine]:
     """Opened once: both runs of a pair measure the same engine."""
-    model = classifier.load_model(opened, plan)
+    model = loading.load_model(opened, plan)
     try:
         yield rows.Engine(rows.about(model, cached=True), {"model": ModelOnly(model, build_library(opened, plan.batch))})
     finally:

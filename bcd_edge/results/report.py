@@ -97,15 +97,16 @@ def patients(db: sqlite3.Connection, limit: int = -1, names: Sequence[str] | Non
     used = db.execute("SELECT sha256, threshold, review_low, review_high FROM bundles ORDER BY used_at DESC LIMIT 1").fetchone()
     if used is None:
         return []
-    chosen = f"IN ({', '.join(f'?{3 + index}' for index in range(len(names)))})" if names is not None else "IS NOT NULL"
+    wanted = {f"name{index}": name for index, name in enumerate(names or ())}
+    chosen = "IS NOT NULL" if names is None else f"IN ({', '.join(f':{key}' for key in wanted)})"
     rows = db.execute(
-        f"""SELECT linked.patient, COUNT(*), (SELECT COUNT(DISTINCT slide) FROM names WHERE patient = linked.patient AND bundle_sha256 = ?1),
+        f"""SELECT linked.patient, COUNT(*), (SELECT COUNT(DISTINCT slide) FROM names WHERE patient = linked.patient AND bundle_sha256 = :bundle),
                   AVG(p_malignant), SUM(decision = 'malignant'), SUM(decision = 'review'),
                   SUM(EXISTS (SELECT 1 FROM names AS other WHERE other.sha256 = linked.sha256 AND other.patient != linked.patient))
-           FROM (SELECT DISTINCT patient, sha256 FROM names WHERE patient {chosen} AND bundle_sha256 = ?1) AS linked
-           JOIN images ON images.sha256 = linked.sha256 AND images.bundle_sha256 = ?1
-           GROUP BY linked.patient ORDER BY MAX(ended_at) DESC, linked.patient LIMIT ?2""",
-        (used[0], limit, *(names or ())),
+           FROM (SELECT DISTINCT patient, sha256 FROM names WHERE patient {chosen} AND bundle_sha256 = :bundle) AS linked
+           JOIN images ON images.sha256 = linked.sha256 AND images.bundle_sha256 = :bundle
+           GROUP BY linked.patient ORDER BY MAX(ended_at) DESC, linked.patient LIMIT :limit""",
+        {"bundle": used[0], "limit": limit, **wanted},
     )
     rule = DecisionRule(*tuple(used)[1:])
     return [

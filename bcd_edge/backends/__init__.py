@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_edge import plugins
-from bcd_edge.errors import ProviderError, UsageError
+from bcd_edge.errors import BundleError, ProviderError, UsageError
 from bcd_edge.options import RunOptions
 
 # The package whose modules are providers, see `bcd_edge.plugins`.
@@ -95,6 +95,21 @@ def require(provider: str, answer: Availability) -> None:
     """
     if not answer.available:
         raise ProviderError(f"The provider {provider} cannot run here: {answer.reason}; fix: {answer.fix}")
+
+
+def check_self_contained(model: bytes) -> None:
+    """Refuses an ONNX model with weights outside its file: they would not be verified.
+
+    OpenVINO reads them from the current folder or any absolute path, ONNX Runtime before 1.24 from an absolute path; neither has a setting that
+    forbids it. ONNX names their file under this key only (TensorProto).
+
+    Raises:
+        BundleError: it has such weights.
+    """
+    if b"location" in model:
+        raise BundleError(
+            "The model refers to weights outside its file, which are not verified; export the bundle again with the weights inside the model."
+        )
 
 
 def joined(outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bcd_edge.backends import check_self_contained
 from bcd_edge.errors import BundleError, ProviderError
 from bcd_edge.options import RunOptions
 
@@ -27,6 +28,7 @@ def session(model: bytes, options: RunOptions, provider: str, settings: Sequence
     """
     import onnxruntime
 
+    check_self_contained(model)
     session_options = onnxruntime.SessionOptions()
     session_options.log_severity_level = 4  # errors are in the exception, and the execution provider in the session
     # the callers of a session share its thread pool, so concurrent calls run best on one thread each
@@ -36,8 +38,6 @@ def session(model: bytes, options: RunOptions, provider: str, settings: Sequence
     if concurrent:
         # a thread that spins while it waits takes a core from another inference or a decoder
         session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # weights outside the verified file would not be verified: point their folder to a path that does not exist
-    session_options.add_session_config_entry("session.model_external_initializers_file_folder_path", "/nowhere/no-external-data")
     if refuse_cpu:
         session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import click
 import numpy as np
@@ -146,6 +146,10 @@ def by_image(items: Sequence[Item], seed: int) -> dict[str, Part]:
     return {keys[index]: part for part, chosen in zip(PARTS, (train, validation, test), strict=True) for index in chosen}
 
 
+# Draws until every fold has both classes.
+ATTEMPTS: Final = 100
+
+
 def folds(items: Sequence[Item], count: int, seed: int) -> list[Split]:
     """`count` splits by patient whose test parts are disjoint and cover everybody; stratified by class, source by source.
 
@@ -162,7 +166,10 @@ def folds(items: Sequence[Item], count: int, seed: int) -> list[Split]:
         for side, name in ((False, "benign"), (True, "malignant")):
             if len(np.unique(groups[malignant == side])) < count:
                 raise click.ClickException(f"--folds {count}: {source} has fewer than {count} patients with {name} images; ask for fewer folds.")
-        cut = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(groups, malignant, groups)
+        for attempt in range(ATTEMPTS):  # before scikit-learn 1.8, shuffling may leave a fold without one class
+            cut = list(StratifiedGroupKFold(count, shuffle=True, random_state=seed + 1000 * attempt).split(groups, malignant, groups))
+            if all(len(np.unique(malignant[test])) == 2 for _, test in cut):
+                break
         for number, (_, test) in enumerate(cut):
             fold_of.update(dict.fromkeys(groups[test], number))
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.backends import Availability, closed, installed, joined, require
+from bcd_edge.backends import Availability, check_self_contained, closed, installed, joined, require
 from bcd_edge.errors import BundleError, ProviderError
 from bcd_edge.options import RunOptions
 from bcd_edge.system import caches
@@ -42,12 +42,7 @@ def open(model: bytes, options: RunOptions, cache: Path | None = None) -> Openvi
     require("openvino", is_available())
     import openvino
 
-    # Weights outside the verified file would not be verified. OpenVINO reads them from the current folder or any absolute
-    # path, and has no setting that forbids it; ONNX names their file under this key only (TensorProto).
-    if b"location" in model:
-        raise BundleError(
-            "The model refers to weights outside its file, which are not verified; export the bundle again with the weights inside the model."
-        )
+    check_self_contained(model)
     requested = options.device.upper() if options.device else DEVICE
     try:
         core = openvino.Core()

@@ -22,7 +22,11 @@ IMPORT_ALL = """
 import importlib, pkgutil, sys, bcd_edge
 for module in pkgutil.walk_packages(bcd_edge.__path__, "bcd_edge."):
     if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            if error.name not in ("pyarrow", "ray"):  # of the extras for archives; its command says which to install
+                raise
 forbidden = ("torch", "torchvision", "onnx", "sklearn", "matplotlib", "train", "export", "benchmarks", "deploy")
 print(sorted(set(forbidden) & set(sys.modules)))
 """

@@ -117,7 +117,7 @@ module, owner, name, when = sys.argv[1:5]
 owner = getattr(importlib.import_module("bcd_edge.results." + module), owner)
 real, calls = getattr(owner, name), itertools.count(1)
 def killed(*arguments, **options):
-    now = next(calls) == 10
+    now = next(calls) == 3  # however many the watcher has answered before, some are left
     result = real(*arguments, **options)
     if now:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -30,7 +30,8 @@ TESTS: Final = ("tests/deploy", "tests/bcd_edge/system/test_jetson.py", "tests/b
 IMPORT_ALL: Final = """
 import importlib, pkgutil, bcd_edge
 for module in pkgutil.walk_packages(bcd_edge.__path__, "bcd_edge."):
-    if not module.name.endswith("__main__") and not module.name.startswith("bcd_edge.serve."):  # which needs its extra
+    # the last two need their extras
+    if not module.name.endswith("__main__") and not module.name.startswith(("bcd_edge.serve.", "bcd_edge.archive.")):
         importlib.import_module(module.name)
 """
 

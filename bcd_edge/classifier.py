@@ -28,6 +28,9 @@ from bcd_edge.triage.quality import SIDE, quality
 from bcd_edge.triage.scale import NamePattern, ScaleSource
 
 Key = TypeVar("Key")
+Answer = TypeVar("Answer")
+# float32, of the size that the bundle's manifest tells.
+Embedding = npt.NDArray[np.float32]
 
 # Images per call of an explainer if the engine takes any number.
 EXPLAINED_BATCH: Final = 16
@@ -177,16 +180,34 @@ class Classifier:
         """
         self._require_open()
         config = PipelineConfig(decoders or max(2, machine.cores()), self.plan.streams, self.plan.batch, timeout_s)
-        return self._stream(pictures, name, config)
+        return self._stream(pictures, self._infer, self.failed, name, config)
+
+    def embed_many(
+        self,
+        pictures: Iterable[tuple[Key, Picture | InputError | Callable[[], Picture]]],
+        *,
+        name: Callable[[Key], str] = str,
+        decoders: int | None = None,
+        timeout_s: float = pipeline.TIMEOUT_S,
+    ) -> Generator[tuple[Key, tuple[Record, Embedding | None]], None, None]:
+        """`classify_many` with the embedding beside each record; None for a failed image, and where the bundle gives none."""
+        self._require_open()
+        config = PipelineConfig(decoders or max(2, machine.cores()), self.plan.streams, self.plan.batch, timeout_s)
+        return self._stream(pictures, self._embed, lambda source, error: (self.failed(source, error), None), name, config)
 
     def _stream(
-        self, pictures: Iterable[tuple[Key, Picture | InputError | Callable[[], Picture]]], name: Callable[[Key], str], config: PipelineConfig
-    ) -> Generator[tuple[Key, Record], None, None]:
+        self,
+        pictures: Iterable[tuple[Key, Picture | InputError | Callable[[], Picture]]],
+        infer: Callable[[Sequence[_Prepared]], list[Answer]],
+        failed: Callable[[str, InputError], Answer],
+        name: Callable[[Key], str],
+        config: PipelineConfig,
+    ) -> Generator[tuple[Key, Answer], None, None]:
         def prepare(item: tuple[Key, Picture | InputError | Callable[[], Picture]]) -> _Prepared:
             return self._prepare(name(item[0]), item[1])
 
-        for (key, _), answer in pipeline.run_pipeline(pictures, prepare, self._infer, config):
-            yield key, self.failed(name(key), answer) if isinstance(answer, InputError) else answer
+        for (key, _), answer in pipeline.run_pipeline(pictures, prepare, infer, config):
+            yield key, failed(name(key), answer) if isinstance(answer, InputError) else answer
 
     def probabilities(self, images_nhwc_u8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Calibrated p_malignant, float64 N, of network inputs, uint8 RGB N x H x W x 3 of size `bundle.input`; for explainers.
@@ -228,17 +249,23 @@ class Classifier:
         return _Prepared(name, image.sha256, inputs, measured, um_per_pixel, reasons, image.decode_ms, milliseconds)
 
     def _infer(self, images: Sequence[_Prepared]) -> list[Record]:
+        return [record for record, _ in self._embed(images)]
+
+    def _embed(self, images: Sequence[_Prepared]) -> list[tuple[Record, Embedding | None]]:
         started = time.perf_counter()
         members = []
+        embeddings: Sequence[Embedding | None] = [None] * len(images)
         novelties: Sequence[float | None] = [None] * len(images)
         for index, (backend, member) in enumerate(zip(self._backends, self._members, strict=True)):
             outputs = backend.infer(_batch([image.inputs_hwc_u8[index] for image in images], backend.batch))[: len(images)]
             members.append(probabilities(outputs[:, :2], member.temperature))
+            if outputs.shape[1] > 2:
+                embeddings = list(outputs[:, 2:])
             if self._novelty and outputs.shape[1] > 2:
                 novelties = [float(distance) for distance in self._novelty.distances(outputs[:, 2:])]
         infer_ms = 1000 * (time.perf_counter() - started) / len(images)
-        answers = zip(images, ensemble(members), novelties, strict=True)
-        return [self._record(image, float(p), novelty, infer_ms) for image, p, novelty in answers]
+        answers = zip(images, ensemble(members), novelties, embeddings, strict=True)
+        return [(self._record(image, float(p), novelty, infer_ms), embedding) for image, p, novelty, embedding in answers]
 
     def _record(self, image: _Prepared, p: float, novelty: float | None, infer_ms: float) -> Record:
         prediction = self.rule.predict(p)

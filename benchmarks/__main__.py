@@ -158,16 +158,22 @@ def watch(full: bool, seed: int, out: Path | None) -> None:
 @click.option("--pictures", type=click.IntRange(100), default=20_000, show_default=True, help="On the cluster whose nodes and driver are killed.")
 @click.option("--objects", type=click.IntRange(100), default=5_000, show_default=True, help="In the object store that fails.")
 @click.option("--names", type=click.IntRange(10_000), default=1_000_000, show_default=True, help="In the listing whose memory is measured.")
-@click.option("--timed", type=click.IntRange(40), default=2_000, show_default=True, help="Pictures of each timed run.")
-@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
-def archive(pictures: int, objects: int, names: int, timed: int, out: Path | None) -> None:
+@click.option("--timed", type=click.IntRange(40), default=5_000, show_default=True, help="Pictures of each timed run.")
+@click.option(
+    "--only",
+    type=click.Choice(["cluster", "store", "engine", "ray", "plan", "recipe", "listing"]),
+    multiple=True,
+    help="Only this part; may be given several times.  [default: all]",
+)
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the lines of the parts into this file's table.")
+def archive(only: tuple[str, ...], out: Path | None, **sizes: int) -> None:
     """A large collection: kills on a Ray cluster, a failing object store, speed beside predict and Ray's recipe, memory of listing. An hour.
 
     The store and Ray's recipe need: pip install "moto[server]" s3fs "ray[data]"
     """
     from benchmarks.archive import measure
 
-    measure(out, pictures=pictures, objects=objects, names=names, timed=timed)
+    measure(out, only, sizes)
 
 
 @main.command("serve")

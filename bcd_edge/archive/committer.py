@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from bcd_edge.archive.contents import Counts
+from bcd_edge.archive.contents import Counts, Place
 from bcd_edge.archive.destination import Destination
 from bcd_edge.archive.engine import Copied, Shard
 from bcd_edge.archive.items import Item
-from bcd_edge.archive.rows import row_of
+from bcd_edge.archive.rows import row_of, table_of
+from bcd_edge.archive.settings import Answers
 from bcd_edge.archive.workers import Index
+from bcd_edge.classifier import Embedding
 from bcd_edge.errors import InputError
 from bcd_edge.records import Record
 from bcd_edge.results import patients
@@ -33,9 +35,8 @@ class Committer:
         self,
         destination: Destination,
         index: Index,
-        answer: Callable[[Item], Record],
-        *,
-        pattern: re.Pattern[str] | None = None,
+        answer: Callable[[Item], tuple[Record, Embedding | None]],
+        settings: Answers,
         max_failures: int | None = None,
     ) -> None:
         """Prepares for shards.
@@ -44,11 +45,12 @@ class Committer:
             destination: where rows go.
             index: of contents.
             answer: computes an answer where the row that should have it turned out otherwise, for example because its file changed.
-            pattern: where the patient stands in a path.
+            settings: where the patient stands in a path, and whether there is a column of embeddings.
             max_failures: number of failed inputs after which the run ends.
         """
         self._destination, self._index, self._answer = destination, index, answer
-        self._pattern, self._max_failures = pattern, max_failures
+        self._pattern = patients.compile_pattern(settings.patients) if settings.patients else None
+        self._max_failures, self._embeddings = max_failures, settings.embeddings
         self._held: dict[int, Shard] = {}
         self._committed = destination.committed()
         self.counts = index.counts()
@@ -74,7 +76,8 @@ class Committer:
         return owners <= self._held.keys() | self._committed
 
     def _commit(self, shard: Shard) -> None:
-        records = [self._resolve(item, answer) for item, answer in zip(shard.items, shard.answers, strict=True)]
+        answers = [self._resolve(shard, index) for index in range(len(shard.items))]
+        records = [record for record, _ in answers]
         copied = sum(isinstance(answer, Copied) for answer in shard.answers)
         counts = _counts(shard.items, records, copied)
         failures = Counter({key: number for key, number in (self.counts + counts).items() if key.startswith("failure: ")})
@@ -86,21 +89,28 @@ class Committer:
             )
         rows = [row_of(record, shard.first_row + index, shard.items[index], *self._patient(shard, index)) for index, record in enumerate(records)]
         self._index.commit(shard.number, counts)
-        self._destination.commit(shard.number, rows, counts)
+        self._destination.commit(shard.number, table_of(rows, [embedding for _, embedding in answers], self._embeddings), counts)
         self.counts += counts
         self._committed.add(shard.number)
         # rows that wait for this shard find their answers in its file from now on
         del self._held[shard.number]
 
-    def _resolve(self, item: Item, answer: Record | Copied | None) -> Record:
+    def _resolve(self, shard: Shard, index: int) -> tuple[Record, Embedding | None]:
+        """The answer for an input, and its embedding."""
+        item, answer = shard.items[index], shard.answers[index]
         if isinstance(answer, Record):
-            return answer
+            return answer, shard.embeddings[index]
         if answer is not None:
-            owner, held = answer.owner, self._held.get(answer.owner.shard)
-            record = held.answers[owner.row] if held else self._destination.record(*owner) if owner.shard in self._committed else None
+            record, embedding = self._owned(answer.owner)
             if isinstance(record, Record) and record.sha256 == answer.sha256:
-                return replace(record, source=item.name)
+                return replace(record, source=item.name), embedding
         return self._answer(item)
+
+    def _owned(self, owner: Place) -> tuple[Record | Copied | None, Embedding | None]:
+        """What the row has that should answer a content."""
+        if held := self._held.get(owner.shard):
+            return held.answers[owner.row], held.embeddings[owner.row]
+        return self._destination.record(*owner) if owner.shard in self._committed else (None, None)
 
     def _patient(self, shard: Shard, index: int) -> tuple[str | None, str | None]:
         """From the manifest, else from the file's header, else from its path."""

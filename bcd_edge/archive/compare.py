@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -88,12 +89,12 @@ class Comparison:
         return "No patient is known, so the intervals take each image for independent and are too narrow; give --patients."
 
 
-def compare(old: Path, new: Path, pattern: re.Pattern[str] | None = None) -> Comparison:
+def compare(old: str | os.PathLike[str], new: str | os.PathLike[str], pattern: re.Pattern[str] | None = None) -> Comparison:
     """Compares the answers to the same contents under the same names.
 
     Args:
-        old: folder of an archive.
-        new: folder of another one.
+        old: folder or URL of an archive.
+        new: folder or URL of another one.
         pattern: where the patient stands in a path, for rows that do not tell it.
 
     Raises:
@@ -129,13 +130,14 @@ def write(comparison: Comparison, out: Path) -> None:
     atomic_write(out / "comparison.html", _page(comparison).encode())
 
 
-def _read(folder: Path) -> tuple[str, pa.Table]:
-    manifest = Destination(folder).manifest()
+def _read(place: str | os.PathLike[str]) -> tuple[str, pa.Table]:
+    destination = Destination(place)
+    folder, manifest = destination.folder, destination.manifest()
     if manifest is None or manifest["state"] != "complete":
         raise UsageError(f"{folder} is no complete archive; finish it with bcd-edge archive --out {folder} --resume.")
     columns = {name: ds.field(name) for name in ("source", "sha256", "status", "decision", "p_malignant")}
     columns["patient"] = ds.field("intake", "patient")
-    return manifest["bundle"]["name"], ds.dataset(folder / "records", partitioning="hive").to_table(columns=columns)
+    return manifest["bundle"]["name"], folder.dataset("records").to_table(columns=columns)
 
 
 def _patients(pairs: pa.Table, pattern: re.Pattern[str] | None) -> tuple[list[str], int]:

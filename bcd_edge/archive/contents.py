@@ -6,7 +6,7 @@ import json
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,15 +56,22 @@ class ContentIndex:
 
     def claim(self, content: bytes, place: Place) -> Place | None:
         """The row that answers a content already, or will; None if this row is to do it."""
+        return self.claim_many([(content, place)])[0]
+
+    def claim_many(self, claims: Sequence[tuple[bytes, Place]]) -> list[Place | None]:
+        """`claim` for several."""
         with self._lock:
-            owner = self._claims.get(content)
-            if owner is None:
-                row = self._db.execute("SELECT shard, row FROM contents WHERE content = ?", (content,)).fetchone()
-                owner = Place(*row) if row else None
-            if owner is None or owner == place:
-                self._claims[content] = place
-                return None
-            return owner
+            return [self._claim(content, place) for content, place in claims]
+
+    def _claim(self, content: bytes, place: Place) -> Place | None:
+        owner = self._claims.get(content)
+        if owner is None:
+            row = self._db.execute("SELECT shard, row FROM contents WHERE content = ?", (content,)).fetchone()
+            owner = Place(*row) if row else None
+        if owner is None or owner == place:
+            self._claims[content] = place
+            return None
+        return owner
 
     def release(self, shard: int) -> None:
         """Gives up the claims of a shard that nobody works on any more."""

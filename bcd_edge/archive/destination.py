@@ -5,89 +5,103 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bcd_edge.archive import rows
+from bcd_edge.archive import folders, rows
 from bcd_edge.archive.contents import ContentIndex, Counts
 from bcd_edge.errors import OutputError, UsageError
 from bcd_edge.records import Record
-from bcd_edge.system.atomic import atomic_write
 from bcd_edge.system.lock import exclusive
 
 MANIFEST: Final = "manifest.json"
 # Shards in a folder: what every file system lists quickly.
 PART: Final = 1000
 _COUNTS: Final = b"counts"
+_SHARD: Final = re.compile(r"part=\d+/shard-(\d+)\.parquet")
 
 
 class Destination:
-    """Where an archive's answers are written."""
+    """Where an archive's answers are written.
 
-    def __init__(self, folder: Path) -> None:
-        """Takes a folder that need not exist."""
-        self.folder = folder
-        self.listing = folder / "listing"
-        self.state = folder / ".state"
+    Attributes:
+        folder: of the data set.
+    """
+
+    def __init__(self, place: str | os.PathLike[str]) -> None:
+        """Takes a folder or URL that need not exist.
+
+        Raises:
+            ProviderError: the package for the store is not installed.
+            UsageError: this is no store that writes whole objects.
+        """
+        self.folder = folders.open(place)
         self._row = lru_cache(maxsize=8)(self._table)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Makes the folder, and holds it against other runs.
+        """Makes the folder, and holds it against other runs of this machine.
 
         Raises:
             OutputError: it cannot be written.
             UsageError: another run holds it.
         """
+        state = self.folder.state
         try:
-            self.state.mkdir(parents=True, exist_ok=True)
+            state.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{self.folder} cannot be written ({error.strerror}); give a folder that you can write to.") from None
-        with exclusive(self.state / "lock", 0.0) as is_held:
+            raise OutputError(f"{state.parent} cannot be written ({error.strerror}); give a folder that you can write to.") from None
+        with exclusive(state / "lock", 0.0) as is_held:
             if not is_held:
                 raise UsageError(f"Another run writes {self.folder}; wait for it, or give another folder with --out.")
             yield
 
-    def path(self, shard: int) -> Path:
-        """The file of a shard's rows."""
-        return self.folder / "records" / f"part={shard // PART:04}" / f"shard-{shard:06}.parquet"
-
     def committed(self) -> set[int]:
         """Numbers of the shards that have their rows."""
-        return {int(path.stem[6:]) for path in self.folder.glob("records/part=*/shard-*.parquet")}
+        return {int(match[1]) for name in self.folder.names("records") if (match := _SHARD.fullmatch(name))}
 
-    def commit(self, shard: int, shard_rows: Sequence[dict[str, Any]], counts: Counts) -> None:
+    def commit(self, shard: int, shard_rows: pa.Table, counts: Counts) -> None:
         """Puts a shard's rows into place, all or none.
 
         Raises:
             OutputError: the folder cannot be written.
         """
-        path = self.path(shard)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(path, rows.to_bytes(shard_rows, {"counts": json.dumps(counts)}), durable=True)
+            self.folder.write(name_of(shard), rows.to_bytes(shard_rows, {"counts": json.dumps(counts)}))
         except OSError as error:
             raise OutputError(
-                f"Shard {shard} could not be written into {self.folder} ({error.strerror or error}); make room there, then go on with --resume."
+                f"Shard {shard} could not be written into {self.folder} ({error.strerror or error}); "
+                "make room or give permission there, then go on with --resume."
             ) from None
+
+    def rows(self, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of a shard, all columns if none are named.
+
+        Raises:
+            FileNotFoundError: the shard is not committed.
+            OSError: it cannot be read.
+            ArrowException: it is damaged.
+        """
+        return pq.ParquetFile(io.BytesIO(self.folder.read(name_of(shard)))).read(columns)
 
     def counts(self, shard: int) -> Counts:
         """What `commit` was given."""
-        return Counter(json.loads((pq.read_schema(self.path(shard)).metadata or {}).get(_COUNTS, b"{}")))
+        return Counter(json.loads((self.rows(shard, ["row"]).schema.metadata or {}).get(_COUNTS, b"{}")))
 
-    def record(self, shard: int, index: int) -> Record:
-        """The record of a row."""
-        return to_record(self._row(shard).slice(index, 1).to_pylist()[0])
+    def record(self, shard: int, index: int) -> tuple[Record, Any]:
+        """The record of a row, and its embedding."""
+        row = self._row(shard).slice(index, 1).to_pylist()[0]
+        return Record.from_dict({key: value for key, value in row.items() if key in Record.__slots__}), row.get(rows.EMBEDDING)
 
     def _table(self, shard: int) -> pa.Table:
-        return pq.read_table(io.BytesIO(self.path(shard).read_bytes()))
+        return self.rows(shard)
 
     def manifest(self) -> dict[str, Any] | None:
         """What `write_manifest` was given; None where there is none.
@@ -96,27 +110,32 @@ class Destination:
             UsageError: it is not readable.
         """
         try:
-            content: dict[str, Any] = json.loads((self.folder / MANIFEST).read_bytes())
+            content: dict[str, Any] = json.loads(self.folder.read(MANIFEST))
             return content
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise UsageError(f"{self.folder / MANIFEST} is not readable ({error}); give the folder of an archive.") from None
+            raise UsageError(f"{self.folder}/{MANIFEST} is not readable ({error}); give the folder of an archive.") from None
 
     def write_manifest(self, content: dict[str, Any]) -> None:
-        """Replaces the manifest."""
-        atomic_write(self.folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode(), durable=True)
+        """Replaces the manifest.
 
-    def is_empty(self) -> bool:
-        """Whether nothing is there yet but what a run that was killed at once leaves."""
-        return not self.folder.exists() or all(name.startswith(".") for name in os.listdir(self.folder))
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        try:
+            self.folder.write(MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder} cannot be written ({error.strerror or error}); give a folder or a bucket that you can write to."
+            ) from None
+
+
+def name_of(shard: int) -> str:
+    """The file of a shard's rows."""
+    return f"records/part={shard // PART:04}/shard-{shard:06}.parquet"
 
 
 def open_index(destination: Destination) -> ContentIndex:
     """The index of contents, which agrees with the shards that have rows."""
-    return ContentIndex(destination.state / "contents.sqlite3", destination.committed(), destination.counts)
-
-
-def to_record(row: dict[str, Any]) -> Record:
-    """The record in a row."""
-    return Record.from_dict({key: value for key, value in row.items() if key in Record.__slots__})
+    return ContentIndex(destination.folder.state / "contents.sqlite3", destination.committed(), destination.counts)

@@ -74,20 +74,15 @@ def to_bytes(items: Sequence[Item], totals: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def from_file(path: str | os.PathLike[str]) -> tuple[list[Item], dict[str, str]]:
+def from_bytes(content: bytes) -> tuple[list[Item], dict[str, str]]:
     """What `to_bytes` wrote."""
-    table = pq.ParquetFile(path).read()
+    table = pq.ParquetFile(io.BytesIO(content)).read()
     columns: list[list[Any]] = [table[field.name].to_pylist() for field in fields(Item)]
     for index, field in enumerate(fields(Item)):
         if field.name in _BINARY:
             columns[index] = [os.fsdecode(value) for value in columns[index]]
     totals = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     return [Item(*values) for values in zip(*columns, strict=True)], totals
-
-
-def totals_of(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The totals of the listing up to the end of a file, without its items."""
-    return {key.decode(): value.decode() for key, value in (pq.read_schema(path).metadata or {}).items()}
 
 
 def fingerprint(previous: str, items: Sequence[Item]) -> str:

@@ -6,17 +6,21 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from bcd_edge.archive import items as item_files
 from bcd_edge.archive import sources
+from bcd_edge.archive.folders import Folder
 from bcd_edge.archive.items import Item
 from bcd_edge.errors import BcdEdgeError, UsageError
-from bcd_edge.system.atomic import atomic_write
 
 COMPLETE: Final = "complete.json"
+
+
+def name_of(shard: int) -> str:
+    """The file of a shard's items in the folder of the data set."""
+    return f"listing/{shard:06}.parquet"
 
 
 class Listing:
@@ -24,33 +28,34 @@ class Listing:
 
     Attributes:
         shards: number of shards that are listed.
+        shard_size: number of items in each but the last.
         inputs: number of items in them.
         size: bytes in them, as far as the sources tell.
         fingerprint: of all items.
         is_complete: whether the sources are listed to their end.
     """
 
-    def __init__(self, folder: Path, texts: Sequence[str], shard_size: int) -> None:
+    def __init__(self, folder: Folder, texts: Sequence[str], shard_size: int) -> None:
         """Reads what is listed already.
 
         Args:
-            folder: of the listing's files; made if missing.
+            folder: of the data set; the listing's files go below it.
             texts: sources, as for `bcd_edge.archive.sources.open`.
             shard_size: items of a shard.
 
         Raises:
             UsageError: a source does not exist.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._texts, self._shard_size = folder, texts, shard_size
-        self.shards = sum(1 for _ in folder.glob("*.parquet"))
+        self._folder, self._texts, self.shard_size = folder, texts, shard_size
+        names = folder.names("listing")
+        self.shards = sum(name.endswith(".parquet") for name in names)
         self.inputs, self.size, self.fingerprint = 0, 0, ""
         self._last: Item | None = None
         if self.shards:
-            items, totals = item_files.from_file(self.path(self.shards - 1))
+            items, totals = item_files.from_bytes(folder.read(name_of(self.shards - 1)))
             self._last = items[-1]
             self.inputs, self.size, self.fingerprint = int(totals["inputs"]), int(totals["bytes"]), totals["fingerprint"]
-        self.is_complete = (folder / COMPLETE).exists()
+        self.is_complete = COMPLETE in names
         self._changed = threading.Condition()
         self._stopped = False
         self._failure: BcdEdgeError | None = None
@@ -59,13 +64,9 @@ class Listing:
                 sources.open(text)
         self._thread = threading.Thread(target=self._run, name="bcd-edge listing", daemon=True)
 
-    def path(self, shard: int) -> Path:
-        """The file of a shard's items."""
-        return self._folder / f"{shard:06}.parquet"
-
     def items(self, shard: int) -> list[Item]:
         """The items of a shard."""
-        return item_files.from_file(self.path(shard))[0]
+        return item_files.from_bytes(self._folder.read(name_of(shard)))[0]
 
     def numbers(self) -> Iterator[int]:
         """Numbers of all shards, as soon as they are listed.
@@ -108,14 +109,14 @@ class Listing:
     def _list(self) -> None:
         items = self._all()
         while not self._stopped:
-            shard = list(itertools.islice(items, self._shard_size))
+            shard = list(itertools.islice(items, self.shard_size))
             if self._stopped:
                 return
             if shard:
                 self._write(shard)
-            if len(shard) < self._shard_size:
+            if len(shard) < self.shard_size:
                 totals = {"shards": self.shards, "inputs": self.inputs, "bytes": self.size, "fingerprint": self.fingerprint}
-                atomic_write(self._folder / COMPLETE, json.dumps(totals, indent=1).encode(), durable=True)
+                self._folder.write(f"listing/{COMPLETE}", json.dumps(totals, indent=1).encode())
                 with self._changed:
                     self.is_complete = True
                     self._changed.notify_all()
@@ -134,7 +135,7 @@ class Listing:
         inputs, size = self.inputs + len(shard), self.size + sum(item.size or 0 for item in shard)
         fingerprint = item_files.fingerprint(self.fingerprint, shard)
         totals = {"inputs": str(inputs), "bytes": str(size), "fingerprint": fingerprint}
-        atomic_write(self.path(self.shards), item_files.to_bytes(shard, totals), durable=True)
+        self._folder.write(name_of(self.shards), item_files.to_bytes(shard, totals))
         with self._changed:
             self.inputs, self.size, self.fingerprint = inputs, size, fingerprint
             self.shards += 1

@@ -14,25 +14,24 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from bcd_edge.archive import folders
+from bcd_edge.archive.claims import BatchedClaims
 from bcd_edge.archive.contents import Counts, Place
 from bcd_edge.archive.destination import Destination, open_index
-from bcd_edge.archive.engine import Engine, Shard
+from bcd_edge.archive.engine import Engine, Shard, no_claim
 from bcd_edge.archive.items import Item
-from bcd_edge.archive.progress import Progress
-from bcd_edge.archive.settings import Answers, Work, slide_folder
-from bcd_edge.archive.stores import Reader, is_url
-from bcd_edge.archive.workers import Node, Todo
-from bcd_edge.classifier import Classifier
+from bcd_edge.archive.settings import Answers, Work
+from bcd_edge.archive.stores import is_url
+from bcd_edge.archive.workers import Node, Shards, node_of
+from bcd_edge.classifier import Embedding
 from bcd_edge.errors import BcdEdgeError, ProviderError, UsageError
 from bcd_edge.records import Record
-from bcd_edge.slides.settings import SlideSettings
 from bcd_edge.system import machine
 
 # Shards that a worker has at a time: the next one begins while the last pictures of one are answered.
@@ -49,8 +48,8 @@ LOST: Final = (RayActorError, WorkerCrashedError, ObjectLostError)
 class _Index:
     """The index of contents, on the driver's node, beside its file."""
 
-    def __init__(self, folder: str) -> None:
-        self._index = open_index(Destination(Path(folder)))
+    def __init__(self, place: str) -> None:
+        self._index = open_index(Destination(place))
 
     def call(self, method: str, *arguments: Any) -> Any:
         return getattr(self._index, method)(*arguments)
@@ -65,9 +64,9 @@ class _RemoteIndex:
     def _call(self, method: str, *arguments: Any) -> Any:
         return ray.get(self._actor.call.remote(method, *arguments))
 
-    def claim(self, content: bytes, place: Place) -> Place | None:
-        owner: Place | None = self._call("claim", content, place)
-        return owner
+    def claim_many(self, claims: list[tuple[bytes, Place]]) -> list[Place | None]:
+        owners: list[Place | None] = self._call("claim_many", claims)
+        return owners
 
     def release(self, shard: int) -> None:
         self._call("release", shard)
@@ -89,8 +88,8 @@ class _RemoteIndex:
 class _Worker:
     """A classifier on a node."""
 
-    def __init__(self, answers: Answers, work: Work, slides: SlideSettings, index: Any) -> None:
-        self._answers, self._work, self._slides, self._index = answers, work, slides, index
+    def __init__(self, answers: Answers, work: Work, place: str, index: Any) -> None:
+        self._answers, self._work, self._place, self._index = answers, work, place, index
 
     def load(self, cpus: int) -> Node:
         """Opens the classifier; not in `__init__`, whose errors Ray reports without their kind."""
@@ -101,20 +100,17 @@ class _Worker:
         options = self._work.options
         if options.streams is None and cpus < machine.cores():
             options = replace(options, streams=cpus)
-        classifier = Classifier.load(self._work.bundle, options, threshold=self._answers.threshold, purpose="throughput", **self._answers.triage)
-        index = _RemoteIndex(self._index)
-        self._engine = Engine(classifier, Reader(self._work.max_rate), index.claim, self._slides, self._answers.scale_from_name)
-        ran = classifier.execution
-        return Node(name, f"{ran.provider} {ran.precision} on {ran.device}", classifier.bundle.name, classifier.bundle.sha256)
+        claim = BatchedClaims(_RemoteIndex(self._index).claim_many).claim if self._index else no_claim
+        self._engine = Engine(self._answers, self._work, claim, folders.open(self._place), options=options)
+        return node_of(name, self._engine.classifier)
 
     def classify(self, shard: Shard) -> tuple[Shard, int]:
         """The shard with its answers, and how many reads of it were tried again."""
         before = self._engine.reader.retries
-        is_remote = any(is_url(item.path) for item in shard.items)
-        (finished,) = self._engine.run([shard], is_remote=is_remote)
+        (finished,) = self._engine.run([shard])
         return finished, self._engine.reader.retries - before
 
-    def answer(self, item: Item) -> Record:
+    def answer(self, item: Item) -> tuple[Record, Embedding | None]:
         return self._engine.answer(item)
 
 
@@ -139,22 +135,23 @@ class _Reads:
 class Cluster:
     """Gives shards to workers, one on each node and several where it has GPUs, whatever joins and vanishes."""
 
-    def __init__(self, answers: Answers, work: Work, destination: Destination, index: Any, write: Callable[[str], object]) -> None:
+    def __init__(self, answers: Answers, work: Work, place: str, index: Any, write: Callable[[str], object], *, samples: bool = False) -> None:
         """Starts a worker on every node there is, and waits until all are loaded.
 
         Args:
             answers: what decides the rows.
             work: how the work is done.
-            destination: for the files of whole slides.
+            place: folder or URL of the data set.
             index: the actor of the index.
             write: takes a line.
+            samples: whether workers answer every input without asking the index.
 
         Raises:
             BcdEdgeError: a worker cannot work.
         """
         self.index, self.reads = _RemoteIndex(index), _Reads()
-        self._answers, self._work, self._actor, self._write = answers, work, index, write
-        self._slides = SlideSettings(slide_folder(destination.folder), answers.field_um, answers.overlap, answers.um_per_pixel)
+        self._arguments = answers, place, None if samples else index
+        self._work, self._write = work, write
         self._workers: list[_Running] = []
         self._refused: set[str] = set()
         self._deaths: Counter[int] = Counter()
@@ -191,14 +188,15 @@ class Cluster:
         rate = self._work.max_rate and self._work.max_rate / (nodes * share)
         place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         options = {"num_cpus": cpus, "num_gpus": int(has_gpu), "scheduling_strategy": place}
-        actor = _Worker.options(**options).remote(self._answers, replace(self._work, max_rate=rate), self._slides, self._actor)  # type: ignore[attr-defined]
+        answers, folder, index = self._arguments
+        actor = _Worker.options(**options).remote(answers, replace(self._work, max_rate=rate), folder, index)  # type: ignore[attr-defined]
         return _Running(actor, node["NodeID"], actor.load.remote(cpus))
 
     def _introduce(self, worker: _Running) -> None:
         worker.node = _value(worker.loading)
         self._write(f"node {worker.node.name}: {worker.node.ran}, {worker.node.bundle}")
 
-    def run(self, todo: Todo) -> Generator[Shard, None, None]:
+    def run(self, todo: Shards) -> Generator[Shard, None, None]:
         """Yields finished shards, in any order."""
         again: deque[Shard] = deque()
         while True:
@@ -256,13 +254,13 @@ class Cluster:
             again.append(Shard(shard.number, shard.first_row, shard.items))
         worker.shards.clear()
 
-    def answer(self, item: Item) -> Record:
-        """The answer for one input, by any worker."""
+    def answer(self, item: Item) -> tuple[Record, Embedding | None]:
+        """The answer for one input and its embedding, by any worker."""
         for worker in self._workers:
             if worker.node:
                 try:
-                    record: Record = _value(worker.actor.answer.remote(item))
-                    return record
+                    answer: tuple[Record, Embedding | None] = _value(worker.actor.answer.remote(item))
+                    return answer
                 except LOST:
                     continue
         raise ProviderError("No node is left that could answer; start nodes, then go on with --resume.")
@@ -300,10 +298,11 @@ def connected(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened(destination: Destination, answers: Answers, work: Work, progress: Progress) -> Iterator[Cluster]:
-    """The cluster with its workers."""
+def opened(destination: Destination, answers: Answers, work: Work, write: Callable[[str], object], *, samples: bool = False) -> Iterator[Cluster]:
+    """The cluster with its workers; arguments as for `bcd_edge.archive.run.opened`."""
     assert work.ray_address is not None
     with connected(work.ray_address):
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        index = _Index.options(scheduling_strategy=here).remote(str(destination.folder.resolve()))  # type: ignore[attr-defined]
-        yield Cluster(answers, work, destination, index, progress.write)
+        place = str(destination.folder)
+        index = _Index.options(scheduling_strategy=here).remote(place)  # type: ignore[attr-defined]
+        yield Cluster(answers, work, place, index, write, samples=samples)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from html import escape
-from pathlib import Path
 from string import Template
 from typing import Final, Protocol
 
+from bcd_edge.archive import folders
 from bcd_edge.archive.contents import Counts
 from bcd_edge.results.summary import STYLE
-from bcd_edge.system.atomic import atomic_write
 
 # The rate is that of the last minutes, because stores and neighbours change.
 WINDOW_S: Final = 300.0
@@ -54,14 +55,14 @@ class Reads(Protocol):
 class Progress:
     """Shows rows, rate, time left and failures; at most every `EVERY_S` seconds."""
 
-    def __init__(self, folder: Path, write: Callable[[str], object]) -> None:
+    def __init__(self, place: str | os.PathLike[str], write: Callable[[str], object]) -> None:
         """Prepares.
 
         Args:
-            folder: where the page goes.
+            place: folder or URL of the data set, where the page goes.
             write: takes a line.
         """
-        self._folder, self.write = folder, write
+        self._folder, self.write = folders.open(place), write
         self._seen: deque[tuple[float, int]] = deque()
         self._shown_at = 0.0
 
@@ -109,7 +110,8 @@ class Progress:
             for key, number in sorted(self._done.counts.items(), key=lambda pair: (pair[0].partition(":")[0], -pair[1]))
         )
         page = _PAGE.substitute(style=STYLE, line=escape(line), rows=rows, time=time.strftime("%Y-%m-%d %H:%M:%S %Z"))
-        atomic_write(self._folder / "progress.html", page.encode())
+        with suppress(OSError):  # the next one may be written
+            self._folder.write("progress.html", page.encode())
 
 
 def display_time(seconds: float) -> str:

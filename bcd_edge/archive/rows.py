@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import is_dataclass
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bcd_edge.archive.items import Item
+from bcd_edge.classifier import Embedding
 from bcd_edge.records import Record
 
 
@@ -29,6 +31,7 @@ def _type(hint: Any) -> pa.DataType:
     return {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}[hint]
 
 
+EMBEDDING: Final = "embedding"
 INTAKE: Final = pa.struct([("patient", pa.string()), ("slide", pa.string()), ("size", pa.int64()), ("version", pa.string())])
 SCHEMA: Final = pa.schema([("row", pa.int64()), *((name, _type(hint)) for name, hint in typing.get_type_hints(Record).items()), ("intake", INTAKE)])
 
@@ -47,8 +50,17 @@ def row_of(record: Record, number: int, item: Item, patient: str | None, slide: 
     return {"row": number} | record.as_dict() | {"source": item.name, "intake": intake}
 
 
-def to_bytes(rows: Sequence[dict[str, Any]], metadata: dict[str, str]) -> bytes:
-    """A Parquet file of rows."""
+def table_of(rows: Sequence[dict[str, Any]], embeddings: Sequence[Embedding | None], kind: str | None) -> pa.Table:
+    """Rows as a table; with a column of embeddings of a `kind`, `float32` or `float16`, if one is given."""
+    table = pa.Table.from_pylist(list(rows), SCHEMA)
+    if kind is None:
+        return table
+    values = [None if embedding is None else np.asarray(embedding, kind) for embedding in embeddings]
+    return table.append_column(EMBEDDING, pa.array(values, pa.list_(pa.from_numpy_dtype(kind))))
+
+
+def to_bytes(table: pa.Table, metadata: dict[str, str]) -> bytes:
+    """A Parquet file."""
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA.with_metadata(metadata)), buffer, compression="zstd")
+    pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
     return buffer.getvalue()

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Generator, Iterator, Sequence
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, Final
 
 from bcd_edge import __version__, backends
 from bcd_edge.archive.committer import Committer
 from bcd_edge.archive.contents import ContentIndex, Counts
 from bcd_edge.archive.destination import Destination, open_index
-from bcd_edge.archive.engine import Engine, Shard
+from bcd_edge.archive.engine import Engine, Shard, no_claim
 from bcd_edge.archive.items import Item
 from bcd_edge.archive.listing import Listing
 from bcd_edge.archive.progress import Progress
-from bcd_edge.archive.settings import Answers, Work, slide_folder
-from bcd_edge.archive.stores import Reader, is_url
-from bcd_edge.archive.workers import Node, Todo, Workers
-from bcd_edge.classifier import Classifier
+from bcd_edge.archive.settings import Answers, Work
+from bcd_edge.archive.workers import Node, Shards, Todo, Workers, node_of
+from bcd_edge.classifier import Embedding
 from bcd_edge.errors import UsageError
 from bcd_edge.records import Record
-from bcd_edge.results import patients
-from bcd_edge.slides.settings import SlideSettings
 
 SCHEMA: Final = 1
 
@@ -38,11 +34,11 @@ class Summary:
     retries: int
 
 
-def archive(out: Path, answers: Answers, work: Work, progress: Progress, *, resume: bool = False) -> Summary:
+def archive(out: str | os.PathLike[str], answers: Answers, work: Work, progress: Progress, *, resume: bool = False) -> Summary:
     """Classifies a collection into a data set.
 
     Args:
-        out: folder of the data set.
+        out: folder or URL of the data set.
         answers: what decides the rows.
         work: how the work is done.
         progress: told of every shard.
@@ -57,24 +53,41 @@ def archive(out: Path, answers: Answers, work: Work, progress: Progress, *, resu
     destination = Destination(out)
     with destination.locked():
         before = check(destination, answers, resume=resume)
-        if work.ray_address is None:
-            with _here(destination, answers, work) as workers:
-                return _run(destination, answers, work, progress, workers, before)
-        from bcd_edge.archive.on_ray import opened
+        with opened(destination, answers, work, progress.write) as workers:
+            return _run(destination, answers, work, progress, workers, before)
 
-        with opened(destination, answers, work, progress) as cluster:
-            return _run(destination, answers, work, progress, cluster, before)
+
+@contextmanager
+def opened(destination: Destination, answers: Answers, work: Work, write: Callable[[str], object], *, samples: bool = False) -> Iterator[Workers]:
+    """This process or a cluster, loaded.
+
+    Args:
+        destination: of the rows.
+        answers: what decides the rows.
+        work: how the work is done.
+        write: takes lines on nodes that come and go.
+        samples: whether the answers are thrown away, so that no input waits for another's.
+    """
+    if work.ray_address is None:
+        with closing(open_index(destination)) as index:
+            engine = Engine(answers, work, no_claim if samples else index.claim, destination.folder)
+            with engine.classifier:
+                yield _Here(engine, index)
+        return
+    from bcd_edge.archive import on_ray
+
+    with on_ray.opened(destination, answers, work, write, samples=samples) as cluster:
+        yield cluster
 
 
 def _run(destination: Destination, answers: Answers, work: Work, progress: Progress, workers: Workers, before: dict[str, Any] | None) -> Summary:
-    _check_nodes(workers.nodes, before)
+    check_nodes(workers.nodes, before)
     check_mixture(workers.index.counts(), [node.ran for node in workers.nodes], work)
-    node = workers.nodes[0]
-    manifest = begin(destination, answers, node.bundle, node.bundle_sha256, before)
+    manifest = begin(destination, answers, workers.nodes, before)
     again = workers.index.failed_shards() if work.retries_failed else set()
     workers.index.forget(again)
-    committer = Committer(destination, workers.index, workers.answer, pattern=pattern_of(answers), max_failures=work.max_failures)
-    with Listing(destination.listing, answers.sources, answers.shard_size) as listing:
+    committer = Committer(destination, workers.index, workers.answer, answers, work.max_failures)
+    with Listing(destination.folder, answers.sources, answers.shard_size) as listing:
         progress.start(listing, committer, workers.reads)
         todo = Todo(listing, destination.committed() - again)
         with closing(workers.run(todo)) as shards:
@@ -82,36 +95,27 @@ def _run(destination: Destination, answers: Answers, work: Work, progress: Progr
                 committer.add(shard)
                 progress.show()
         committer.finish()
-        end(destination, manifest, listing, committer.counts, workers.reads.retries)
+        retries = workers.reads.retries + destination.folder.retries
+        end(destination, manifest, listing, committer.counts, retries)
         progress.finish()
-    return Summary(committer.counts, workers.reads.retries)
+    return Summary(committer.counts, retries)
 
 
 class _Here:
     """This process as the only worker."""
 
-    def __init__(self, classifier: Classifier, engine: Engine, index: ContentIndex, *, is_remote: bool) -> None:
-        ran = classifier.execution
-        self.nodes = [Node("this machine", f"{ran.provider} {ran.precision} on {ran.device}", classifier.bundle.name, classifier.bundle.sha256)]
-        self.index, self.reads, self._engine, self._is_remote = index, engine.reader, engine, is_remote
+    def __init__(self, engine: Engine, index: ContentIndex) -> None:
+        self.nodes = [node_of("this machine", engine.classifier)]
+        self.index, self.reads, self._engine = index, engine.reader, engine
 
-    def run(self, todo: Todo) -> Generator[Shard, None, None]:
-        yield from self._engine.run(todo, is_remote=self._is_remote)
+    def run(self, todo: Shards) -> Generator[Shard, None, None]:
+        yield from self._engine.run(todo)
 
-    def answer(self, item: Item) -> Record:
+    def answer(self, item: Item) -> tuple[Record, Embedding | None]:
         return self._engine.answer(item)
 
 
-@contextmanager
-def _here(destination: Destination, answers: Answers, work: Work) -> Iterator[_Here]:
-    slides = SlideSettings(slide_folder(destination.folder), answers.field_um, answers.overlap, answers.um_per_pixel)
-    loaded = Classifier.load(work.bundle, work.options, threshold=answers.threshold, purpose="throughput", **answers.triage)
-    with loaded as classifier, closing(open_index(destination)) as index:
-        engine = Engine(classifier, Reader(work.max_rate), index.claim, slides, answers.scale_from_name)
-        yield _Here(classifier, engine, index, is_remote=any(is_url(source) for source in answers.sources))
-
-
-def _check_nodes(nodes: Sequence[Node], before: dict[str, Any] | None) -> None:
+def check_nodes(nodes: Sequence[Node], before: dict[str, Any] | None) -> None:
     """All rows of an archive are of one bundle.
 
     Raises:
@@ -133,7 +137,7 @@ def check(destination: Destination, answers: Answers, *, resume: bool) -> dict[s
     """
     manifest = destination.manifest()
     if manifest is None:
-        if not destination.is_empty():
+        if not destination.folder.is_empty():
             raise UsageError(f"{destination.folder} holds other files; give an empty or new folder with --out.")
         return None
     if not resume:
@@ -164,14 +168,14 @@ def check_mixture(counts: Counts, executions: list[str], work: Work) -> None:
         )
 
 
-def begin(destination: Destination, answers: Answers, name: str, sha256: str, before: dict[str, Any] | None) -> dict[str, Any]:
-    """Writes the manifest of a run that has begun."""
+def begin(destination: Destination, answers: Answers, nodes: Sequence[Node], before: dict[str, Any] | None) -> dict[str, Any]:
+    """Writes the manifest of a run that has begun on some nodes."""
     manifest = before or {
         "schema": SCHEMA,
         "state": "running",
         "started": _now(),
         "finished": None,
-        "bundle": {"name": name, "sha256": sha256},
+        "bundle": {"name": nodes[0].bundle, "sha256": nodes[0].bundle_sha256},
         "bcd_edge": __version__,
         "engines": backends.versions(),
         "settings": answers.as_dict(),
@@ -179,7 +183,7 @@ def begin(destination: Destination, answers: Answers, name: str, sha256: str, be
         "counts": None,
         "retries": 0,
     }
-    manifest |= {"state": "running"}
+    manifest |= {"state": "running", "nodes": [{"name": node.name, "ran": node.ran} for node in nodes]}
     destination.write_manifest(manifest)
     return manifest
 
@@ -195,11 +199,6 @@ def end_listing(destination: Destination, manifest: dict[str, Any], listing: Lis
     """Writes the manifest of a collection that is listed, and not classified yet."""
     listed = {"shards": listing.shards, "inputs": listing.inputs, "bytes": listing.size, "fingerprint": listing.fingerprint}
     destination.write_manifest(manifest | {"state": "listed", "listing": listed})
-
-
-def pattern_of(answers: Answers) -> re.Pattern[str] | None:
-    """The pattern for the patient in a path."""
-    return patients.compile_pattern(answers.patients) if answers.patients else None
 
 
 def _now() -> str:

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import bisect
+import itertools
 import json
 import math
+import os
 import random
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from scipy import stats
 
-from bcd_edge.archive import items as item_files
 from bcd_edge.archive.destination import Destination
-from bcd_edge.archive.engine import Engine, Shard
+from bcd_edge.archive.engine import Shard
 from bcd_edge.archive.items import Item
 from bcd_edge.archive.listing import Listing
 from bcd_edge.archive.progress import display_time
-from bcd_edge.archive.run import begin, check, end_listing
-from bcd_edge.archive.settings import Answers, Work, slide_folder
-from bcd_edge.archive.stores import Reader, is_url
-from bcd_edge.classifier import Classifier
+from bcd_edge.archive.run import begin, check, check_nodes, end_listing, opened
+from bcd_edge.archive.settings import Answers, Work
+from bcd_edge.archive.workers import Workers
 from bcd_edge.errors import UsageError
 from bcd_edge.estimates import LEVELS, Estimate
-from bcd_edge.slides.settings import SlideSettings
-from bcd_edge.system.atomic import atomic_write
+from bcd_edge.records import Record
 
 # Groups of the sample that are timed: their spread is the interval's.
 GROUPS: Final = 20
 SEED: Final = 21
+# Shards that are listed between two lines.
+TOLD: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +45,11 @@ class Plan:
         bytes: of the whole collection, as far as its listing tells.
         sampled: inputs that were classified.
         failed: how many of them have no answer.
-        image_s: seconds for an input, with its 95 % interval.
-        hours: for the whole collection on this machine.
-        price_per_hour: of this machine, if it was given.
+        nodes: that worked on them.
+        start_s: seconds until the nodes were loaded.
+        image_s: seconds for an input on all nodes together, with its 95 % interval.
+        hours: for the whole collection, with the start.
+        price_per_hour: of all nodes together, if it was given.
         price_per_million: inputs.
     """
 
@@ -56,6 +57,8 @@ class Plan:
     bytes: int
     sampled: int
     failed: int
+    nodes: int
+    start_s: float
     image_s: Estimate
     hours: Estimate
     price_per_hour: float | None
@@ -63,10 +66,11 @@ class Plan:
 
     def __str__(self) -> str:
         low, high = self.image_s.low or math.inf, self.image_s.high or math.inf
+        where = "on this machine" if self.nodes == 1 else f"on these {self.nodes} nodes"
         lines = [
             f"{self.sampled:,} of {self.inputs:,} inputs: {1 / self.image_s.value:.1f} a second (95 % interval {1 / high:.1f} to {1 / low:.1f}), "
             f"{self.failed:,} without an answer",
-            f"the whole: {_hours(self.hours)} on this machine, {self.bytes / 1e9:,.1f} GB read",
+            f"the whole: {_hours(self.hours)} {where}, {self.bytes / 1e9:,.1f} GB read",
         ]
         if self.price_per_million:
             price = self.price_per_million
@@ -79,82 +83,121 @@ class Plan:
         return asdict(self) | {name: value and value.as_dict() for name in names for value in [getattr(self, name)]}
 
 
-def plan(out: Path, answers: Answers, work: Work, size: int, price_per_hour: float | None = None, *, resume: bool = False) -> Plan:
+def plan(
+    out: str | os.PathLike[str],
+    answers: Answers,
+    work: Work,
+    size: int,
+    price_per_hour: float | None = None,
+    *,
+    write: Callable[[str], object],
+    resume: bool = False,
+    started: float | None = None,
+) -> Plan:
     """Lists the collection, which a run goes on with, and classifies a random sample of it.
 
     Args:
-        out: folder of the data set; gets the listing and `plan.json`.
+        out: folder or URL of the data set; gets the listing and `plan.json`.
         answers: what decides the rows.
         work: how the work is done.
         size: inputs of the sample.
-        price_per_hour: of this machine, in any currency.
+        price_per_hour: of all machines together, in any currency.
+        write: takes lines on the listing and the nodes.
         resume: whether the folder may hold a run already.
+        started: when the process began, as `time.time`, whose start counts; now if not given.
 
     Raises:
         OutputError: the folder cannot be written.
         ProviderError: no engine runs.
         UsageError: there is a run already.
     """
+    started = started or time.time()
     destination = Destination(out)
     with destination.locked():
         before = check(destination, answers, resume=resume)
         if before and before["state"] == "complete":
             raise UsageError(f"{out} is complete already; give another --out to plan with.")
-        with Classifier.load(work.bundle, work.options, threshold=answers.threshold, purpose="throughput", **answers.triage) as classifier:
-            manifest = begin(destination, answers, classifier.bundle.name, classifier.bundle.sha256, before)
-            with Listing(destination.listing, answers.sources, answers.shard_size) as listing:
-                firsts = [0, *(_end(listing, number) for number in listing.numbers())]
-            slides = SlideSettings(slide_folder(destination.state), answers.field_um, answers.overlap, answers.um_per_pixel)
-            engine = Engine(classifier, Reader(work.max_rate), lambda content, place: None, slides, answers.scale_from_name)
-            is_remote = any(is_url(source) for source in answers.sources)
-            sampled = _draw(listing, firsts, min(size, listing.inputs))
-            seconds, failed = _time(engine, sampled, is_remote=is_remote)
-        end_listing(destination, manifest, listing)
-    result = _plan(listing, len(sampled), failed, seconds, price_per_hour)
-    atomic_write(out / "plan.json", (json.dumps(result.as_dict(), indent=1) + "\n").encode())
+        with opened(destination, answers, work, write, samples=True) as workers:
+            check_nodes(workers.nodes, before)
+            start_s = time.time() - started
+            manifest = begin(destination, answers, workers.nodes, before)
+            listing = _listed(destination, answers, write)
+            groups = _Groups(_draw(listing, min(size, listing.inputs)), len(workers.nodes))
+            seconds, failed = _time(workers, groups)
+            end_listing(destination, manifest, listing)
+    result = _plan(listing, groups, failed, seconds, start_s, price_per_hour)
+    destination.folder.write("plan.json", (json.dumps(result.as_dict(), indent=1) + "\n").encode())
     return result
 
 
-def _end(listing: Listing, number: int) -> int:
-    return int(item_files.totals_of(listing.path(number))["inputs"])
+def _listed(destination: Destination, answers: Answers, write: Callable[[str], object]) -> Listing:
+    with Listing(destination.folder, answers.sources, answers.shard_size) as listing:
+        for number in listing.numbers():
+            if number % TOLD == TOLD - 1:
+                write(f"{listing.inputs:,} inputs listed")
+    return listing
 
 
-def _draw(listing: Listing, firsts: Sequence[int], size: int) -> list[Item]:
+def _draw(listing: Listing, size: int) -> list[Item]:
     """A simple random sample, in random order, so that each of its groups is one of the whole."""
     rows = sorted(random.Random(SEED).sample(range(listing.inputs), size))
     sampled: list[Item] = []
-    by_shard: dict[int, list[int]] = {}
-    for row in rows:
-        shard = bisect.bisect_right(firsts, row) - 1
-        by_shard.setdefault(shard, []).append(row - firsts[shard])
-    for shard, numbers in by_shard.items():
+    for shard, numbers in itertools.groupby(rows, lambda row: row // listing.shard_size):
         inputs = listing.items(shard)
-        sampled += [inputs[number] for number in numbers]
+        sampled += [inputs[number % listing.shard_size] for number in numbers]
     random.Random(SEED).shuffle(sampled)
     return sampled
 
 
-def _time(engine: Engine, sampled: Sequence[Item], *, is_remote: bool) -> tuple[list[float], int]:
-    """Seconds for an input in each group but the first, in which the stream fills; and how many failed."""
-    size = max(1, math.ceil(len(sampled) / GROUPS))
-    groups = [Shard(number, 0, list(sampled[start : start + size])) for number, start in enumerate(range(0, len(sampled), size))]
-    seconds: list[float] = []
+class _Groups:
+    """A sample in groups that are timed.
+
+    Attributes:
+        nodes: that work on them at a time.
+        inputs: in all groups.
+    """
+
+    def __init__(self, sampled: Sequence[Item], nodes: int) -> None:
+        self.nodes, self.inputs = nodes, len(sampled)
+        size = max(1, math.ceil(len(sampled) / (GROUPS * nodes)))
+        self._groups = deque(Shard(start, start, list(sampled[start : start + size])) for start in range(0, len(sampled), size))
+
+    def __iter__(self) -> Iterator[Shard]:
+        while group := self.take():
+            yield group
+
+    def take(self) -> Shard | None:
+        return self._groups.popleft() if self._groups else None
+
+    def is_over(self) -> bool:
+        return not self._groups
+
+
+def _time(workers: Workers, groups: _Groups) -> tuple[list[float], int]:
+    """Seconds for an input in each round of the nodes, and how many inputs failed.
+
+    The first groups, in which the stream fills, do not count; nor do the last ones of a cluster, in which some nodes have none.
+    """
+    ends, sizes = [time.perf_counter()], [0]
     statuses: Counter[str] = Counter()
-    at = time.perf_counter()
-    stream: Iterator[Shard] = engine.run(groups, is_remote=is_remote)
-    with closing(stream):  # type: ignore[type-var]
+    with closing(workers.run(groups)) as stream:
         for group in stream:
-            seconds.append((time.perf_counter() - at) / len(group.items))
-            at = time.perf_counter()
-            statuses.update(answer.status for answer in group.answers if answer is not None and not hasattr(answer, "owner"))
-    return seconds[1:] or seconds, statuses["failed"]
+            ends.append(time.perf_counter())
+            sizes.append(len(group.items))
+            statuses.update(answer.status for answer in group.answers if isinstance(answer, Record))
+    nodes = groups.nodes
+    rounds = range(nodes, len(ends) - nodes - (nodes - 1), nodes)
+    seconds = [(ends[first + nodes] - ends[first]) / sum(sizes[first + 1 : first + nodes + 1]) for first in rounds]
+    return seconds or [(ends[-1] - ends[0]) / max(1, groups.inputs)], statuses["failed"]
 
 
-def _plan(listing: Listing, sampled: int, failed: int, seconds: Sequence[float], price_per_hour: float | None) -> Plan:
+def _plan(listing: Listing, groups: _Groups, failed: int, seconds: Sequence[float], start_s: float, price_per_hour: float | None) -> Plan:
     image_s = mean_of(seconds)
-    hours = image_s.scaled(listing.inputs / 3600)
+    work = image_s.scaled(listing.inputs / 3600)
+    start = start_s / 3600
+    hours = Estimate(work.value + start, None if work.low is None else work.low + start, None if work.high is None else work.high + start)
     price = None if price_per_hour is None else image_s.scaled(price_per_hour * 1e6 / 3600)
-    return Plan(listing.inputs, listing.size, sampled, failed, image_s, hours, price_per_hour, price)
+    return Plan(listing.inputs, listing.size, groups.inputs, failed, groups.nodes, start_s, image_s, hours, price_per_hour, price)
 
 
 def mean_of(values: Sequence[float]) -> Estimate:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from bcd_edge.options import RunOptions
@@ -24,6 +23,7 @@ class Answers:
         patients: pattern for the patient in a path.
         field_um: side of a whole slide's tiles in µm.
         overlap: of a whole slide's tiles.
+        embeddings: type of the column of embeddings, `float32` or `float16`; none if not given.
     """
 
     sources: tuple[str, ...]
@@ -35,6 +35,7 @@ class Answers:
     patients: str | None = None
     field_um: float | None = None
     overlap: float = 0.0
+    embeddings: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -75,8 +76,3 @@ class Work:
     max_failures: int | None = None
     max_rate: float | None = None
     ray_address: str | None = None
-
-
-def slide_folder(out: Path) -> Path:
-    """Where the files of whole slides go."""
-    return out / "slides"

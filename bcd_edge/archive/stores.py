@@ -30,40 +30,52 @@ def is_url(text: str) -> bool:
 
 
 class FileSystem:
-    """What is needed of a store, by URL."""
+    """What is needed of a store, by URL.
+
+    Attributes:
+        fsspec: for libraries that read from it.
+    """
 
     def __init__(self, url: str) -> None:
         import fsspec
 
         protocol = url.partition("://")[0]
         try:
-            self._fs, _ = fsspec.core.url_to_fs(url, use_listings_cache=False, **OPTIONS.get(protocol, {}))
+            self.fsspec, _ = fsspec.core.url_to_fs(url, use_listings_cache=False, **OPTIONS.get(protocol, {}))
         except (ImportError, ValueError) as error:
             package = PACKAGES.get(protocol)
             fix = f"pip install {package}" if package else "give a folder, or a URL that fsspec knows"
             raise ProviderError(f"{protocol}:// cannot be read ({error}); fix: {fix}") from None
-        if hasattr(self._fs, "retries"):
-            self._fs.retries = 1
+        if hasattr(self.fsspec, "retries"):
+            self.fsspec.retries = 1
 
     def strip(self, url: str) -> str:
         """A URL as the store's own listing names it."""
-        return str(self._fs._strip_protocol(url))
+        return str(self.fsspec._strip_protocol(url))
 
     def ls(self, url: str) -> list[dict[str, Any]]:
         """Names, sizes and types of what lies in a folder."""
-        return list(self._fs.ls(url, detail=True))
+        return list(self.fsspec.ls(url, detail=True))
 
     def is_folder(self, url: str) -> bool:
         """Whether there is something below it."""
-        return bool(self._fs.isdir(url))
+        return bool(self.fsspec.isdir(url))
 
     def read(self, url: str, size: int | None = None) -> bytes:
         """An object's bytes, or the first `size` of them."""
-        return bytes(self._fs.cat_file(url, start=None if size is None else 0, end=size))
+        return bytes(self.fsspec.cat_file(url, start=None if size is None else 0, end=size))
+
+    def write(self, url: str, content: bytes) -> None:
+        """Puts an object in place of what is there."""
+        self.fsspec.pipe_file(url, content)
+
+    def find(self, url: str) -> list[str]:
+        """Names of all objects below a URL, as `strip` gives them."""
+        return list(self.fsspec.find(url))
 
     def download(self, url: str, path: Path) -> None:
         """Copies an object into a file."""
-        self._fs.get_file(url, str(path))
+        self.fsspec.get_file(url, str(path))
 
 
 @cache

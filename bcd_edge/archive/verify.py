@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bcd_edge.archive import items
-from bcd_edge.archive.destination import Destination
+from bcd_edge.archive.destination import Destination, name_of
 from bcd_edge.errors import UsageError
 
 # How many problems are kept as sentences.
@@ -44,27 +43,27 @@ class Verification:
             self.problems += (problem,)
 
 
-def verify(folder: Path) -> Verification:
+def verify(place: str | os.PathLike[str]) -> Verification:
     """Reads the listing beside the rows, shard by shard.
 
     Raises:
         UsageError: the folder is no archive.
     """
-    destination, result = Destination(folder), Verification()
-    manifest = destination.manifest()
+    destination, result = Destination(place), Verification()
+    folder, manifest = destination.folder, destination.manifest()
     if manifest is None:
         raise UsageError(f"{folder} has no manifest.json, so it is no archive; give the folder of bcd-edge archive --out.")
-    listed = sorted(folder.glob("listing/*.parquet"))
+    listed = [name for name in folder.names("listing") if name.endswith(".parquet")]
     fingerprint = ""
     hashes: list[pa.Array] = []
-    for number, path in enumerate(listed):
+    for number, name in enumerate(listed):
         try:
-            inputs, totals = items.from_file(path)
+            inputs, totals = items.from_bytes(folder.read(f"listing/{name}"))
             fingerprint = items.fingerprint(fingerprint, inputs)
-            if path.stem != f"{number:06}" or totals["fingerprint"] != fingerprint:
-                result.add(f"{path.name} of the listing is not what was listed")
+            if name != f"{number:06}.parquet" or totals["fingerprint"] != fingerprint:
+                result.add(f"{name} of the listing is not what was listed")
         except (OSError, pa.ArrowException, KeyError) as error:
-            result.add(f"{path.name} of the listing is damaged ({error})")
+            result.add(f"{name} of the listing is damaged ({error})")
             continue
         result.inputs += len(inputs)
         for problem in _shard(destination, number, [item.name for item in inputs], result, hashes):
@@ -81,23 +80,23 @@ def verify(folder: Path) -> Verification:
 
 
 def _shard(destination: Destination, number: int, names: list[str], result: Verification, hashes: list[pa.Array]) -> Iterator[str]:
-    path = destination.path(number)
-    if not path.exists():
+    name = name_of(number).rpartition("/")[2]
+    try:
+        table = destination.rows(number, ["row", "source", "status", "sha256", "p_malignant"])
+    except FileNotFoundError:
         yield f"shard {number} with {len(names)} inputs has no rows yet"
         return
-    try:
-        table = pq.ParquetFile(path).read(["row", "source", "status", "sha256", "p_malignant"])
     except (OSError, pa.ArrowException) as error:
-        yield f"{path.name} is damaged ({error})"
+        yield f"{name} is damaged ({error})"
         return
     result.rows += table.num_rows
     result.failed += table["status"].to_pylist().count("failed")
     hashes.append(pa.array([text and bytes.fromhex(text) for text in table["sha256"].to_pylist()], pa.binary(32)))
     if table["source"].to_pylist() != names:
-        yield f"{path.name} does not have the inputs of its listing"
+        yield f"{name} does not have the inputs of its listing"
     rows = table["row"].to_pylist()
     if rows != list(range(rows[0], rows[0] + len(rows))) if rows else names:
-        yield f"{path.name} does not number its rows"
+        yield f"{name} does not number its rows"
     answered = [status == "ok" for status in table["status"].to_pylist()]
     if answered != [p is not None for p in table["p_malignant"].to_pylist()]:
-        yield f"{path.name} has rows without an answer that are not failed"
+        yield f"{name} has rows without an answer that are not failed"

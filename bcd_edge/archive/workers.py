@@ -6,11 +6,11 @@ from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from bcd_edge.archive import items
 from bcd_edge.archive.contents import Counts
 from bcd_edge.archive.engine import Shard
 from bcd_edge.archive.items import Item
 from bcd_edge.archive.listing import Listing
+from bcd_edge.classifier import Classifier, Embedding
 from bcd_edge.records import Record
 
 
@@ -22,6 +22,12 @@ class Node:
     ran: str
     bundle: str
     bundle_sha256: str
+
+
+def node_of(name: str, classifier: Classifier) -> Node:
+    """A loaded worker's."""
+    ran = classifier.execution
+    return Node(name, f"{ran.provider} {ran.precision} on {ran.device}", classifier.bundle.name, classifier.bundle.sha256)
 
 
 class Index(Protocol):
@@ -39,6 +45,18 @@ class Reads(Protocol):
     retries: int
 
 
+class Shards(Protocol):
+    """Shards that are left to do; iterating waits for those that are not known yet."""
+
+    def __iter__(self) -> Iterator[Shard]: ...
+
+    def take(self) -> Shard | None:
+        """The next one; None where none is known yet, or none is left."""
+
+    def is_over(self) -> bool:
+        """Whether none is left."""
+
+
 class Todo:
     """The shards without rows, as they are listed."""
 
@@ -47,7 +65,7 @@ class Todo:
         self._listing, self._committed, self._number = listing, committed, 0
 
     def take(self) -> Shard | None:
-        """The next one; None where none is listed yet, or none is left."""
+        """See `Shards`."""
         while self._listing.is_listed(self._number):
             number, self._number = self._number, self._number + 1
             if number not in self._committed:
@@ -55,7 +73,7 @@ class Todo:
         return None
 
     def is_over(self) -> bool:
-        """Whether none is left."""
+        """See `Shards`."""
         return self._listing.is_listed(self._number) is False
 
     def __iter__(self) -> Iterator[Shard]:
@@ -65,8 +83,7 @@ class Todo:
                 yield self._load(number)
 
     def _load(self, number: int) -> Shard:
-        inputs, totals = items.from_file(self._listing.path(number))
-        return Shard(number, int(totals["inputs"]) - len(inputs), inputs)
+        return Shard(number, number * self._listing.shard_size, self._listing.items(number))
 
 
 class Workers(Protocol):
@@ -85,8 +102,8 @@ class Workers(Protocol):
     @property
     def reads(self) -> Reads: ...
 
-    def run(self, todo: Todo) -> Generator[Shard, None, None]:
+    def run(self, todo: Shards) -> Generator[Shard, None, None]:
         """Yields finished shards, in any order."""
 
-    def answer(self, item: Item) -> Record:
-        """The answer for one input, whoever else has its content."""
+    def answer(self, item: Item) -> tuple[Record, Embedding | None]:
+        """The answer for one input, whoever else has its content, and its embedding."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=DefaultGroup, subcommand_metavar="", options_metavar="[OPTIONS]")
 @click.argument("sources", cls=OwnArgument, nargs=-1, metavar="SOURCE...")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the data set, on a disk of this computer.")
+@click.option("--out", required=True, metavar="DESTINATION", help="Folder of the data set, or a URL: s3://, gs://, abfs://.")
 @click.option("--resume", is_flag=True, help="Go on with the run that --out holds; SOURCE may be left out.")
 @click.option("--retry-failed", is_flag=True, help="With --resume: do shards with failed inputs again.")
 @click.option("--max-failures", type=click.IntRange(0), metavar="N", help="End when more inputs failed.  [default: never]")
@@ -28,12 +28,16 @@ if TYPE_CHECKING:
 @click.option("--shard-size", type=click.IntRange(1), default=1000, show_default=True, help="Inputs of a shard: what is lost when the run is killed.")
 @click.option("--sample", type=click.IntRange(20), metavar="N", help="Classify only N random inputs, and say how long the whole will take.")
 @click.option(
-    "--price-per-hour", type=click.FloatRange(0), metavar="PRICE", help="Of this machine, in any currency: --sample says what the whole costs."
+    "--price-per-hour",
+    type=click.FloatRange(0),
+    metavar="PRICE",
+    help="Of all machines, in any currency: --sample says what a million costs.",
 )
 @click.option("--patients", metavar="PATTERN", help="Patient in a path: breakhis, folder, folder/slide, or a regular expression.")
 @click.option("--ray", is_flag=True, help="Work on a Ray that is started on this machine; needs bcd-edge[ray].")
 @click.option("--ray-address", metavar="ADDRESS", help="Work on the nodes of this Ray cluster: auto, HOST:PORT; needs bcd-edge[ray].")
 @click.option("--mixed", is_flag=True, help="Allow rows of different providers in one data set; each row says what ran.")
+@click.option("--embeddings", type=click.Choice(["float32", "float16"]), help="Add a column with the model's embedding of each picture.")
 @click.option("--field-um", type=click.FloatRange(0, min_open=True), help="Side of a whole slide's tiles in µm.  [default: where the bundle is best]")
 @click.option("--overlap", type=click.FloatRange(0, 0.75), default=0.0, show_default=True, help="Share of a slide's tile that the next one overlaps.")
 @click.option(
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
 @log_options
 @click.pass_context
 def command(
-    ctx: click.Context, /, sources: tuple[str, ...], out: Path, resume: bool, bundle_path: str | None, options: RunOptions, **asked: Any
+    ctx: click.Context, /, sources: tuple[str, ...], out: str, resume: bool, bundle_path: str | None, options: RunOptions, **asked: Any
 ) -> None:
     """Classify a large collection into a Parquet data set, with exactly one row per input.
 
@@ -72,13 +76,15 @@ def command(
     work = Work(bundle_path, options, asked.pop("mixed"), asked.pop("retry_failed"), asked.pop("max_failures"), asked.pop("max_rate"), address)
     size, price = asked.pop("sample"), asked.pop("price_per_hour")
     answers = _answers(ctx, out, {"sources": sources, **asked, **triage}, resume=resume)
+    progress = Progress(out, lambda line: None if is_quiet(ctx) else click.echo(line, err=True))
     if size:
+        import psutil
+
         from bcd_edge.archive.sample import plan
 
-        click.echo(plan(out, answers, work, size, price, resume=resume))
+        click.echo(plan(out, answers, work, size, price, write=progress.write, resume=resume, started=psutil.Process().create_time()))
         click.echo(f"Next: bcd-edge archive --out {out} --resume", err=True)
         return
-    progress = Progress(out, lambda line: None if is_quiet(ctx) else click.echo(line, err=True))
     counts = archive(out, answers, work, progress, resume=resume).counts
     if not is_quiet(ctx):
         click.echo(f"Next: bcd-edge archive verify {out}", err=True)
@@ -98,7 +104,7 @@ def _ray_address(is_local: bool, address: str | None) -> str | None:
     return "local" if is_local else address
 
 
-def _answers(ctx: click.Context, out: Path, asked: dict[str, Any], *, resume: bool) -> Answers:
+def _answers(ctx: click.Context, out: str, asked: dict[str, Any], *, resume: bool) -> Answers:
     """What was asked; what was not asked of a run that goes on is as it was."""
     from bcd_edge.archive.destination import Destination
     from bcd_edge.archive.settings import Answers
@@ -119,9 +125,9 @@ def _answers(ctx: click.Context, out: Path, asked: dict[str, Any], *, resume: bo
 
 
 @command.command("verify")
-@click.argument("data", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("data")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def verify(data: Path, as_json: bool) -> None:
+def verify(data: str, as_json: bool) -> None:
     """Count inputs, rows and duplicates of DATA, and check that each input has its row, once and whole.
 
     Exit code: 0 it is whole, 1 it is not.
@@ -146,13 +152,13 @@ def verify(data: Path, as_json: bool) -> None:
 
 
 @command.command("compare")
-@click.argument("old", type=click.Path(path_type=Path, file_okay=False))
-@click.argument("new", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("old")
+@click.argument("new")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for changes.parquet, comparison.json and a page."
 )
 @click.option("--patients", metavar="PATTERN", help="Patient in a path, for rows that do not tell it: as for bcd-edge archive.")
-def compare(old: Path, new: Path, out: Path, patients: str | None) -> None:
+def compare(old: str, new: str, out: Path, patients: str | None) -> None:
     """Show which answers changed from OLD to NEW, archives of one collection by two bundles, and by how much.
 
     Shares and differences have 95 % intervals that treat patients as independent.

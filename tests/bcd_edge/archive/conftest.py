@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import pytest
 
+from bcd_edge.archive import folders
 from bcd_edge.archive.progress import Progress
 from bcd_edge.archive.run import Summary, archive
 from bcd_edge.archive.settings import Answers, Work
@@ -42,16 +43,14 @@ def collection(tmp_path: Path, pictures: list[bytes]) -> Path:
     return folder
 
 
-def run(out: Path, *sources: Any, work: Work = WORK, resume: bool = False, **answers: Any) -> Summary:
+def run(out: Path | str, *sources: Any, work: Work = WORK, resume: bool = False, **answers: Any) -> Summary:
     """An archive in shards of 5."""
     return archive(out, Answers(tuple(map(str, sources)), **{"shard_size": 5} | answers), work, Progress(out, print), resume=resume)
 
 
-def rows(out: Path) -> list[dict[str, Any]]:
+def rows(out: Path | str) -> list[dict[str, Any]]:
     """All rows in the order of the listing, without the times."""
-    import pyarrow.dataset as ds
-
-    table = ds.dataset(out / "records", partitioning="hive").to_table().sort_by("row")
+    table = folders.open(out).dataset("records").to_table().sort_by("row")
     return table.drop_columns(["timing_ms", "part"]).to_pylist()
 
 

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from bcd_edge.archive.verify import verify
+from bcd_edge.bundle import Bundle
 from bcd_edge.classifier import Classifier
 from bcd_edge.cli import main
 from bcd_edge.errors import InputError, UsageError
@@ -83,6 +84,24 @@ def test_duckdb_reads_it(tmp_path: Path, collection: Path) -> None:
     assert (manifest["state"], manifest["counts"]["rows"], manifest["listing"]["inputs"]) == ("complete", 28, 28)
 
 
+def test_embeddings_are_a_column_that_pandas_reads(tmp_path: Path, collection: Path, classifier: Classifier) -> None:
+    pandas = pytest.importorskip("pandas")
+    run(tmp_path / "out", collection, embeddings="float16")
+    table = pandas.read_parquet(tmp_path / "out/records").sort_values("row")
+    assert list(table["embedding"].isna()) == list(table["status"] == "failed")
+    by_content = dict(classifier.embed_many((record.sha256, Path(record.source)) for record in table.itertuples() if record.status == "ok"))
+    for row in table[table["status"] == "ok"].itertuples():
+        assert row.embedding.dtype == "float16"
+        assert row.embedding == pytest.approx(by_content[row.sha256][1], rel=1e-2, abs=1e-2)
+    assert len(row.embedding) == classifier.bundle.embedding_size
+
+
+def test_embeddings_that_the_bundle_does_not_give(tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bundle, "embedding_size", 0)
+    with pytest.raises(UsageError, match="gives no embeddings; leave out --embeddings"):
+        run(tmp_path / "out", collection, embeddings="float32", work=replace(WORK, options=RunOptions(provider="null")))
+
+
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: "-".join(map(str, step)))
 def test_killed_and_gone_on_with(tmp_path: Path, collection: Path, pictures: list[bytes], step: tuple[object, ...]) -> None:
     """What is there after the kill stays; a picture that comes meanwhile changes no shard that is listed."""
@@ -118,7 +137,7 @@ def test_a_copy_whose_original_changed_is_computed(tmp_path: Path, collection: P
     changed[original["row"] % 5]["sha256"] = "0" * 64
     from bcd_edge.archive import rows as shard_rows
 
-    other.write_bytes(shard_rows.to_bytes(changed, {"counts": "{}"}))
+    other.write_bytes(shard_rows.to_bytes(shard_rows.table_of(changed, [], None), {"counts": "{}"}))
     run(tmp_path / "out", collection, resume=True)
     assert [same(row) for row in rows(tmp_path / "out") if row["row"] == copied["row"]] == [same(copied)]
 

@@ -32,7 +32,7 @@ def two(tmp_path: Path, collection: Path) -> tuple[Path, Path]:
     table = pq.read_table(shard, partitioning=None).to_pylist()
     changed = next(row for row in table if row["source"].endswith("P2/below/02.png"))
     changed.update(decision="malignant", p_malignant=changed["p_malignant"] + 0.25)
-    shard.write_bytes(row_files.to_bytes(table, {"counts": "{}"}))
+    shard.write_bytes(row_files.to_bytes(row_files.table_of(table, [], None), {"counts": "{}"}))
     return old, new
 
 

@@ -16,6 +16,8 @@ pytest.importorskip("ray", reason="needs bcd-edge[ray]")
 from ray.cluster_utils import Cluster
 
 from bcd_edge.archive import progress
+from bcd_edge.archive.sample import plan
+from bcd_edge.archive.settings import Answers
 from bcd_edge.archive.verify import verify
 from bcd_edge.errors import UsageError
 from bcd_edge.options import RunOptions
@@ -71,6 +73,14 @@ main(sys.argv[1:])
     monkeypatch.undo()
     run(tmp_path / "here", collection, shard_size=2)
     assert [same(row) for row in rows(out)] == [same(row) for row in rows(tmp_path / "here")]
+
+
+def test_a_sample_on_the_cluster(tmp_path: Path, collection: Path, cluster: Cluster) -> None:
+    work = replace(WORK, ray_address=cluster.address, options=RunOptions(provider="null"))
+    sampled = plan(tmp_path / "out", Answers((str(collection),), shard_size=5), work, 20, 0.5, write=print)
+    assert (sampled.inputs, sampled.sampled, sampled.nodes) == (28, 20, 2)
+    assert sampled.hours.value > sampled.start_s / 3600
+    assert run(tmp_path / "out", collection, work=replace(WORK, options=RunOptions(provider="null")), resume=True).counts["rows"] == 28
 
 
 def test_what_a_worker_cannot_do_is_its_own_error(tmp_path: Path, cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from bcd_edge.archive import items, sources, stores
+from bcd_edge.archive import folders, sources, stores
 from bcd_edge.archive.items import Item
 from bcd_edge.archive.listing import Listing
 from bcd_edge.errors import UsageError
@@ -172,9 +172,9 @@ def test_what_is_listed_is_worked_on_while_listing_goes_on(tmp_path: Path, colle
             yield item
 
     monkeypatch.setattr(sources._Tree, "items", waiting)
-    with Listing(tmp_path / "listing", [str(collection)], 5) as listing:
+    with Listing(folders.open(tmp_path), [str(collection)], 5) as listing:
         numbers = listing.numbers()
-        assert len(items.from_file(listing.path(next(numbers)))[0]) == 5
+        assert len(listing.items(next(numbers))) == 5
         assert not listing.is_complete
         first_is_read.set()
         assert list(numbers) == [1, 2, 3, 4, 5]

@@ -24,17 +24,18 @@ def in_turns(measures: Mapping[Key, Callable[[], Result]], rounds: int) -> dict[
     return results
 
 
-def call_times(calls: Mapping[Key, Callable[[], object]], seconds: float) -> dict[Key, list[float]]:
-    """Milliseconds of single calls of each, in `ROUNDS` turns after a warm-up.
+def call_times(calls: Mapping[Key, Callable[[], object]], seconds: float, rounds: int = ROUNDS) -> dict[Key, list[float]]:
+    """Milliseconds of single calls of each, in turns after a warm-up.
 
     Args:
         calls: what is called.
         seconds: per call, over all turns. A turn times at least one call.
+        rounds: how many turns each has.
     """
     for call in calls.values():
-        for _ in range(WARM_UP):
+        for _ in range(min(WARM_UP, rounds)):
             call()
-    turns = in_turns({key: _turn(call, seconds / ROUNDS) for key, call in calls.items()}, ROUNDS)
+    turns = in_turns({key: _turn(call, seconds / rounds) for key, call in calls.items()}, rounds)
     return {key: [milliseconds for turn in results for milliseconds in turn] for key, results in turns.items()}
 
 

@@ -126,6 +126,23 @@ def dicom(images: int, seed: int, out: Path | None) -> None:
     measure(out, seed, images)
 
 
+@main.command("gpu")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for gpu.json, gpu.md and the log; with --from a Markdown file.")
+@click.option("--bundle", type=click.Path(path_type=Path, exists=True), help="Best with int8, fp16 and fp32.  [default: the embedded one]")
+@click.option("--seconds", type=click.FloatRange(1), default=480.0, show_default=True, help="For all parts together.")
+@click.option("--dry-run", is_flag=True, help="Every part on the CPU with the smallest counts; the figures mean nothing.")
+@click.option("--from", "measured", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put this gpu.json into --out.")
+def gpu(out: Path, bundle: Path | None, seconds: float, dry_run: bool, measured: Path | None) -> None:
+    """An NVIDIA card: answers beside the CPU's, latency, throughput, training; beside ONNX Runtime itself and PyTorch. Eight minutes at most."""
+    from benchmarks.gpu.report import publish
+    from benchmarks.gpu.run import measure
+
+    if measured:
+        publish(measured, out)
+    else:
+        measure(out, str(bundle or ""), seconds, dry_run=dry_run)
+
+
 @main.command("all")
 @click.argument("images", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--bundle", required=True, type=click.Path(path_type=Path, exists=True), help="With the variants fp32 and int8.")

@@ -37,26 +37,28 @@ def bench(name: str, size: int, batch_size: int, seconds: float, *, device: str,
     _show(rates(name, size, batch_size, seconds, device=device, workers=workers, compiled=compiled), device_named(device))
 
 
-def rates(name: str, size: int, batch_size: int, seconds: float, *, device: str, workers: int, compiled: bool) -> dict[str, Floats]:
-    """Images per second of the loader alone, of the step on one batch that is there already, and of both, in each of `ROUNDS` turns.
+def rates(
+    name: str, size: int, batch_size: int, seconds: float, *, device: str, workers: int, compiled: bool, rounds: int = ROUNDS
+) -> dict[str, Floats]:
+    """Images per second of the loader alone, of the step on one batch that is there already, and of both, in each of `rounds` turns.
 
-    A B C A B C, because a machine's speed drifts. Loading comes before both: it empties the queue of batches that filled
-    during the step, which would else hide what the loader costs.
+    The pixels lie where training keeps them: on the GPU, if there is one. A B C A B C, because a machine's speed drifts. Loading
+    comes before both: it empties the queue of batches that filled during the step, which would else hide what the loader costs.
     """
     target = device_named(device)
     images = _images(size)
     settings = Settings(data=(), network=name, size=size, batch_size=batch_size, head_epochs=0)
     training = Training(settings, networks.build(name=name), dict.fromkeys(PARTS, images), target, workers, compiled)
     training.unfreeze(0)
-    ready = next(iter(loader(Batches(images), 1, batch_size, 0, target)))
+    ready = next(iter(loader(training.batches, 1, batch_size, 0, target)))
     measures: dict[str, Callable[[], None]] = {}
-    stream = _endless(images, batch_size, workers, target)
+    stream = _endless(training.batches, batch_size, workers, target)
     measures["step alone"] = lambda: training.step(iter([ready]))
     measures["loader alone"] = lambda: _touch(next(stream))
     measures["both"] = lambda: training.step(stream)
     for call in measures.values():
         call()  # compiles, allocates, starts workers
-    turns = in_turns({name: partial(_per_second, call, seconds / ROUNDS, target) for name, call in measures.items()}, ROUNDS)
+    turns = in_turns({name: partial(_per_second, call, seconds / rounds, target) for name, call in measures.items()}, rounds)
     return {name: batch_size * np.array(per_second) for name, per_second in turns.items()}
 
 
@@ -79,9 +81,9 @@ def _images(size: int) -> Images:
     return Images(np.tile(kinds, (IMAGES // 8, 1, 1, 1)), np.arange(IMAGES) % 2 == 1, source, names, source, names)
 
 
-def _endless(images: Images, batch_size: int, workers: int, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
+def _endless(batches: Batches, batch_size: int, workers: int, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
     while True:
-        yield from loader(Batches(images), 512, batch_size, workers, device)
+        yield from loader(batches, 512, batch_size, workers, device)
 
 
 def _touch(batch: tuple[Tensor, ...]) -> None:

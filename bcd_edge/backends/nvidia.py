@@ -52,6 +52,8 @@ def availability(execution_provider: str) -> Availability:
     library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{short}.so"
     try:
         if library.exists():  # elsewhere, such as on Windows, the session reports the error
+            # the provider's library calls this one as it loads, and names it nowhere: ONNX Runtime has loaded it by then
+            ctypes.CDLL(str(library.with_name("libonnxruntime_providers_shared.so")), ctypes.RTLD_GLOBAL)
             ctypes.CDLL(str(library))
     except OSError as error:
         missing = str(error).partition(":")[0]

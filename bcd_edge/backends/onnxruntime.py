@@ -12,7 +12,14 @@ from bcd_edge.options import RunOptions
 REQUIRES = "onnxruntime>=1.20"
 
 
-def session(model: bytes, options: RunOptions, provider: str, settings: Sequence[tuple[str, Mapping[str, str]]], refuse_cpu: bool = False) -> Any:
+def session(
+    model: bytes,
+    options: RunOptions,
+    provider: str,
+    settings: Sequence[tuple[str, Mapping[str, str]]],
+    refuse_cpu: bool = False,
+    config: Mapping[str, str] | None = None,
+) -> Any:
     """An InferenceSession on exactly the requested execution providers.
 
     Args:
@@ -21,6 +28,7 @@ def session(model: bytes, options: RunOptions, provider: str, settings: Sequence
         provider: the provider's name in bcd-edge, for messages.
         settings: execution providers in order, each with its options.
         refuse_cpu: whether a node on the CPU is an error.
+        config: entries of the session's configuration.
 
     Raises:
         BundleError: ONNX Runtime cannot load the model.
@@ -38,6 +46,8 @@ def session(model: bytes, options: RunOptions, provider: str, settings: Sequence
     if concurrent:
         # a thread that spins while it waits takes a core from another inference or a decoder
         session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, value in (config or {}).items():
+        session_options.add_session_config_entry(name, value)
     if refuse_cpu:
         session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:

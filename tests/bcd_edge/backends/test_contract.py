@@ -165,7 +165,7 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
     monkeypatch.setattr(nvidia.Path, "exists", lambda path: True)
 
-    def missing(name: str) -> None:
+    def missing(name: str, mode: int = 0) -> None:
         raise OSError("libcublasLt.so.13: cannot open shared object file: No such file or directory")
 
     monkeypatch.setattr(nvidia.ctypes, "CDLL", missing)

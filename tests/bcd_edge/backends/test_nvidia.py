@@ -6,17 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bcd_edge import plugins
+from bcd_edge import bundle, plugins
 from bcd_edge.backends import Availability, nvidia
 from bcd_edge.backends.providers import cuda, tensorrt
-from bcd_edge.errors import BundleError, ProviderError
+from bcd_edge.errors import BundleError, ProviderError, UsageError
 from bcd_edge.options import RunOptions
 from bcd_edge.system import jetson
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
+# before a fixture puts `Session` in its place
+INFERENCE_SESSION = onnxruntime.InferenceSession
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
@@ -113,7 +116,33 @@ def test_an_engine_that_was_changed_is_never_handed_over(card: type[Session], tm
 
 @pytest.mark.parametrize(("batch", "graph"), [(None, "0"), (4, "1")])
 def test_cuda_is_asked_for_alone_in_full_float32(card: type[Session], batch: int | None, graph: str) -> None:
-    assert asked(card, "cuda", RunOptions(device="1", batch=batch)) == [(CUDA, {"device_id": "1", "use_tf32": "0", "enable_cuda_graph": graph})]
+    expected = {"device_id": "1", "use_tf32": "0", "enable_cuda_graph": graph, "prefer_nhwc": "0"}
+    assert asked(card, "cuda", RunOptions(device="1", batch=batch)) == [(CUDA, expected)]
+
+
+def test_cuda_takes_int8_in_tf32_and_its_options_as_given(card: type[Session]) -> None:
+    options = RunOptions(precision="int8", batch=4, provider_options=(("graph", "0"), ("nhwc", "1")))
+    assert asked(card, "cuda", options) == [(CUDA, {"device_id": "0", "use_tf32": "1", "enable_cuda_graph": "0", "prefer_nhwc": "1"})]
+    assert card.opened[0].options.get_session_config_entry("session.disable_quant_qdq") == "1"
+    with pytest.raises(UsageError, match="option graph of the provider cuda is 'no'; give 0 or 1"):
+        cuda.open(b"model", RunOptions(provider_options=(("graph", "no"),)))
+
+
+def test_weights_that_cuda_has_no_kernel_for_are_float_when_the_session_is_open(tmp_path: Path) -> None:
+    """Its DequantizeLinear takes 8 bits, and the embedded bundle's biases have 32."""
+    onnx = pytest.importorskip("onnx")
+    options = onnxruntime.SessionOptions()
+    for name, value in cuda.CONFIG.items():
+        options.add_session_config_entry(name, value)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    model = bundle.open().model("int8")[1][0]
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 192, 192, 3), np.uint8)
+    logits = [INFERENCE_SESSION(model, chosen, providers=[CPU]).run(None, {"image": pixels})[0] for chosen in (options, onnxruntime.SessionOptions())]
+    assert np.allclose(*logits, atol=0.2)
+    graph = onnx.load(tmp_path / "optimised.onnx").graph
+    constants = {constant.name for constant in graph.initializer}
+    assert not [node.name for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]
 
 
 @pytest.mark.parametrize(("name", "answers"), [("tensorrt", [CUDA, CPU]), ("tensorrt", [CPU]), ("tensorrt", []), ("cuda", [CPU]), ("cuda", [])])

@@ -70,10 +70,15 @@ def triage_options(command: Command) -> Command:
 def slide_options(command: Command) -> Command:
     """For whole slides: the command gets `slide_out`, `field_um` and `overlap`."""
     folder = "Folder in which each whole slide gets a folder with tiles, regions, heat map and page."
+    add = _option("--slide-out", kind=click.Path(path_type=Path, file_okay=False), default=Path("slides"), show=True, text=folder)
+    return tile_options(add(command))
+
+
+def tile_options(command: Command) -> Command:
+    """The part of `slide_options` about tiles."""
     for add in (
         _option("--overlap", kind=click.FloatRange(0, 0.75), default=0.0, show=True, text="Share of a slide's tile that the next one overlaps."),
         _option("--field-um", kind=click.FloatRange(0, min_open=True), text="Side of a slide's tiles in µm.  [default: where the bundle is best]"),
-        _option("--slide-out", kind=click.Path(path_type=Path, file_okay=False), default=Path("slides"), show=True, text=folder),
     ):
         command = add(command)
     return command

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydicom import Dataset
+
+
+FILE: Final = click.Path(path_type=Path, dir_okay=False)
 
 
 def _chosen(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,17 +71,27 @@ def export(results: Path, out: Path, **chosen: Any) -> None:
 @below_results
 @click.option("--to", "target", required=True, metavar="AE@HOST:PORT", help="The archive; or the URL of its STOW-RS service.")
 @click.option("--title", default="BCD_EDGE", show_default=True, metavar="AE", help="Own AE title.")
+@click.option("--certificate", type=FILE, help="Send over TLS, with this certificate.  [default: no TLS to an AE]")
+@click.option("--key", type=FILE, help="Key of the certificate.  [default: in the same file]")
+@click.option("--ca", type=FILE, help="Send over TLS, to an archive whose certificate this authority has signed.  [default: the system's]")
+@click.option("--credentials", type=FILE, help="File with USER:PASSWORD or a bearer token for STOW-RS.")
 @_chosen
-def send(results: Path, target: str, title: str, **chosen: Any) -> None:
+def send(
+    results: Path, target: str, title: str, certificate: Path | None, key: Path | None, ca: Path | None, credentials: Path | None, **chosen: Any
+) -> None:
     """Send what export would write to an archive; sent again, an object has the same UID.
 
     Exit code: 0 all are stored; 1 an image is no longer to be found, or its header is not enough; 5 the archive did not store one.
     """
     from bcd_edge.dicom.peers import target as parse
+    from bcd_edge.dicom.sender import Archive
     from bcd_edge.dicom.sender import send as deliver
+    from bcd_edge.dicom.tls import Tls
 
-    to = parse(target)
-    _hand_over(results, target, lambda objects: deliver(to, objects, title=title), **chosen)
+    tls = Tls(certificate, key, ca) if certificate or ca else None
+    archive = Archive(parse(target), title, tls, credentials)
+    archive.check()
+    _hand_over(results, target, lambda objects: deliver(archive, objects), **chosen)
 
 
 @command.command("returns")

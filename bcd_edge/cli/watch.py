@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from bcd_edge.cli._groups import DefaultGroup, OwnArgument, words
-from bcd_edge.cli._options import is_quiet, log_options, run_options, take_options, take_triage, triage_options
+from bcd_edge.cli._options import is_quiet, log_options, run_options, take_options, take_triage, tile_options, triage_options
 from bcd_edge.cli._results import pseudonyms, recount, report, retry, status, verify
 from bcd_edge.cli._types import DURATION, SIZE
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from bcd_edge.watch.settings import ControlSignals, Settings, Stats
+
+FILE: Final = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.group(cls=DefaultGroup, subcommand_metavar="", options_metavar="[OPTIONS]")
@@ -56,8 +58,21 @@ if TYPE_CHECKING:
 @click.option(
     "--dicom-allow", multiple=True, metavar="AE@ADDRESS", help="Who may send: an AE title or *, and an address or network.  [default: *@127.0.0.1]"
 )
+@click.option(
+    "--dicom-slide-after",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    metavar="TIME",
+    help="A slide is whole when nothing of it came so long.",
+)
 @click.option("--dicom-return", metavar="AE@HOST:PORT", help="Send results of DICOM images there; or the URL of a STOW-RS service.")
+@click.option("--dicom-credentials", type=FILE, help="File with USER:PASSWORD or a bearer token for that service.")
+@click.option("--dicom-certificate", type=FILE, help="Receive and return over TLS, with this certificate.  [default: no TLS]")
+@click.option("--dicom-key", type=FILE, help="Key of the certificate.  [default: in the same file]")
+@click.option("--dicom-ca", type=FILE, help="Authority that signed the certificates of archives and callers, who must show one.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
+@tile_options
 @triage_options
 @run_options
 @log_options
@@ -86,7 +101,7 @@ def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: st
     from bcd_edge.watch.run import watch
     from bcd_edge.watch.settings import ControlSignals, Stats
 
-    node = {name: asked.pop(f"dicom_{name}") for name in ("port", "address", "title", "allow", "return")}
+    node = {name.removeprefix("dicom_"): asked.pop(name) for name in list(asked) if name.startswith("dicom_")}
     settings = _settings(asked)
     os.umask(0o077 if settings.group is None else 0o027)
     signals, stats = ControlSignals(), Stats()
@@ -118,20 +133,25 @@ def _begin_dicom(stack: ExitStack, settings: Settings, **node: Any) -> None:
     if node["port"] is None and node["return"] is None:
         return
     from bcd_edge.dicom import peers
+    from bcd_edge.dicom.tls import Tls
     from bcd_edge.errors import UsageError
 
     title = peers.title(node["title"])
+    tls = Tls(node["certificate"], node["key"], node["ca"]) if node["certificate"] or node["ca"] else None
     if node["return"] is not None:
         from bcd_edge.dicom import returns
+        from bcd_edge.dicom.sender import Archive
 
+        archive = Archive(peers.target(node["return"]), title, tls, node["credentials"])
+        archive.check()
         if settings.after == "delete":
             raise UsageError("--dicom-return needs the images after they are answered; give --after move or keep.")
-        stack.enter_context(returns.returning(returns.Settings(peers.target(node["return"]), title, settings.results, settings.inbox)))
+        stack.enter_context(returns.returning(returns.Settings(archive, settings.results, settings.inbox)))
     if node["port"] is not None:
         from bcd_edge.dicom import receiver
 
         allowed = tuple(map(peers.caller, node["allow"])) or peers.LOCAL
-        how = receiver.Settings(node["port"], node["address"], title, allowed, settings.min_free)
+        how = receiver.Settings(node["port"], node["address"], title, allowed, settings.min_free, tls, node["slide_after"])
         stack.enter_context(receiver.receiving(settings.inbox, how))
 
 
@@ -141,6 +161,7 @@ def _settings(asked: dict[str, Any]) -> Settings:
     from bcd_edge.errors import UsageError
     from bcd_edge.explain.surrogate import require_package
     from bcd_edge.results.patients import compile_pattern
+    from bcd_edge.slides.settings import SlideSettings
     from bcd_edge.watch.settings import Settings
 
     inbox = Path(asked["inbox"]).resolve()
@@ -167,6 +188,7 @@ def _settings(asked: dict[str, Any]) -> Settings:
         pseudonymise=asked["pseudonymise"],
         excel=asked["excel"],
         overlay=asked["explain"],
+        slides=SlideSettings(field_um=asked["field_um"], overlap=asked["overlap"]),
         min_free=asked["min_free"],
         once=asked["once"],
         reprocess=asked["reprocess"],

@@ -18,8 +18,7 @@ from typing import Final
 
 from bcd_edge.dicom import require_package
 from bcd_edge.dicom.export import DicomAnswer, objects
-from bcd_edge.dicom.peers import Peer
-from bcd_edge.dicom.sender import send
+from bcd_edge.dicom.sender import Archive, send
 from bcd_edge.errors import BcdEdgeError, OutputError
 from bcd_edge.results.clock import Clock
 from bcd_edge.results.journal import NAME, Journal
@@ -37,14 +36,12 @@ class Settings:
     """How results are returned.
 
     Attributes:
-        target: an AE, or the URL of a STOW-RS service.
-        title: own AE title.
+        archive: where they go.
         results: the folder of results.
         inbox: where images lie that a watcher left there.
     """
 
-    target: Peer | str
-    title: str
+    archive: Archive
     results: Path
     inbox: Path
 
@@ -96,7 +93,7 @@ def deliver(journal: Journal, settings: Settings) -> int:
         try:
             made = objects(journal.connection, settings.results, settings.inbox, answer)
             wanted = ("report", "annotations") if row["kind"] == "report" else ("overlay",)
-            send(settings.target, [made[kind] for kind in wanted if kind in made], title=settings.title)
+            send(settings.archive, [made[kind] for kind in wanted if kind in made])
         except OutputError as error:
             wait = min(FIRST_RETRY_S * 2 ** min(row["attempts"], 10), LAST_RETRY_S)
             _note(journal, row["id"], due=time.time() + wait, reason=str(error))

@@ -107,12 +107,12 @@ class Slide(ABC):
         return max((index for index, level in enumerate(self.levels) if level.downsample <= downsample), default=0)
 
     def thumbnail(self, side: int) -> tuple[UInt8Image, float]:
-        """All of the slide with at most `side` pixels along each side, uint8 RGB, and how many pixels of level 0 one of them is wide.
+        """All of the slide with at most `side` pixels along its longer side, uint8 RGB, and how many pixels of level 0 one of them is wide.
 
-        Read in blocks, so that memory does not grow with the slide.
+        Where the slide is larger, it has at least half of them. Read in blocks, so that memory does not grow with the slide.
         """
         scale = max(1.0, self.width / side, self.height / side)
-        level = self.level_for(scale)
+        level = self.level_for(2 * scale if scale > 1 else 1.0)  # of a level that is a little coarser a sixteenth of the pixels are read
         factor = math.ceil(scale / self.levels[level].downsample)  # whole, which shrinks several times as fast
         scale = factor * self.levels[level].downsample
         picture = np.full((math.ceil(self.height / scale), math.ceil(self.width / scale), 3), 255, np.uint8)
@@ -222,6 +222,11 @@ def is_secondary(path: str | Path) -> bool:
             return opened.instance.encode() not in head
     except Exception:  # it cannot be read, or OpenSlide is not installed: who classifies it says so
         return False
+
+
+def is_of_several_files(path: str | Path) -> bool:
+    """Whether a slide may consist of more than its file: MRXS has a folder, and DICOM a file for each level."""
+    return os.fspath(path).lower().endswith(".mrxs") or _vendor(os.fspath(path)) == "dicom"
 
 
 def _vendor(path: str) -> str | None:

@@ -108,6 +108,20 @@ def default_field_um(bundle: Bundle) -> float:
     return trained[max(known, key=lambda name: known[name])] if known else next(iter(trained.values()), FIELD_UM)
 
 
+def checked_field_um(bundle: Bundle, field_um: float | None = None, overlap: float = 0.0) -> float:
+    """Side of tiles in µm; `default_field_um` if not given.
+
+    Raises:
+        UsageError: the bundle does not know such fields of view, or the overlap is out of its range.
+    """
+    field = field_um or default_field_um(bundle)
+    if bundle.scale and (reasons := bundle.scale.reasons(1, 1, field)):
+        raise UsageError(f"Tiles of {field:g} µm cannot be classified by {bundle.name} ({reasons[0].split(',')[0]}); give another --field-um.")
+    if not 0 <= overlap <= MOST_OVERLAP:
+        raise UsageError(f"An overlap of {overlap:g} is not possible; give a share of the tile from 0 to {MOST_OVERLAP:g}.")
+    return field
+
+
 def grid(slide: Slide, um_per_pixel: float, bundle: Bundle, field_um: float | None = None, overlap: float = 0.0) -> Grid:
     """The grid for a bundle.
 
@@ -122,11 +136,7 @@ def grid(slide: Slide, um_per_pixel: float, bundle: Bundle, field_um: float | No
         InputError: the slide's pixels are too wide for such tiles.
         UsageError: the bundle does not know such fields of view, or the overlap is out of its range.
     """
-    field = field_um or default_field_um(bundle)
-    if bundle.scale and (reasons := bundle.scale.reasons(1, 1, field)):
-        raise UsageError(f"Tiles of {field:g} µm cannot be classified by {bundle.name} ({reasons[0].split(',')[0]}); give another --field-um.")
-    if not 0 <= overlap <= MOST_OVERLAP:
-        raise UsageError(f"An overlap of {overlap:g} is not possible; give a share of the tile from 0 to {MOST_OVERLAP:g}.")
+    field = checked_field_um(bundle, field_um, overlap)
     side = field / um_per_pixel
     if side * ENLARGED < max(bundle.input.height, bundle.input.width):
         least_um = field * ENLARGED / max(bundle.input.height, bundle.input.width)

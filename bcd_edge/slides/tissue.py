@@ -19,6 +19,7 @@ SIDE: Final = 2048
 FOLD_DENSITY, FOLD_FACTOR = 1.4, 2.0
 # Brightness that is taken for the white of the glass: as in `triage.quality`, of the brightest pixels, but no darker than this.
 WHITE_SHARE, DARKEST_WHITE = 98, 160
+THIRDS: Final = np.full(3, 1 / 3, np.float32)
 
 Bools = npt.NDArray[np.bool_]
 
@@ -66,11 +67,11 @@ def _layers(picture: UInt8Image, white: UInt8Image) -> tuple[Bools, Bools, Bools
     dense, stained = np.empty(picture.shape[:2], bool), np.empty(picture.shape[:2], bool)
     means = np.empty(picture.shape[:2], np.float32)
     for top in range(0, len(picture), 256):
-        density = np.maximum(DENSITY[picture[top : top + 256]] - DENSITY[white], 0)
-        means[top : top + 256] = density.mean(axis=2)
+        density = np.maximum(np.asarray(cv2.LUT(picture[top : top + 256], DENSITY)) - DENSITY[white], 0)
+        mean = density @ THIRDS  # several times as fast as `mean` of three values
         is_stain, strength = is_stained(density)
-        dense[top : top + 256] = means[top : top + 256] > GLASS_DENSITY
-        stained[top : top + 256] = is_stain & (strength > LEAST_COLOUR * density.sum(axis=2) / 3**0.5)
+        means[top : top + 256], dense[top : top + 256] = mean, mean > GLASS_DENSITY
+        stained[top : top + 256] = is_stain & (strength > LEAST_COLOUR * 3**0.5 * mean)
     tissue = means[dense & stained]
     folds = dense & (means > max(FOLD_DENSITY, FOLD_FACTOR * float(np.median(tissue)))) if len(tissue) else np.zeros_like(dense)
     return dense, stained, folds

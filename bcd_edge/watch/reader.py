@@ -27,7 +27,7 @@ READERS: Final = 4
 
 NOTHING: Final = Metadata()
 
-State = Literal["new", "answered", "quarantined", "duplicate", "changed", "gone", "unreadable"]
+State = Literal["new", "answered", "quarantined", "duplicate", "changed", "gone", "part", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class Content:
     Attributes:
         file: as it was in the queue.
         state: `new` must be classified; `answered` and `quarantined` are known from an earlier file (`record`); a `duplicate` is
-            being classified under another name; `changed` since it was seen (as `now`), `gone`, `unreadable` (because of `reason`).
+            being classified under another name; `changed` since it was seen (as `now`), `gone`, a `part` of a slide that another file stands for,
+            `unreadable` (because of `reason`).
         data: the bytes; none of a whole slide.
         slide: where the file lies, if it is a whole slide.
         sha256: of the bytes.
@@ -161,7 +162,7 @@ def read(file: QueuedFile, inbox: Path, results: Path, moved: str | None) -> Con
         moved: where below the results it was moved after an earlier answer, if it was.
 
     Returns:
-        A content that is `new`, `changed`, `gone` or `unreadable`.
+        A content that is `new`, `changed`, `gone`, a `part` or `unreadable`.
     """
     try:
         now = stat(inbox, file.path)
@@ -180,6 +181,8 @@ def read(file: QueuedFile, inbox: Path, results: Path, moved: str | None) -> Con
 
 def _content(file: QueuedFile, path: str) -> Content:
     if slide.is_installed() and slide.recognises(path):
+        if slide.is_secondary(path):
+            return Content(file, "part")
         return Content(file, "new", slide=path, sha256=slide.sha256(path), metadata=slide.metadata(path))
     try:
         data = raster.read(path)

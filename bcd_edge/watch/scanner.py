@@ -83,6 +83,13 @@ def _has_image(inbox: Path, file: FileStat) -> bool:
     return raster.has_image(os.path.join(inbox, file.path))
 
 
+@functools.lru_cache(maxsize=10_000)
+def _is_secondary(inbox: Path, file: FileStat) -> bool:
+    """See `slide.is_secondary`; a file that did not change is not read at every scan."""
+    may_be = os.path.splitext(file.path)[1].lower() in ("", ".dcm", ".dicom")
+    return may_be and slide.is_secondary(os.path.join(inbox, file.path))
+
+
 def _matches(lowered: str, globs: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(text, pattern.lower()) for pattern in globs for text in (lowered.rpartition("/")[2], lowered))
 
@@ -181,7 +188,8 @@ class Scanner:
         if not by_name and (self.include or os.path.splitext(path)[1] or not is_wanted(path, ("*",), self.exclude)):
             return None
         file = stat(self.inbox, path)
-        return file if file and (by_name or _has_image(self.inbox, file)) else None
+        is_taken = file and (by_name or _has_image(self.inbox, file)) and not _is_secondary(self.inbox, file)
+        return file if is_taken else None
 
     def _report(self, files: Iterator[FileStat]) -> None:
         for file in files:

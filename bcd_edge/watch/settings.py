@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bcd_edge.results.clock import Clock
+from bcd_edge.slides.settings import SlideSettings
 
 After = Literal["keep", "move", "delete"]
 
@@ -36,6 +37,7 @@ class Settings:
         pseudonymise: names are replaced in logs, CSVs, pages and what `watch` prints.
         excel: CSVs are written as Excel opens them.
         overlay: whether each image is explained after its answer.
+        slides: how whole slides are classified; the watcher says where their files go.
         min_free: bytes that must stay free where the results are.
         once: end when everything is answered.
         reprocess: classify again what only another bundle has answered.
@@ -58,6 +60,7 @@ class Settings:
     pseudonymise: bool = False
     excel: bool = False
     overlay: bool = False
+    slides: SlideSettings = field(default_factory=SlideSettings)
     min_free: int = 0
     once: bool = False
     reprocess: bool = False

@@ -13,12 +13,13 @@ from typing import Any, Final
 from bcd_edge.classifier import Classifier
 from bcd_edge.errors import BcdEdgeError, InputError, ProviderError
 from bcd_edge.pictures import HashedBytes
+from bcd_edge.readers import slide
 from bcd_edge.records import Record
 from bcd_edge.results import patients
 from bcd_edge.results.folder import Results, link
 from bcd_edge.results.models import Answer, intake
 from bcd_edge.slides import classify as slides
-from bcd_edge.slides.settings import SlideSettings
+from bcd_edge.slides import tiling
 from bcd_edge.watch import disposal
 from bcd_edge.watch.batch import BATCH_S, LONGEST_PAUSE_S, Batch
 from bcd_edge.watch.disposal import Disposer
@@ -63,6 +64,7 @@ class Watcher:
         Raises:
             ProviderError: the provider failed too often in a row.
             OutputError: results cannot be written, and the watcher was to stop.
+        UsageError: the bundle does not know tiles of the size that is asked for.
         """
         state = "stopped"
         try:
@@ -82,6 +84,7 @@ class Watcher:
 
     def _begin(self) -> None:
         now = self.session.clock.now()
+        tiling.checked_field_um(self.classifier.bundle, self.settings.slides.field_um, self.settings.slides.overlap)
         self.results.use(self.classifier.bundle, self.classifier.rule)
         self.queue.begin(now, self.settings.stable_for_s)
         if self.settings.reprocess and (count := self.queue.reprocess(self.classifier.bundle.sha256, now)):
@@ -159,6 +162,8 @@ class Watcher:
             stat, at = content.now, self.session.clock.text()
             self.reader.release(file, None)
             self.batch.persist(lambda: self.queue.note_seen([stat], now, self.settings.stable_for_s, at))
+        elif content.state == "part":
+            self.batch.fail(FailedAttempt(file, "gone", "It is a part of a slide that another file stands for.", None))
         elif content.state == "unreadable":
             self._fail(file, content.reason, again=True)
         elif self.scanner.inbox.is_dir():
@@ -171,7 +176,7 @@ class Watcher:
         """Classifies a slide while everything else waits; one that is interrupted goes on after the next start."""
         folder = os.path.join(slides.FOLDER, content.sha256[:16])
         title = self.results.display_name(content.file.path)
-        settings = SlideSettings(folder=self.results.root / folder, title=title, um_per_pixel=self.settings.model.get("um_per_pixel"))
+        settings = replace(self.settings.slides, folder=self.results.root / folder, title=title, um_per_pixel=self.settings.model.get("um_per_pixel"))
         try:
             record = slides.classify(self.classifier, Path(path), settings, name=content.file.path, progress=self._on_tile)
         except _InterruptedError:
@@ -205,7 +210,7 @@ class Watcher:
 
     def _after(self, content: Content) -> tuple[str, str | None]:
         """What to do with the input, and where it will lie."""
-        if content.slide and content.slide.lower().endswith(".mrxs"):  # without its file the folder beside it would be of no use
+        if content.slide and slide.is_of_several_files(content.slide):  # what would be left of it is of no use, or would be answered again
             return "keep", None
         if content.moved or self.settings.after != "move":
             return "keep" if content.moved else self.settings.after, None

@@ -30,6 +30,15 @@ pytest.importorskip("highdicom")
 
 QUICK = ("--provider", "null", "--stable-for", "50ms", "--scan", "200ms", "--min-free", "0", "--poll", "-v")
 WAIT_S = 120
+ROUTE = """
+function OnStoredInstance(instanceId, tags, metadata, origin)
+  if tags['Modality'] == 'GM' or tags['Modality'] == 'SM' then
+    SendToModality(instanceId, 'bcd-edge')
+  end
+end
+"""
+# Of Debian's dciodvfy, of 2022, about all annotations in 2D: it does not look whether the attribute is there.
+NOT_THERE = "Error - Only valid for AnnotationCoordinateType of 3D - attribute <CommonZCoordinateValue> = <>"
 
 
 def free_port() -> int:
@@ -109,9 +118,12 @@ class Node:
     def log(self) -> str:
         return (self.folder / "log").read_text(encoding="utf-8")
 
-    def store(self, *files: Path, called: str = "BCD_EDGE", calling: str = "STORESCU") -> subprocess.CompletedProcess[str]:
+    def store(
+        self, *files: Path, called: str = "BCD_EDGE", calling: str = "STORESCU", options: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
         """Sends files by DCMTK's storescu."""
-        command = [self.program("storescu", "dcmtk"), "-v", "-aec", called, "-aet", calling, "127.0.0.1", str(self.port), *map(str, files)]
+        titles = ("-v", "-aec", called, "-aet", calling, *options)
+        command = [self.program("storescu", "dcmtk"), *titles, "127.0.0.1", str(self.port), *map(str, files)]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def query(self, sql: str) -> list[Any]:
@@ -124,6 +136,27 @@ class Node:
         except sqlite3.OperationalError:  # being made
             return []
         return [row[0] if len(row) == 1 else row for row in rows]
+
+    @contextmanager
+    def orthanc(self, **more: Any) -> Iterator[tuple[str, int]]:
+        """An Orthanc that routes every image to the node: its web address and the port of its AE."""
+        http, port = self.free_port(), self.free_port()
+        program = self.program("Orthanc", "orthanc orthanc-dicomweb")
+        plugins = [path for path in (Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so"),) if path.exists()]
+        (self.folder / "route.lua").write_text(ROUTE)
+        settings = {
+            **{"Name": "test", "HttpPort": http, "DicomPort": port, "DicomAet": "ORTHANC", "AuthenticationEnabled": False, "SynchronousCMove": True},
+            **{"StorageDirectory": str(self.folder / "orthanc"), "IndexDirectory": str(self.folder / "orthanc"), "LuaScripts": ["route.lua"]},
+            **{"DicomModalities": {"bcd-edge": ["BCD_EDGE", "127.0.0.1", self.port]}, "Plugins": [str(path) for path in plugins]},
+        }
+        (self.folder / "orthanc.json").write_text(json.dumps(settings | more))
+        command = [program, str(self.folder / "orthanc.json")]
+        with (self.folder / "orthanc.log").open("wb") as log, subprocess.Popen(command, stderr=log) as process:
+            try:
+                self.until(lambda: self.is_open(http) and self.is_open(port), "Orthanc")
+                yield f"http://127.0.0.1:{http}", port
+            finally:
+                process.kill()  # asked to stop, it takes five seconds
 
     def done(self) -> int:
         return len(self.query("SELECT 1 FROM images WHERE state = 'done'"))
@@ -157,11 +190,16 @@ def node(tmp_path: Path, dicom: Callable[..., bytes]) -> Node:
 
 @pytest.fixture
 def is_valid() -> Callable[[Path], None]:
-    """Has dciodvfy find no error in a file."""
+    """Has dciodvfy find no error in a file: Debian's, and a current one where it is installed."""
+
+    def errors(program: str, file: Path) -> set[str]:
+        done = subprocess.run([program, str(file)], capture_output=True, text=True, check=False)
+        return {line for line in done.stderr.splitlines() if line.startswith("Error")}
 
     def check(file: Path) -> None:
-        done = subprocess.run([Node.program("dciodvfy", "dicom3tools"), str(file)], capture_output=True, text=True, check=False)
-        assert [line for line in done.stderr.splitlines() if line.startswith("Error")] == []
-        assert done.returncode == 0
+        current = shutil.which("dciodvfy", path=Path(sys.executable).parent)
+        if current is None or shutil.which("dciodvfy", path="/usr/bin"):
+            assert errors(Node.program("dciodvfy", "dicom3tools"), file) <= {NOT_THERE}
+        assert current is None or errors(current, file) == set()
 
     return check

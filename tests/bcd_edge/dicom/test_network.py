@@ -6,8 +6,7 @@ import json
 import subprocess
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from bcd_edge.dicom import peers, receiver, sender
+from bcd_edge.dicom.sender import Archive
 from bcd_edge.errors import OutputError, UsageError
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -49,6 +49,41 @@ def test_who_may_send(node: Any) -> None:
     assert "this one is BCD_EDGE, see --dicom-title" in node.log()
 
 
+@pytest.fixture
+def slide_levels(tmp_path: Path) -> list[Path]:
+    """The files of a DICOM slide, from full resolution down."""
+    slide_files = pytest.importorskip("benchmarks.slide_files")
+    pytest.importorskip("openslide")
+    drawn = slide_files.Drawn(2048, 1024, ((0.0, 0.0, 0.5, 1.0),), downsamples=(1, 4))
+    return sorted(slide_files.write_dicom(tmp_path / "levels", drawn, 1.0).parent.iterdir())
+
+
+def test_a_slide_is_answered_once_when_nothing_of_it_arrives_any_more(node: Any, slide_levels: list[Path]) -> None:
+    jpeg = ("--required", "--propose-jpeg8")
+    with node.watching("--dicom-slide-after", "1s", "--after", "delete"):
+        for level in reversed(slide_levels):  # an archive that routes by instance has an association for each
+            assert acknowledged(node.store(level, options=jpeg).stderr) == 1
+        node.until(lambda: node.done() == 1, "an answer")
+        assert acknowledged(node.store(*slide_levels, options=jpeg).stderr) == 2, "what was stored before is stored"
+    (folder,) = (path for path in node.inbox.iterdir() if not path.name.startswith("."))
+    assert len(list(folder.iterdir())) == 2, "what would be left of a slide would be answered again"
+    (record,) = node.records()
+    assert (record["kind"], record["slide"]["width"]) == ("slide", 2048)
+    assert not list((node.inbox / ".dicom").iterdir())
+    node.answer()
+    assert node.done() == 1
+
+
+def test_a_slide_that_was_acknowledged_survives_an_end(node: Any, slide_levels: list[Path]) -> None:
+    with node.watching("--dicom-slide-after", "1h") as process:
+        assert acknowledged(node.store(*slide_levels, options=("--required", "--propose-jpeg8")).stderr) == 2
+        process.kill()
+    assert node.done() == 0
+    with node.watching("--dicom-slide-after", "0s"):
+        node.until(lambda: node.done() == 1, "an answer")
+    assert [record["slide"]["width"] for record in node.records()] == [2048]
+
+
 def test_only_images_of_visible_light_are_accepted_and_damaged_ones_get_a_sentence(node: Any) -> None:
     (damaged,) = node.images(1, Rows=25)
     (other,) = node.images(1, SOPClassUID=CT)
@@ -72,26 +107,28 @@ def test_where_there_is_no_room_the_sender_is_told_so(node: Any) -> None:
     assert not list(node.inbox.glob("*.dcm"))
 
 
-def test_a_caller_that_sends_without_end_is_cut_off(node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receiver, "MAX_BYTES", 50_000)
+def test_a_caller_whose_file_does_not_fit_is_cut_off(node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "AWAITED_BYTES", 50_000)
     (image,) = node.images(1)
     (node.folder / "large.dcm").write_bytes(node.make(np.zeros((200, 200, 3), np.uint8)))
-    with receiver.receiving(node.inbox, receiver.Settings(node.port)):
+    with receiver.receiving(node.inbox, receiver.Settings(node.port, min_free=2**60)):
         assert "Peer aborted Association" in node.store(node.folder / "large.dcm").stderr
-        assert acknowledged(node.store(*[image] * 30).stderr) == 30, "each begins anew"
+        assert node.store(*[image] * 30, options=("--no-halt",)).stderr.count("Refused: OutOfResources") == 30, "each begins anew, and is told"
+        node.until(lambda: not list((node.inbox / ".dicom").iterdir()), "what was not finished to be removed")
+    assert not list(node.inbox.glob("*.dcm"))
 
 
 # Ends a watcher with SIGKILL when it has written so many images, before their sender is told so.
 KILLED = """
 import itertools, os, signal, sys
 from bcd_edge.cli import main
-from bcd_edge.dicom import receiver
-write, calls = receiver._write, itertools.count(1)
+from bcd_edge.dicom import incoming
+write, calls = incoming.put, itertools.count(1)
 def killed(*arguments):
     write(*arguments)
     if next(calls) == int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
-receiver._write = killed
+incoming.put = killed
 main(sys.argv[2:])
 """
 
@@ -138,9 +175,9 @@ def test_an_archive_that_is_away_gets_report_and_overlay_later(node: Any, is_val
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom leaves the socket to the garbage collector
 def test_an_archive_that_refuses_is_named(node: Any) -> None:
     with pytest.raises(OutputError, match=r"PACS at 127\.0\.0\.1:\d+ could not be reached"):
-        sender.send(peers.Peer("PACS", "127.0.0.1", node.free_port()), [_report()])
+        sender.send(Archive(peers.Peer("PACS", "127.0.0.1", node.free_port())), [_report()])
     with pytest.raises(OutputError, match="could not be reached"):
-        sender.send(f"http://127.0.0.1:{node.free_port()}/dicom-web", [_report()])
+        sender.send(Archive(f"http://127.0.0.1:{node.free_port()}/dicom-web"), [_report()])
 
 
 def _report() -> Any:
@@ -153,36 +190,6 @@ def _report() -> Any:
     return report
 
 
-ROUTE = """
-function OnStoredInstance(instanceId, tags, metadata, origin)
-  if tags['Modality'] == 'GM' then
-    SendToModality(instanceId, 'bcd-edge')
-  end
-end
-"""
-
-
-@contextmanager
-def orthanc(node: Any) -> Iterator[tuple[str, int]]:
-    """An Orthanc that routes every image to the node: its web address and the port of its AE."""
-    http, port = node.free_port(), node.free_port()
-    program = node.program("Orthanc", "orthanc orthanc-dicomweb")
-    plugins = [path for path in (Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so"),) if path.exists()]
-    (node.folder / "route.lua").write_text(ROUTE)
-    settings = {
-        **{"Name": "test", "HttpPort": http, "DicomPort": port, "DicomAet": "ORTHANC", "AuthenticationEnabled": False, "SynchronousCMove": True},
-        **{"StorageDirectory": str(node.folder / "orthanc"), "IndexDirectory": str(node.folder / "orthanc"), "LuaScripts": ["route.lua"]},
-        **{"DicomModalities": {"bcd-edge": ["BCD_EDGE", "127.0.0.1", node.port]}, "Plugins": [str(path) for path in plugins]},
-    }
-    (node.folder / "orthanc.json").write_text(json.dumps(settings))
-    with (node.folder / "orthanc.log").open("wb") as log, subprocess.Popen([program, str(node.folder / "orthanc.json")], stderr=log) as process:
-        try:
-            node.until(lambda: node.is_open(http) and node.is_open(port), "Orthanc")
-            yield f"http://127.0.0.1:{http}", port
-        finally:
-            process.kill()  # asked to stop, it takes five seconds
-
-
 def fetched(url: str, body: dict[str, Any] | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data), timeout=60) as response:
@@ -191,7 +198,7 @@ def fetched(url: str, body: dict[str, Any] | None = None) -> Any:
 
 def test_orthanc_routes_a_study_and_shows_the_reports(node: Any) -> None:
     images = node.images(2, PatientID="P7", StudyInstanceUID="1.2.3")
-    with orthanc(node) as (web, port):
+    with node.orthanc() as (web, port):
         reports = {"Level": "Instance", "Query": {"Modality": "SR"}, "Expand": True}
         with node.watching("--dicom-return", f"ORTHANC@127.0.0.1:{port}"):
             command = [node.program("storescu", "dcmtk"), "-aec", "ORTHANC", "127.0.0.1", str(port), *map(str, images)]
@@ -210,6 +217,17 @@ def test_orthanc_routes_a_study_and_shows_the_reports(node: Any) -> None:
         done = node.run("dicom", "send", node.results, "--to", f"{web}/dicom-web")
         assert (done.exit_code, done.stdout) == (0, f"{web}/dicom-web: 2 objects\n")
         assert len(fetched(f"{web}/tools/find", reports)) == 2, "sent twice and stored once"
+
+
+def test_orthanc_routes_a_slide_and_gets_one_report_and_the_tiles(node: Any, slide_levels: list[Path]) -> None:
+    with node.orthanc() as (web, port), node.watching("--dicom-slide-after", "2s", "--dicom-return", f"ORTHANC@127.0.0.1:{port}"):
+        command = [node.program("storescu", "dcmtk"), "--required", "--propose-jpeg8", "-aec", "ORTHANC", "127.0.0.1", str(port)]
+        assert subprocess.run([*command, *map(str, slide_levels)], check=False).returncode == 0
+        node.until(lambda: node.returned() == 1, "the return of report and tiles")
+        found = fetched(f"{web}/tools/find", {"Level": "Series", "Query": {}, "Expand": True})
+    assert sorted((series["MainDicomTags"]["Modality"], len(series["Instances"])) for series in found) == [("ANN", 1), ("SM", 2), ("SR", 1)]
+    assert len({series["ParentStudy"] for series in found}) == 1
+    assert node.done() == 1
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bcd_edge.errors import UsageError
 from bcd_edge.readers import slide
+from bcd_edge.slides.settings import SlideSettings
 from bcd_edge.watch.scanner import is_wanted
-from benchmarks.slide_files import Drawn, write_svs
+from benchmarks.slide_files import Drawn, write_dicom, write_svs
 
 SMALL = Drawn(1024, 1024, ((0.0, 0.0, 1.0, 1.0),), downsamples=(1, 4))
 
@@ -48,6 +51,25 @@ def test_an_answered_slide_can_be_moved(place: Any) -> None:
     place.run(after="move")
     assert list(place.inbox.iterdir()) == []
     assert place.verification().moved == 1
+    assert place.verification().problems == ()
+
+
+def test_tiles_of_another_size_that_overlap(place: Any) -> None:
+    write_svs(place.inbox / "biopsy.svs", SMALL, 1.0, AppMag="10")
+    place.run(slides=SlideSettings(field_um=369.0, overlap=0.5))
+    assert [(record["slide"]["field_um"], record["slide"]["overlap"]) for record in place.records()] == [(369.0, 0.5)]
+    with pytest.raises(UsageError, match="Tiles of 5 µm cannot be classified"):
+        place.run(slides=SlideSettings(field_um=5.0))
+
+
+def test_the_levels_of_a_dicom_slide_are_one_slide(place: Any) -> None:
+    pytest.importorskip("pydicom")
+    write_dicom(place.inbox / "slide", replace(SMALL, width=2048), 1.0)
+    (place.inbox / "slide" / "level1.dcm").rename(place.inbox / "slide" / "level1")  # without a suffix
+    place.run(after="move")
+    assert [record["slide"]["width"] for record in place.records()] == [2048]
+    assert len(list((place.inbox / "slide").iterdir())) == 2, "it stays together"
+    assert place.run().answered == 0
     assert place.verification().problems == ()
 
 

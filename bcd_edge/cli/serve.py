@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcd_edge.cli._groups import DefaultGroup, OwnArgument
-from bcd_edge.cli._options import log_options, run_options, take_options, take_triage, triage_options
+from bcd_edge.cli._options import log_options, run_options, take_options, take_triage, tile_options, triage_options
 from bcd_edge.cli._people import audit, token, user
 from bcd_edge.cli._types import DURATION, SIZE
 
@@ -33,6 +33,7 @@ FIX = 'pip install "bcd-edge[serve]"'
 @click.option("--max-waiting", type=click.IntRange(1), default=256, show_default=True, help="Pictures that may wait for an answer.")
 @click.option("--timeout", type=DURATION, default="60s", show_default=True, metavar="TIME", help="Longest upload, and longest wait for an answer.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band stretches to hold it.  [default: the bundle's]")
+@tile_options
 @triage_options
 @run_options
 @log_options
@@ -74,6 +75,7 @@ def command(**asked: Any) -> None:
 
 def _settings(asked: dict[str, Any], *, is_encrypted: bool) -> Settings:
     from bcd_edge.serve.settings import Settings
+    from bcd_edge.slides.settings import SlideSettings
 
     options = asked.get("options") or take_options(asked)
     return Settings(
@@ -85,6 +87,7 @@ def _settings(asked: dict[str, Any], *, is_encrypted: bool) -> Settings:
         blinded=asked["blinded"],
         max_body=asked["max_body"],
         max_waiting=asked["max_waiting"],
+        slides=SlideSettings(field_um=asked["field_um"], overlap=asked["overlap"]),
         timeout_s=asked["timeout"],
     )
 

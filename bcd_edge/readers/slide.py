@@ -211,6 +211,13 @@ def recognises(path: str | Path) -> bool:
     return head[128:132] == b"DICM" and _vendor(name) == "dicom"
 
 
+def recognises_bytes(data: bytes) -> bool:
+    """`recognises` for a file in memory, whose name says nothing."""
+    if tiff.matches(data[: raster.HEAD_BYTES]):
+        return tiff.slide_reason(data) != ""
+    return data[128:132] == b"DICM" and dicom.WHOLE_SLIDE.encode() in data[:META_BYTES]
+
+
 def is_secondary(path: str | Path) -> bool:
     """Whether a DICOM file is a reduced level, label or overview of a slide that another file of its series stands for."""
     try:

@@ -22,8 +22,9 @@ from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.records import Record
 from bcd_edge.results.folder import Results, link
 from bcd_edge.results.models import Answer, Committed, intake
-from bcd_edge.serve import uploads
+from bcd_edge.serve import slide_answers, uploads
 from bcd_edge.serve.settings import Settings
+from bcd_edge.slides import tiling
 
 log = logging.getLogger(__name__)
 
@@ -95,15 +96,19 @@ class Engine:
             BcdEdgeError: it cannot be loaded.
         """
         self._settings, self._load, self.classifier = settings, load, load()
+        tiling.checked_field_um(self.classifier.bundle, settings.slides.field_um, settings.slides.overlap)
         self.stats, self.problem = Stats(), ""
         self._owners: Counter[str] = Counter()
         self._bytes = 0
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._slides: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._answered: queue.SimpleQueue[tuple[Job, Record] | None] = queue.SimpleQueue()
         self._in_hand: list[Job] = []
         self._writers = ThreadPoolExecutor(WRITERS, "bcd-edge keep")
-        self._threads = [threading.Thread(target=work, name=f"bcd-edge {work.__name__}") for work in (self._classify, self._commit)]
+        self._threads = [
+            threading.Thread(target=work, name=f"bcd-edge {work.__name__}") for work in (self._classify, self._classify_slides, self._commit)
+        ]
         self._rate = 0.0
         self._is_open = False
 
@@ -122,8 +127,10 @@ class Engine:
             self._add(Job(about["name"], HashedBytes(data, sha256), about["owner"], about["received_at"], about["patient"], about["slide"]))
 
     def end(self) -> None:
-        """Answers what waits, and ends."""
+        """Answers the pictures that wait, and ends; what was accepted of slides goes on at the next start."""
         self._is_open = False
+        self._slides.put(None)
+        self._threads[1].join()  # before the thread that commits is told to end
         self._jobs.put(None)
         for thread in self._threads:
             thread.join()
@@ -170,7 +177,22 @@ class Engine:
             self._bytes += job.size
         if isinstance(job.picture, HashedBytes):
             job.kept = self._writers.submit(uploads.keep, self._settings.results, job.picture.sha256, job.picture.data)
-        self._jobs.put(job)
+        is_slide = isinstance(job.picture, HashedBytes) and slide_answers.is_slide(job.picture.data)
+        (self._slides if is_slide else self._jobs).put(job)
+
+    def _classify_slides(self) -> None:
+        """Answers slides one by one, beside the pictures, which do not wait for them."""
+        while (job := self._slides.get()) is not None:
+            try:
+                job.kept.result()
+                self._answered.put((job, slide_answers.answer(self.classifier, self._settings, job, self._check_open)))
+            except Exception as error:  # whatever it is, others still wait for an answer
+                log.warning("The slide %s has no answer: %s", job.file.sha256[:16], error)
+                self._settle(job, error)
+
+    def _check_open(self, done: int, total: int) -> None:
+        if not self._is_open:
+            raise OutputError(f"The server stops after {done} of {total} tiles; send the slide again, and it goes on with it.")
 
     def _classify(self) -> None:
         while (first := self._jobs.get()) is not None:

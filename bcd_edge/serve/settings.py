@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bcd_edge.slides.settings import SlideSettings
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -22,6 +24,7 @@ class Settings:
         max_waiting: pictures that wait for an answer before more are refused.
         max_waiting_each: the same for one person or machine.
         max_waiting_bytes: bytes of all pictures that wait.
+        slides: how whole slides are classified; the server says where their files go.
         timeout_s: seconds until a body must be complete, and then again until the answer.
     """
 
@@ -35,4 +38,5 @@ class Settings:
     max_waiting: int = 256
     max_waiting_each: int = 128
     max_waiting_bytes: int = 256_000_000
+    slides: SlideSettings = field(default_factory=SlideSettings)
     timeout_s: float = 60.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bcd_edge.classifier import Classifier
-from bcd_edge.errors import BcdEdgeError, InputError, ProviderError
+from bcd_edge.errors import BcdEdgeError, InputError, OutputError, ProviderError
 from bcd_edge.pictures import HashedBytes
 from bcd_edge.readers import slide
 from bcd_edge.records import Record
@@ -181,6 +181,13 @@ class Watcher:
             record = slides.classify(self.classifier, Path(path), settings, name=content.file.path, progress=self._on_tile)
         except _InterruptedError:
             self._postpone(content.file, 0.0)
+            return
+        except OutputError as error:
+            if self.session.signals.any or self.settings.once:
+                raise
+            log.warning("%s Trying again in %g s.", error, LONGEST_PAUSE_S)
+            self._postpone(content.file, LONGEST_PAUSE_S)
+            self.reader.release(content.file, content.sha256)
             return
         if record.slide:
             record = replace(record, slide=replace(record.slide, files=folder))

@@ -50,10 +50,15 @@ class TableOutput:
         for record in self._records:
             if record.status == "failed":
                 self._console.print(f"[magenta]failed[/] {escape(printable(record.source))}: {escape(printable(str(record.error)))}")
+        for record in self._records:
+            if record.slide:
+                summary, page = record.slide, PurePath(record.slide.files) / "index.html"
+                counts = f"{summary.malignant} malignant, {summary.review} review, {summary.benign} benign, {summary.left_out} left out"
+                self._console.print(f"{escape(printable(record.source))}: tiles {counts}; open {escape(printable(str(page)))}", soft_wrap=True)
         plural = "s" * (len(self._records) > 1)
-        counts: Counter[str] = Counter(record.decision or "failed" for record in self._records)
-        self._console.print(f"\n{len(self._records)} image{plural}: " + ", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name]))
-        if counts["review"]:
+        decisions: Counter[str] = Counter(record.decision or "failed" for record in self._records)
+        self._console.print(f"\n{len(self._records)} image{plural}: " + ", ".join(f"{decisions[name]} {name}" for name in STYLES if decisions[name]))
+        if decisions["review"]:
             self._console.print("review: needs pathologist review; the reasons are in each record (--format jsonl).")
         if len(self._records) > 1:
             self._console.print("ms: work per image, without waiting; images overlap, so a folder takes less than the sum.")

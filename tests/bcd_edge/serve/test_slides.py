@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from bcd_edge.classifier import Classifier
 from bcd_edge.options import RunOptions
 from bcd_edge.records import Record
 from bcd_edge.results.folder import Results
+from bcd_edge.serve.engine import Engine
+from bcd_edge.serve.settings import Settings
 from bcd_edge.slides.classify import classify
 from bcd_edge.slides.settings import SlideSettings
 from benchmarks.slide_files import Drawn, write_svs
@@ -75,3 +78,53 @@ def test_who_may_not_see_the_answer_gets_no_page(start: Callable[..., Any], answ
     assert f"/slides/{record.sha256}" not in server.get(f"/cases/{record.sha256}").text
     assert server.get(f"/api/v1/images/{record.sha256}").json()["slide"] is None
     assert server.get(f"/api/v1/images/{record.sha256}/picture").status_code == 200
+
+
+SMALL = Drawn(1024, 1024, ((0.0, 0.0, 1.0, 1.0),), downsamples=(1, 4))
+
+
+def test_a_slide_that_is_sent_is_answered_beside_the_pictures(start: Callable[..., Any], tmp_path: Path) -> None:
+    server = start(slides=SlideSettings(overlap=0.5))
+    data = write_svs(tmp_path / "biopsy.svs", SMALL, 1.0, AppMag="10").read_bytes()
+    answer = server.post("/api/v1/images", "submitter", params={"name": "biopsy.svs"}, content=data)
+    assert answer.status_code == 200, answer.text
+    record = answer.json()
+    assert (record["kind"], record["source"], record["decision"], record["slide"]["overlap"]) == ("slide", "upload/biopsy.svs", "review", 0.5)
+    assert record["slide"]["files"] == f"slides/{record['sha256'][:16]}"
+    assert "biopsy.svs" in server.get(f"/slides/{record['sha256']}/slide.js").text
+    assert server.post("/api/v1/images", "submitter", params={"name": "biopsy.svs"}, content=data).json()["slide"] == record["slide"]
+    assert server.upload(1)["kind"] == "image"
+
+
+def test_a_slide_without_a_pixel_size_is_refused_by_its_name(start: Callable[..., Any], tmp_path: Path) -> None:
+    data = write_svs(tmp_path / "biopsy.svs", SMALL, None).read_bytes()
+    refused = start().post("/api/v1/images", "submitter", params={"name": "old.svs"}, content=data)
+    assert (refused.status_code, "pixel of the slide old.svs is not known" in refused.json()["error"]) == (422, True)
+
+
+def test_an_accepted_slide_is_gone_on_with_after_a_stop(start: Callable[..., Any], tmp_path: Path) -> None:
+    drawn = Drawn(3072, 2048, ((0.0, 0.0, 1.0, 1.0),), downsamples=(1, 4))
+    data = write_svs(tmp_path / "long.svs", drawn, 1.0, AppMag="10").read_bytes()
+    slow = RunOptions(provider="null", provider_options=(("delay", "60ms"),))
+    server = start(options=slow)
+    accepted = server.post("/api/v1/images", "submitter", params={"name": "long.svs", "wait": "false"}, content=data)
+    assert accepted.status_code == 202
+    while not any(path.read_text(encoding="utf-8").count("\n") > 60 for path in server.root.glob("slides/*/tiles.csv")):
+        time.sleep(0.02)
+    server.engine.end()
+    (tiles,) = server.root.glob("slides/*/tiles.csv")
+    before = tiles.read_text(encoding="utf-8")
+    assert 60 < before.count("\n") < 177
+    settings = Settings(server.root, {"options": RunOptions(provider="null")})
+    engine = Engine(settings, lambda: Classifier.load(**settings.model, purpose="throughput"))
+    engine.begin()
+    engine_has_answered(engine)
+    engine.end()
+    assert tiles.read_text(encoding="utf-8").startswith(before)
+    assert tiles.read_text(encoding="utf-8").count("\n") == 177
+    assert not list((server.root / "uploads" / "pending").iterdir())
+
+
+def engine_has_answered(engine: Engine) -> None:
+    while engine.stats.waiting:
+        time.sleep(0.02)

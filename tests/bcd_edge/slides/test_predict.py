@@ -71,6 +71,7 @@ def test_every_format_has_the_slide(folder: Path, tmp_path: Path) -> None:
     table = CliRunner().invoke(main, ["predict", str(folder / "b-good.svs"), *options, "table"])
     assert table.exit_code == 0
     assert "review" in table.stdout
+    assert "left out; open " in table.stdout
 
 
 def test_the_pixel_size_can_be_given(folder: Path, tmp_path: Path) -> None:

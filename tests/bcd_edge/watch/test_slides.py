@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bcd_edge.errors import UsageError
+from bcd_edge.errors import OutputError, UsageError
 from bcd_edge.readers import slide
 from bcd_edge.slides.settings import SlideSettings
+from bcd_edge.watch import watcher
+from bcd_edge.watch.run import watch
 from bcd_edge.watch.scanner import is_wanted
+from bcd_edge.watch.settings import ControlSignals, Stats
 from benchmarks.slide_files import Drawn, write_dicom, write_svs
 
 SMALL = Drawn(1024, 1024, ((0.0, 0.0, 1.0, 1.0),), downsamples=(1, 4))
@@ -96,6 +101,28 @@ def test_a_watcher_that_is_stopped_in_a_slide_goes_on_with_it(place: Any) -> Non
     place.run()
     assert tiles.read_text(encoding="utf-8").splitlines()[: len(before)] == before
     assert [record["slide"]["tiles"] + record["slide"]["left_out"] for record in place.records()] == [176]
+    assert place.query("SELECT attempts FROM files") == [0]
+
+
+def test_a_watcher_waits_where_the_files_of_a_slide_cannot_be_written(
+    place: Any, monkeypatch: pytest.MonkeyPatch, until: Callable[[Callable[[], object], str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watcher, "LONGEST_PAUSE_S", 0.1)
+    write_svs(place.inbox / "biopsy.svs", SMALL, 1.0, AppMag="10")
+    place.results.mkdir()
+    (place.results / "slides").write_bytes(b"")  # where a folder has to be
+    with pytest.raises(OutputError, match="could not be written"):
+        place.run()
+    settings, signals = place.settings(once=False), ControlSignals()
+    thread = threading.Thread(target=watch, args=(settings, signals, Stats(), lambda: settings))
+    thread.start()
+    try:
+        until(lambda: "Trying again in" in caplog.text, "a warning")
+        (place.results / "slides").unlink()
+        until(lambda: place.done() == 1, "an answer")
+    finally:
+        signals.ask(stop=True)
+        thread.join()
     assert place.query("SELECT attempts FROM files") == [0]
 
 

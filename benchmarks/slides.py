@@ -36,7 +36,7 @@ from benchmarks.tables import Row, markdown, put, shown
 LARGE: Final = (100_000, 80_000)
 TENTH: Final = (32_768, 24_576)
 # Of the rows about speed: short turns, because the speed of a shared machine drifts within seconds.
-TURNS: Final = (16_384, 16_384)
+TURNS: Final = (32_768, 16_384)
 ROUNDS: Final = 9
 FEW_ROUNDS: Final = 3
 STARTS: Final = 5

@@ -92,6 +92,8 @@ def names(db: sqlite3.Connection, limit: int = -1, day: str | None = None) -> It
 def patients(db: sqlite3.Connection, limit: int = -1, names: Sequence[str] | None = None) -> list[Patient]:
     """Every patient's mean over the images that the bundle used last has answered, each content once; the latest first.
 
+    A whole slide's p is that of its most suspicious tiles, so that it does not enter a mean of pictures; alone slides have a mean of their own.
+
     With `names`, only these patients.
     """
     used = db.execute("SELECT sha256, threshold, review_low, review_high FROM bundles ORDER BY used_at DESC LIMIT 1").fetchone()
@@ -101,12 +103,13 @@ def patients(db: sqlite3.Connection, limit: int = -1, names: Sequence[str] | Non
     chosen = "IS NOT NULL" if names is None else f"IN ({', '.join(f':{key}' for key in wanted)})"
     rows = db.execute(
         f"""SELECT linked.patient, COUNT(*), (SELECT COUNT(DISTINCT slide) FROM names WHERE patient = linked.patient AND bundle_sha256 = :bundle),
-                  AVG(p_malignant), SUM(decision = 'malignant'), SUM(decision = 'review'),
+                  COALESCE(AVG(CASE WHEN instr(record, :slide) = 0 THEN p_malignant END), AVG(p_malignant)),
+                  SUM(decision = 'malignant'), SUM(decision = 'review'),
                   SUM(EXISTS (SELECT 1 FROM names AS other WHERE other.sha256 = linked.sha256 AND other.patient != linked.patient))
            FROM (SELECT DISTINCT patient, sha256 FROM names WHERE patient {chosen} AND bundle_sha256 = :bundle) AS linked
            JOIN images ON images.sha256 = linked.sha256 AND images.bundle_sha256 = :bundle
            GROUP BY linked.patient ORDER BY MAX(ended_at) DESC, linked.patient LIMIT :limit""",
-        {"bundle": used[0], "limit": limit, **wanted},
+        {"bundle": used[0], "slide": '"kind": "slide"', "limit": limit, **wanted},
     )
     rule = DecisionRule(*tuple(used)[1:])
     return [

@@ -38,6 +38,7 @@ SMALLEST: Final = 48
 ROUNDING: Final = 1 / 12
 
 DENSITY: Final = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
+ONES: Final = np.ones(3, np.float32)
 
 
 def quality(image_hwc_u8: UInt8Image, reduced_hwc_u8: UInt8Image | None = None) -> Quality:
@@ -58,13 +59,13 @@ def quality(image_hwc_u8: UInt8Image, reduced_hwc_u8: UInt8Image | None = None) 
     contrast = float(cv2.meanStdDev(grey)[1][0, 0])
     if contrast < NOTHING:
         raise InputError("Nothing can be seen in the image: it has one colour only; check lamp, focus and slide, and take it again.")
-    shares = np.cumsum(np.bincount(grey.ravel(), minlength=256)) / grey.size
+    shares = np.cumsum(cv2.calcHist([grey], [0], None, [256], [0, 256])) / grey.size
     white, black = float(np.searchsorted(shares, WHITE_SHARE)), float(shares[BLACK - 1])
     sparse = small[::3, ::3].reshape(-1, 3)
     red, green, blue = (sparse >= CLIPPED).T
     clipped = float((red & green | blue & (red | green)).mean())
     density = DENSITY[sparse]
-    tissue = float((density.sum(axis=1) > 3 * GLASS_DENSITY).mean())
+    tissue = float((density @ ONES > 3 * GLASS_DENSITY).mean())
     stain, colour = _stain(sparse, density)
     focus = _focus(grey)
     exposure, content = _exposure(white, black, clipped), _content(contrast, tissue)
@@ -87,13 +88,14 @@ def _stain(flat: UInt8Image, density: npt.NDArray[np.float32]) -> tuple[float, f
     place = max(0, len(flat) - 1 - len(flat) // 50)
     white = np.clip(np.partition(flat, place, axis=0)[place], 160, 255)
     density = np.maximum(density - DENSITY[white], 0)
-    total = density.sum(axis=1)
+    total = density @ ONES  # several times as fast as `sum` of three values
     stained = total > 3 * GLASS_DENSITY
     if stained.sum() < 20:
         stained = np.ones_like(stained)
-    is_stain, strength = is_stained(density[stained])
+    is_stain, strength = is_stained(density)
+    strength = strength * stained
     whole = float(strength.sum()) + 1e-6
-    return float(strength[is_stain].sum()) / whole, whole / (float(total[stained].sum()) / math.sqrt(3) + 1e-6)
+    return float((strength * is_stain).sum()) / whole, whole / (float((total * stained).sum()) / math.sqrt(3) + 1e-6)
 
 
 def is_stained(density: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:

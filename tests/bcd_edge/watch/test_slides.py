@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import pytest
 
 from bcd_edge.errors import OutputError, UsageError
 from bcd_edge.readers import slide
+from bcd_edge.results.patients import compile_pattern
+from bcd_edge.results.report import patients
 from bcd_edge.slides.settings import SlideSettings
 from bcd_edge.watch import watcher
 from bcd_edge.watch.run import watch
@@ -57,6 +61,24 @@ def test_an_answered_slide_can_be_moved(place: Any) -> None:
     assert list(place.inbox.iterdir()) == []
     assert place.verification().moved == 1
     assert place.verification().problems == ()
+
+
+def test_a_slide_does_not_enter_the_mean_of_the_pictures_of_its_patient(place: Any) -> None:
+    for patient, names in {"P1": ("a.png", "biopsy.svs"), "P2": ("biopsy.svs",)}.items():
+        (place.inbox / patient).mkdir()
+        for name in names:
+            if name.endswith(".svs"):
+                write_svs(place.inbox / patient / name, replace(SMALL, height=1024 + 256 * len(names)), 1.0, AppMag="10")
+            else:
+                place.drop(f"{patient}/{name}")
+    place.run(patients=compile_pattern("folder"))
+    p = {record["source"]: record["p_malignant"] for record in place.records()}
+    with closing(sqlite3.connect(place.results / "journal.sqlite3")) as db:
+        db.row_factory = sqlite3.Row
+        means = {patient.name: (patient.p_malignant, patient.images, patient.review) for patient in patients(db)}
+    assert means["P1"][:2] == (p["P1/a.png"], 2)
+    assert means["P1"][2] >= 1
+    assert means["P2"] == (p["P2/biopsy.svs"], 1, 1)
 
 
 def test_tiles_of_another_size_that_overlap(place: Any) -> None:

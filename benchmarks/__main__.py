@@ -243,6 +243,18 @@ def slides(texture: Path | None, out: Path | None) -> None:
     measure(texture, out)
 
 
+@main.command("cohort")
+@click.option("--cohorts", type=click.IntRange(10), default=200, show_default=True, help="Simulated for each row.")
+@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of BreaKHis: images.zip and manifest.csv.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Folder for the reports on BreaKHis.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def cohort(cohorts: int, data: Path | None, keep: Path | None, out: Path | None) -> None:
+    """How far `bcd-edge cohort` can be believed: known nuclei, changed pictures, planted effects, none at all, BreaKHis. Ten minutes."""
+    from benchmarks.cohort import measure_all
+
+    measure_all(cohorts, data, keep, out)
+
+
 @main.command("fuzz")
 @click.option("--cases", type=click.IntRange(1), default=200_000, show_default=True, help="How many mutated files.")
 @click.option("--seed", type=click.IntRange(0), default=17, show_default=True, help="Of the mutations.")

@@ -18,7 +18,7 @@ from scipy import stats
 
 from bcd_edge.classifier import Classifier
 from bcd_edge.cohort import clinical, extract, power, report, sources
-from bcd_edge.cohort.associations import RATE, Association, associate, mann_whitney
+from bcd_edge.cohort.associations import RATE, Association, associate, auroc, mann_whitney
 from bcd_edge.cohort.clinical import Outcome
 from bcd_edge.cohort.dictionary import BY_NAME, FEATURES
 from bcd_edge.cohort.features import Features, measure
@@ -40,6 +40,7 @@ PATIENTS, PICTURES, BETWEEN = 60, 12, 0.5
 NAMES: Final = tuple(feature.name for feature in FEATURES if feature.group != "technical")
 # Standard deviations, of patients' true values, that a planted class moves.
 PLANTED: Final = 1.0
+DRAWN: Final = 40
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,6 +68,7 @@ def _rows(cohorts: int) -> Iterator[Row]:
     yield _stable("drawn tissue, JPEG quality 50", pictures, lambda picture: _jpeg(picture, 50))
     yield _stable("drawn tissue, 10 % darker", pictures, lambda picture: _brightness(picture, 0.9))
     yield _stable("drawn tissue, 10 % brighter", pictures, lambda picture: _brightness(picture, 1.1))
+    yield _drawn_cohort()
     yield from _planted(cohorts)
     yield from _null(cohorts)
 
@@ -114,6 +116,21 @@ def _stable(name: str, pictures: list[UInt8Image], change: Callable[[UInt8Image]
 def _relative(pairs: list[tuple[Features, Features]], feature: str) -> float:
     known = [(before[feature], after[feature]) for before, after in pairs]
     return float(np.median([after / before - 1 for before, after in known if before and after is not None]))
+
+
+def _drawn_cohort() -> Row:
+    """Patients whose pictures are drawn: is the effect on what is measured that on what was drawn?"""
+    random = np.random.default_rng(0)
+    ill = np.arange(DRAWN) % 2 == 1
+    nuclei = np.round(random.normal(np.where(ill, 160, 130), 25)).astype(int)
+    fields = [[tissue(10 * person + k, glands=1, scattered=int(number)) for k in range(2)] for person, number in enumerate(nuclei)]
+    measured = np.array([np.mean([measure(field, UM)["nuclei_count"] or 0 for field in own]) for own in fields])
+    drawn, seen = auroc(nuclei.astype(float), ill), auroc(measured, ill)
+    ratios = [float(values[ill].mean() / values[~ill].mean()) for values in (nuclei, measured)]
+    detail = f"{seen.low:.2f} to {seen.high:.2f}; cases have {ratios[0] - 1:+.1%} nuclei drawn and {ratios[1] - 1:+.1%} counted, beside a gland"
+    return Row(
+        f"{DRAWN} drawn patients, 2 pictures each: AUROC of the number of nuclei", f"{drawn.value:.3f}, of those drawn", f"{seen.value:.3f}", detail
+    )
 
 
 def cohort(seed: int, shift: Floats) -> tuple[list[str], Floats, Floats]:

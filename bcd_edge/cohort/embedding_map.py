@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any, Final
 
 import numpy as np
@@ -21,11 +20,6 @@ def components(embeddings: npt.NDArray[Any], count: int) -> Points:
     return np.pad(scores, ((0, 0), (0, count - scores.shape[1])))
 
 
-def has_umap() -> bool:
-    """Whether the extra `umap` is installed."""
-    return importlib.util.find_spec("umap") is not None
-
-
 def umap(embeddings: npt.NDArray[Any]) -> Points:
     """Places on a map that keeps neighbours together, N x 2 (McInnes et al. 2018); distances between groups mean nothing there."""
     from umap import UMAP
@@ -33,3 +27,10 @@ def umap(embeddings: npt.NDArray[Any]) -> Points:
     # a seed needs one thread
     reducer = UMAP(n_neighbors=min(15, len(embeddings) - 1), min_dist=0.1, metric="cosine", random_state=SEED, n_jobs=1)
     return np.asarray(reducer.fit_transform(np.asarray(embeddings, np.float32)), np.float64)
+
+
+def maps(embeddings: npt.NDArray[Any] | None, *, by_umap: bool) -> dict[str, Points]:
+    """Places by the name of the method, N x 2 each; none without embeddings."""
+    if embeddings is None:
+        return {}
+    return {"pca": components(embeddings, 2)} | ({"umap": umap(embeddings)} if by_umap else {})

@@ -32,7 +32,7 @@ from bcd_edge.system.atomic import atomic_write
 THUMBNAIL_PX, THUMBNAIL_QUALITY = 112, 80
 # Measuring a picture of 4 million pixels takes seconds, on a busy machine many.
 TIMEOUT_S: Final = 300.0
-KEYS: Final = ("picture", "patient", "slide", "sha256", "bundle")
+KEYS: Final = ("picture", "patient", "slide", "sha256", "bundle", "embedding_bundle")
 
 Rows = list[dict[str, Any]]
 
@@ -89,7 +89,7 @@ def _row(entry: Entry, record: Record, embedding: Embedding | None, features: Fe
         "p_malignant": entry.p_malignant if entry.bundle else record.p_malignant,
         "novelty": entry.novelty if entry.bundle else record.novelty,
     }
-    keys = (entry.picture, entry.patient, entry.slide, record.sha256, entry.bundle or record.execution.bundle)
+    keys = (entry.picture, entry.patient, entry.slide, record.sha256, entry.bundle or record.execution.bundle, record.execution.bundle)
     return dict(zip(KEYS, keys, strict=True)) | features | {"embedding": embedding, "thumbnail": small}
 
 

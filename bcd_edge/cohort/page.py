@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from bcd_edge import __version__
-from bcd_edge.cohort import embedding_map, extract, figures
+from bcd_edge.cohort import extract, figures
 from bcd_edge.cohort.associations import Association, log_rank
 from bcd_edge.cohort.clinical import Outcome, vectors
 from bcd_edge.cohort.dictionary import BY_NAME, FEATURES
+from bcd_edge.cohort.embedding_map import Points
 from bcd_edge.cohort.montage import data_url, montage
 from bcd_edge.estimates import Estimate
 from bcd_edge.results.summary import STYLE, count, section
@@ -25,13 +26,17 @@ if TYPE_CHECKING:
 # Features with figures of their own, for each outcome; and pictures on the map, a random choice where there are more.
 SHOWN, ON_MAP = 2, 400
 SEED: Final = 23
+TITLES: Final = {
+    "pca": "Principal components 1 (to the right) and 2 (upwards)",
+    "umap": "UMAP: neighbours lie together, distances between groups mean nothing",
+}
 
 _PAGE: Final = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>bcd-edge cohort</title>
 <style>
 $style
-td.w { min-width: 0; } svg { max-width: 100%; height: auto; display: block; } h3 { margin: 1.6rem 0 .3rem; font-size: 1rem; }
+td.w { min-width: 6rem; } svg { max-width: 100%; height: auto; display: block; } h3 { margin: 1.6rem 0 .3rem; font-size: 1rem; }
 .strip { display: flex; flex-wrap: wrap; gap: .5rem; } figure { margin: 0; } figcaption { font-size: .8rem; } .ends { margin: .6rem 0 .2rem; }
 .found { font-weight: 600; } .note { background: #fff6e0; padding: .4rem .8rem; border-left: 4px solid #E69F00; }
 #tip { position: fixed; display: none; background: #fff; border: 1px solid #999; padding: 4px; font-size: .8rem; pointer-events: none; }
@@ -49,7 +54,8 @@ $dictionary
 (1,000 times; Wald's for hazard ratios). Tests: Mann-Whitney, Spearman, Cox with Wald's test. q is p corrected for all $tests tests of this page
 (Benjamini and Hochberg): of what has q below 0.05, one in twenty is expected to be chance. Curves of survival are cut at the median, which is for the
 eye; the figure is the hazard ratio. What goes with an outcome need not cause it, and goes with everything else that differs between
-the groups: stain, scanner, hospital, magnification. This is a search for hypotheses; confirm one on other patients.</p>
+the groups: stain, scanner, hospital, magnification. p(malignant), novelty and embedding are of a model, which goes with the class of patients
+that it was trained on whatever their tissue shows; its card names them. This is a search for hypotheses; confirm one on other patients.</p>
 </main><div id="tip"><img alt=""><br><span></span></div>
 <footer>bcd-edge $version. $bundles Make it again with reproduce.py. For research. Assists a pathologist; it does not diagnose alone.</footer>
 <script>
@@ -67,10 +73,16 @@ document.querySelectorAll("[data-picture]").forEach(mark => {
 """)
 
 
-def html(report: Report, *, umap: bool, left_out: Mapping[str, int]) -> str:
-    """The whole page."""
+def html(report: Report, maps: Mapping[str, Points], left_out: Mapping[str, int]) -> str:
+    """The whole page.
+
+    Args:
+        report: what was found.
+        maps: places of the pictures by method.
+        left_out: how many pictures are missing, by reason.
+    """
     found = sum(row.is_found for row in report.associations)
-    maps, thumbnails = _maps(report, umap=umap)
+    drawn, thumbnails = _maps(report, maps)
     notes = [*(f"{number:,} pictures left out: {reason}" for reason, number in left_out.items()), *report.notes]
     return _PAGE.substitute(
         style=STYLE,
@@ -78,7 +90,7 @@ def html(report: Report, *, umap: bool, left_out: Mapping[str, int]) -> str:
         result=f"{found} of {count(len(report.associations), 'association')} stand after correction (q below 0.05).",
         notes="".join(f'<p class="note">{escape(note)}</p>' for note in notes),
         outcomes="\n".join(_outcome(report, outcome) for outcome in report.outcomes),
-        maps=maps,
+        maps=drawn,
         power=_power(report),
         dictionary=section(
             "Data dictionary",
@@ -129,20 +141,16 @@ def _small(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "< 0.001" if p >= 1e-6 else f"{p:.0e}"
 
 
-def _maps(report: Report, *, umap: bool) -> tuple[str, list[str]]:
-    """Maps of the pictures, coloured by the first binary outcome, else by the answer; and their thumbnails."""
-    embeddings = extract.embeddings(report.pictures)
-    if embeddings is None:
+def _maps(report: Report, maps: Mapping[str, Points]) -> tuple[str, list[str]]:
+    """Maps of the pictures, coloured by the first binary outcome; and their thumbnails."""
+    if not maps:
         return "<p>No map: a picture has no embedding, or there are too few.</p>", []
-    places = [("Principal components 1 (to the right) and 2 (upwards)", embedding_map.components(embeddings, 2))]
-    if umap:
-        places.append(("UMAP: neighbours lie together, distances between groups mean nothing", embedding_map.umap(embeddings)))
     number = report.pictures.num_rows
     chosen = np.sort(np.random.default_rng(SEED).permutation(number)[:ON_MAP])
     some = report.pictures.take(chosen)
     groups, title = _groups(report, some["patient"].to_pylist())
     words = [f"{picture}, patient {patient}" for picture, patient in zip(some["picture"].to_pylist(), some["patient"].to_pylist(), strict=True)]
-    drawn = "".join(f"<h3>{escape(name)}</h3>{figures.cloud(points[chosen], groups, words, name)}" for name, points in places)
+    drawn = "".join(f"<h3>{TITLES[name]}</h3>{figures.cloud(points[chosen], groups, words, TITLES[name])}" for name, points in maps.items())
     which = f"A random {ON_MAP} of {number:,} pictures" if number > ON_MAP else "Every picture"
     legend = (
         f"<p>{which}, coloured by {escape(title)}. Point at one to see it. Pictures of one patient lie together: they are no independent points.</p>"

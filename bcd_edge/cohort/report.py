@@ -18,6 +18,7 @@ from bcd_edge.cohort import clinical, embedding_map, extract, page
 from bcd_edge.cohort.associations import Association, associate
 from bcd_edge.cohort.clinical import Clinical, Outcome
 from bcd_edge.cohort.dictionary import BY_NAME, FEATURES, NAMES
+from bcd_edge.cohort.embedding_map import Points
 from bcd_edge.errors import OutputError, UsageError
 from bcd_edge.system.atomic import atomic_write
 
@@ -100,7 +101,7 @@ def analyse(features: pa.Table, table: Clinical, settings: Settings) -> Report:
     pictures = features.filter(pa.array([name in table.patients for name in features["patient"].to_pylist()]))
     patients = extract.means(pictures, ["patient"])
     rows, few = associate(NAMES, extract.matrix(patients), patients["patient"].to_pylist(), found)
-    return Report(pictures, patients, found, rows, [*notes, *few, *_warnings(rows)])
+    return Report(pictures, patients, found, rows, [*notes, *few, *_warnings(rows), *_bundles(pictures)])
 
 
 def _list(names: Sequence[str]) -> str:
@@ -117,6 +118,12 @@ def _warnings(rows: Sequence[Association]) -> list[str]:
         f"{outcome}: {', '.join(names)} goes with it, so the pictures were taken differently; what looks like biology may be that."
         for outcome, names in titles.items()
     ]
+
+
+def _bundles(pictures: pa.Table) -> list[str]:
+    """Whether answers and embeddings are by different bundles, or by several."""
+    answered, embedded = (sorted(set(pictures[name].to_pylist())) for name in ("bundle", "embedding_bundle"))
+    return [] if answered == embedded else [f"p(malignant) and novelty are by {', '.join(answered)}, the embedding by {', '.join(embedded)}."]
 
 
 def write(report: Report, table: Clinical, settings: Settings, out: Path, left_out: Mapping[str, int] | None = None) -> None:
@@ -138,10 +145,11 @@ def write(report: Report, table: Clinical, settings: Settings, out: Path, left_o
         dictionary = [asdict(feature) for feature in FEATURES]
         atomic_write(out / "dictionary.csv", _csv(list(dictionary[0]), dictionary))
         atomic_write(out / CLINICAL_FILE, _clinical(table, report, settings.key))
-        _write_anndata(report, table, out / "cohort.h5ad", umap=settings.umap)
+        maps = embedding_map.maps(extract.embeddings(report.pictures), by_umap=settings.umap)
+        _write_anndata(report, table, maps, out / "cohort.h5ad")
         script = _REPRODUCE.substitute(version=__version__, settings=pformat(asdict(settings), sort_dicts=False), page=PAGE)
         atomic_write(out / "reproduce.py", script.encode())
-        atomic_write(out / PAGE, page.html(report, umap=settings.umap, left_out=left_out or {}).encode())
+        atomic_write(out / PAGE, page.html(report, maps, left_out or {}).encode())
     except OSError as error:
         raise OutputError(f"The report cannot be written to {out} ({error.strerror or error}); give a folder that you can write to.") from None
 
@@ -179,7 +187,7 @@ def _clinical(table: Clinical, report: Report, key: str) -> bytes:
     return _csv([key, *table.columns], rows)
 
 
-def _write_anndata(report: Report, table: Clinical, path: Path, *, umap: bool) -> None:
+def _write_anndata(report: Report, table: Clinical, maps: Mapping[str, Points], path: Path) -> None:
     """Pictures x features with the clinical table beside them, as scanpy and its relatives read it."""
     import anndata
     import pandas as pd
@@ -192,9 +200,8 @@ def _write_anndata(report: Report, table: Clinical, path: Path, *, umap: bool) -
     data = anndata.AnnData(extract.matrix(rows), obs=keys, var=described)
     if (embeddings := extract.embeddings(rows)) is not None:
         data.obsm["X_embedding"] = embeddings
-        data.obsm["X_pca"] = embedding_map.components(embeddings, 2)
-        if umap:
-            data.obsm["X_umap"] = embedding_map.umap(embeddings)
+    for name, points in maps.items():
+        data.obsm[f"X_{name}"] = points
     partial = path.with_name(f".{path.name}")
     data.write_h5ad(partial)
     partial.replace(path)

@@ -97,9 +97,10 @@ def _answer(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_results(db: Any, root: Path, inbox: Path | None) -> Iterator[Entry]:
-    """Each content once, by the bundle that answered last."""
+    """Each content once, by the bundle that answered last, under a name that tells the patient if there is one."""
     rows = db.execute(
-        """SELECT images.sha256, record, path, names.patient, names.slide, MAX(images.ended_at) FROM images JOIN names USING (sha256, bundle_sha256)
+        """SELECT images.sha256, record, path, names.patient, names.slide, MAX(images.ended_at || (names.patient IS NOT NULL))
+           FROM images JOIN names USING (sha256, bundle_sha256)
            WHERE state = 'done' GROUP BY images.sha256 ORDER BY path"""
     )
     for row in rows.fetchall():

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import re
 import runpy
+import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -102,6 +106,34 @@ def test_a_folder_of_results_and_an_archive_give_the_same(drawn: Path, report: P
         out = tmp_path / f"report-{source}"
         assert cohort(tmp_path / source, "--clinical", drawn / "clinical.csv", "--provider", "cpu", "--out", out).exit_code == 0
         assert rows(out / "patients.csv") == expected
+
+
+def test_pictures_that_are_gone_are_counted(drawn: Path, tmp_path: Path) -> None:
+    inbox, results = tmp_path / "inbox", tmp_path / "results"
+    shutil.copytree(drawn / "images", inbox)
+    watch = ["watch", str(inbox), "--out", str(results), "--once", "--patients", "folder", "--pseudonymise", "--provider", "cpu"]
+    assert CliRunner().invoke(main, watch).exit_code == 0
+    moved = inbox.rename(tmp_path / "moved")
+    (moved / "P03" / "field.png").unlink()
+    arguments = (results, "--clinical", drawn / "clinical.csv", "--provider", "cpu", "--out", tmp_path / "out")
+    gone = cohort(*arguments)
+    assert (gone.exit_code, "12: The picture was moved or deleted" in gone.output) == (2, True), gone.output
+    result = cohort(*arguments, "--inbox", moved)
+    assert (result.exit_code, "1 pictures left out" in result.output) == (1, True), result.output
+    assert "11 patients, 11 pictures" in result.output
+    assert "P01" not in (tmp_path / "out" / "patients.csv").read_text(), "the folder of results shows hashes, so the report does"
+
+
+def test_a_missing_package_is_said(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "lifelines" else find(name, *more))
+    result = cohort(drawn / "images", "--clinical", drawn / "clinical.csv", "--out", tmp_path / "out")
+    assert (result.exit_code, 'pip install "bcd-edge[research]"' in result.output) == (4, True)
+
+
+def test_the_command_s_modules_load_no_statistics_until_they_are_used() -> None:
+    script = "import sys; from bcd_edge.cli import cohort; from bcd_edge.cohort import report; print({'pandas', 'lifelines'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_ends_of_a_feature_are_of_different_patients(report: Path) -> None:

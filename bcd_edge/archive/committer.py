@@ -135,4 +135,4 @@ def reason_of(error: str, item: Item) -> str:
     """An error without the names and figures of its file, so that equal reasons are counted together."""
     name = item.name.rpartition("/")[2]
     text = error.replace(item.name, "the file").replace(name, "the file") if name else error
-    return re.sub(r"\d[\d,.]*", "N", text)[:REASON]
+    return re.sub(r"[1-9][\d,.]*", "N", text)[:REASON]

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,10 +59,13 @@ class Destination:
             state.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{state.parent} cannot be written ({error.strerror}); give a folder that you can write to.") from None
-        with exclusive(state / "lock", 0.0) as is_held:
-            if not is_held:
-                raise UsageError(f"Another run writes {self.folder}; wait for it, or give another folder with --out.")
-            yield
+        try:
+            with exclusive(state / "lock", 0.0) as is_held:
+                if not is_held:
+                    raise UsageError(f"Another run writes {self.folder}; wait for it, or give another folder with --out.")
+                yield
+        except sqlite3.OperationalError as error:  # of the lock or of the index of contents
+            raise OutputError(f"{state} could not be written ({error}); make room there, then go on with --resume.") from None
 
     def committed(self) -> set[int]:
         """Numbers of the shards that have their rows."""

@@ -13,7 +13,7 @@ from bcd_edge.archive import items as item_files
 from bcd_edge.archive import sources
 from bcd_edge.archive.folders import Folder
 from bcd_edge.archive.items import Item
-from bcd_edge.errors import BcdEdgeError, UsageError
+from bcd_edge.errors import BcdEdgeError, OutputError, UsageError
 
 COMPLETE: Final = "complete.json"
 
@@ -100,6 +100,8 @@ class Listing:
             self._list()
         except BcdEdgeError as error:
             failure = error
+        except OSError as error:
+            failure = OutputError(f"The listing could not be written or the sources listed ({error}); fix this, then go on with --resume.")
         except Exception as error:  # every store has errors of its own
             failure = UsageError(f"The sources could not be listed to their end ({type(error).__name__}: {error}); fix this and go on with --resume.")
         with self._changed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterator
@@ -48,7 +49,8 @@ LOST: Final = (RayActorError, WorkerCrashedError, ObjectLostError)
 class _Index:
     """The index of contents, on the driver's node, beside its file."""
 
-    def __init__(self, place: str) -> None:
+    def open(self, place: str) -> None:
+        """Not in `__init__`, whose errors Ray reports without their kind."""
         self._index = open_index(Destination(place))
 
     def call(self, method: str, *arguments: Any) -> Any:
@@ -62,7 +64,7 @@ class _RemoteIndex:
         self._actor = actor
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        return ray.get(self._actor.call.remote(method, *arguments))
+        return _value(self._actor.call.remote(method, *arguments))
 
     def claim_many(self, claims: list[tuple[bytes, Place]]) -> list[Place | None]:
         owners: list[Place | None] = self._call("claim_many", claims)
@@ -271,7 +273,7 @@ def _value(ref: Any) -> Any:
     try:
         return ray.get(ref)
     except RayTaskError as error:
-        if isinstance(error.cause, BcdEdgeError):
+        if isinstance(error.cause, BcdEdgeError | sqlite3.OperationalError):
             raise error.cause from None
         raise
 
@@ -304,5 +306,6 @@ def opened(destination: Destination, answers: Answers, work: Work, write: Callab
     with connected(work.ray_address):
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         place = str(destination.folder)
-        index = _Index.options(scheduling_strategy=here).remote(place)  # type: ignore[attr-defined]
+        index = _Index.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+        _value(index.open.remote(place))
         yield Cluster(answers, work, place, index, write, samples=samples)

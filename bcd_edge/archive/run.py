@@ -83,11 +83,12 @@ def opened(destination: Destination, answers: Answers, work: Work, write: Callab
 def _run(destination: Destination, answers: Answers, work: Work, progress: Progress, workers: Workers, before: dict[str, Any] | None) -> Summary:
     check_nodes(workers.nodes, before)
     check_mixture(workers.index.counts(), [node.ran for node in workers.nodes], work)
+    listing = Listing(destination.folder, answers.sources, answers.shard_size)
     manifest = begin(destination, answers, workers.nodes, before)
     again = workers.index.failed_shards() if work.retries_failed else set()
     workers.index.forget(again)
     committer = Committer(destination, workers.index, workers.answer, answers, work.max_failures)
-    with Listing(destination.folder, answers.sources, answers.shard_size) as listing:
+    with listing:
         progress.start(listing, committer, workers.reads)
         todo = Todo(listing, destination.committed() - again)
         with closing(workers.run(todo)) as shards:
@@ -139,6 +140,8 @@ def check(destination: Destination, answers: Answers, *, resume: bool) -> dict[s
     if manifest is None:
         if not destination.folder.is_empty():
             raise UsageError(f"{destination.folder} holds other files; give an empty or new folder with --out.")
+        return None
+    if not destination.folder.names("listing"):  # that run ended before there was anything to go on with
         return None
     if not resume:
         raise UsageError(

@@ -120,8 +120,9 @@ def plan(
         with opened(destination, answers, work, write, samples=True) as workers:
             check_nodes(workers.nodes, before)
             start_s = time.time() - started
+            listing = Listing(destination.folder, answers.sources, answers.shard_size)
             manifest = begin(destination, answers, workers.nodes, before)
-            listing = _listed(destination, answers, write)
+            _complete(listing, write)
             groups = _Groups(_draw(listing, min(size, listing.inputs)), len(workers.nodes))
             seconds, failed = _time(workers, groups)
             end_listing(destination, manifest, listing)
@@ -130,12 +131,11 @@ def plan(
     return result
 
 
-def _listed(destination: Destination, answers: Answers, write: Callable[[str], object]) -> Listing:
-    with Listing(destination.folder, answers.sources, answers.shard_size) as listing:
+def _complete(listing: Listing, write: Callable[[str], object]) -> None:
+    with listing:
         for number in listing.numbers():
             if number % TOLD == TOLD - 1:
                 write(f"{listing.inputs:,} inputs listed")
-    return listing
 
 
 def _draw(listing: Listing, size: int) -> list[Item]:

@@ -45,7 +45,7 @@ class FileSystem:
         except (ImportError, ValueError) as error:
             package = PACKAGES.get(protocol)
             fix = f"pip install {package}" if package else "give a folder, or a URL that fsspec knows"
-            raise ProviderError(f"{protocol}:// cannot be read ({error}); fix: {fix}") from None
+            raise ProviderError(f"{protocol}:// cannot be opened ({error}); fix: {fix}") from None
         if hasattr(self.fsspec, "retries"):
             self.fsspec.retries = 1
 

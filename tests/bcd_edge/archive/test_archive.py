@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -16,11 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from bcd_edge.archive.contents import ContentIndex
 from bcd_edge.archive.verify import verify
 from bcd_edge.bundle import Bundle
 from bcd_edge.classifier import Classifier
 from bcd_edge.cli import main
-from bcd_edge.errors import InputError, UsageError
+from bcd_edge.errors import InputError, OutputError, UsageError
 from bcd_edge.inputs import Inputs
 from bcd_edge.options import RunOptions
 from tests.bcd_edge.archive.conftest import WORK, rows, run, same
@@ -169,6 +171,24 @@ def test_what_a_run_refuses(tmp_path: Path, collection: Path, changed: Callable[
         run(out, collection, work=replace(WORK, options=RunOptions(provider="null")), resume=True)
     with pytest.raises(UsageError, match="was begun with the bundle resnet50-breast"):
         run(out, collection, work=replace(WORK, bundle=str(changed())), resume=True)
+
+
+def test_a_source_that_is_not_there_leaves_nothing_to_go_on_with(tmp_path: Path, collection: Path) -> None:
+    work, manifest = replace(WORK, options=RunOptions(provider="null")), tmp_path / "files.csv"
+    manifest.write_text("path\nx.png\n")
+    for source in (tmp_path / "missing", manifest):
+        with pytest.raises(UsageError):
+            run(tmp_path / "out", source, work=work)
+    assert run(tmp_path / "out", collection, work=work).counts["rows"] == 28
+
+
+def test_a_full_disk_of_the_index_is_a_sentence(tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(ContentIndex, "commit", full)
+    with pytest.raises(OutputError, match=r"\.state could not be written \(database or disk is full\); make room there"):
+        run(tmp_path / "out", collection, work=replace(WORK, options=RunOptions(provider="null")))
 
 
 def test_verify_finds_what_is_damaged(tmp_path: Path, collection: Path) -> None:

@@ -37,7 +37,7 @@ EXPLAINED_BATCH: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Prepared:
     """A decoded image: one network input for each member of the bundle, its quality where that is measured, and its scale where it is known."""
 
     name: str
@@ -152,7 +152,7 @@ class Classifier:
         self._require_open()
         source = name or default_name(picture)
         try:
-            return self._infer([self._prepare(source, picture)])[0]
+            return self._infer([self.prepare(source, picture)])[0]
         except InputError as error:
             return self.failed(source, error)
 
@@ -198,13 +198,13 @@ class Classifier:
     def _stream(
         self,
         pictures: Iterable[tuple[Key, Picture | InputError | Callable[[], Picture]]],
-        infer: Callable[[Sequence[_Prepared]], list[Answer]],
+        infer: Callable[[Sequence[Prepared]], list[Answer]],
         failed: Callable[[str, InputError], Answer],
         name: Callable[[Key], str],
         config: PipelineConfig,
     ) -> Generator[tuple[Key, Answer], None, None]:
-        def prepare(item: tuple[Key, Picture | InputError | Callable[[], Picture]]) -> _Prepared:
-            return self._prepare(name(item[0]), item[1])
+        def prepare(item: tuple[Key, Picture | InputError | Callable[[], Picture]]) -> Prepared:
+            return self.prepare(name(item[0]), item[1])
 
         for (key, _), answer in pipeline.run_pipeline(pictures, prepare, infer, config):
             yield key, failed(name(key), answer) if isinstance(answer, InputError) else answer
@@ -235,8 +235,12 @@ class Classifier:
         """The record of an image that could not be classified."""
         return Record(name, error.sha256, "failed", str(error), None, None, None, (), None, self.execution)
 
-    def _prepare(self, name: str, picture: Picture | InputError | Callable[[], Picture]) -> _Prepared:
-        """Decodes and resizes one image, and measures its quality."""
+    def prepare(self, name: str, picture: Picture | InputError | Callable[[], Picture]) -> Prepared:
+        """The first half of `classify`: decodes and resizes one image, and measures its quality.
+
+        Raises:
+            InputError: it cannot be read or decoded.
+        """
         image = decode(picture)
         started = time.perf_counter()
         with failing_with(image.sha256):
@@ -246,12 +250,22 @@ class Classifier:
             um_per_pixel = self.triage.scale.find(image.um_per_pixel, name, width)
         reasons = self._scale.reasons(height, width, um_per_pixel) if self._scale and um_per_pixel else ()
         milliseconds = 1000 * (time.perf_counter() - started)
-        return _Prepared(name, image.sha256, inputs, measured, um_per_pixel, reasons, image.decode_ms, milliseconds)
+        return Prepared(name, image.sha256, inputs, measured, um_per_pixel, reasons, image.decode_ms, milliseconds)
 
-    def _infer(self, images: Sequence[_Prepared]) -> list[Record]:
+    def answer(self, image: Prepared) -> Record:
+        """The second half of `classify`: infers and decides.
+
+        Raises:
+            ProviderError: the engine failed.
+            UsageError: the classifier is closed.
+        """
+        self._require_open()
+        return self._infer([image])[0]
+
+    def _infer(self, images: Sequence[Prepared]) -> list[Record]:
         return [record for record, _ in self._embed(images)]
 
-    def _embed(self, images: Sequence[_Prepared]) -> list[tuple[Record, Embedding | None]]:
+    def _embed(self, images: Sequence[Prepared]) -> list[tuple[Record, Embedding | None]]:
         started = time.perf_counter()
         members = []
         embeddings: Sequence[Embedding | None] = [None] * len(images)
@@ -267,7 +281,7 @@ class Classifier:
         answers = zip(images, ensemble(members), novelties, embeddings, strict=True)
         return [(self._record(image, float(p), novelty, infer_ms), embedding) for image, p, novelty, embedding in answers]
 
-    def _record(self, image: _Prepared, p: float, novelty: float | None, infer_ms: float) -> Record:
+    def _record(self, image: Prepared, p: float, novelty: float | None, infer_ms: float) -> Record:
         prediction = self.rule.predict(p)
         milliseconds = (image.decode_ms, image.resize_ms, infer_ms, image.decode_ms + image.resize_ms + infer_ms)
         timing = Timing(*(round(value, 3) for value in milliseconds))

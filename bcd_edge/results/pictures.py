@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from bcd_edge.errors import InputError
 from bcd_edge.readers import raster
 from bcd_edge.records import THUMBNAIL
+from bcd_edge.results.staging import write_below
 
 
 def read(db: sqlite3.Connection, root: Path, inbox: Path | None, sha256: str, also: Iterable[Path] = ()) -> bytes:
@@ -66,3 +67,18 @@ def watched_inbox(root: Path) -> Path | None:
     except (OSError, ValueError, AttributeError):
         return None
     return Path(inbox) if isinstance(inbox, str) else None
+
+
+def kept_path(sha256: str) -> str:
+    """Where a picture that came without a folder of its own, uploaded or from a camera, is kept below the results."""
+    return f"uploads/{sha256[:2]}/{sha256}"
+
+
+def keep(root: Path, sha256: str, data: bytes) -> None:
+    """Writes such a picture, flushed, unless it is there.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    if not (root / kept_path(sha256)).exists():
+        write_below(root, kept_path(sha256), data)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -105,3 +107,16 @@ def clear_abandoned(root: str) -> None:
         if not pid.isdigit() or int(pid) == os.getpid() or not psutil.pid_exists(int(pid)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(folder, name))
+
+
+def write_below(root: Path, name: str, content: bytes) -> None:
+    """Writes a file below the results, whole and flushed.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    partial = root / TEMPORARY / f"{os.getpid()}.{uuid.uuid4().hex}"  # the same picture may be written by two threads
+    write(partial, content, durable=True)
+    partial.replace(root / name)
+    flush_folder((root / name).parent)

@@ -20,6 +20,7 @@ from bcd_edge.pictures import HashedBytes
 from bcd_edge.readers import raster
 from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.records import Record
+from bcd_edge.results import pictures
 from bcd_edge.results.folder import Results, link
 from bcd_edge.results.models import Answer, Committed, intake
 from bcd_edge.serve import slide_answers, uploads
@@ -123,7 +124,7 @@ class Engine:
         for thread in self._threads:
             thread.start()
         for sha256, about in uploads.all_pending(self._settings.results):
-            data = (self._settings.results / uploads.path(sha256)).read_bytes()
+            data = (self._settings.results / pictures.kept_path(sha256)).read_bytes()
             self._add(Job(about["name"], HashedBytes(data, sha256), about["owner"], about["received_at"], about["patient"], about["slide"]))
 
     def end(self) -> None:
@@ -148,7 +149,7 @@ class Engine:
 
     def accept(self, root: Path, job: Job) -> None:
         """Takes a picture durably; waits until it is on the disk, and not for its answer."""
-        uploads.keep(root, job.file.sha256, job.file.data)
+        pictures.keep(root, job.file.sha256, job.file.data)
         about = {"name": job.name, "owner": job.owner, "received_at": job.received_at, "patient": job.patient, "slide": job.slide}
         uploads.accept(root, job.file.sha256, about)
         self._add(job)
@@ -176,7 +177,7 @@ class Engine:
             self._owners[job.owner] += 1
             self._bytes += job.size
         if isinstance(job.picture, HashedBytes):
-            job.kept = self._writers.submit(uploads.keep, self._settings.results, job.picture.sha256, job.picture.data)
+            job.kept = self._writers.submit(pictures.keep, self._settings.results, job.picture.sha256, job.picture.data)
         is_slide = isinstance(job.picture, HashedBytes) and slide_answers.is_slide(job.picture.data)
         (self._slides if is_slide else self._jobs).put(job)
 
@@ -318,4 +319,4 @@ class Engine:
 def _place(results: Results, committed: list[Committed]) -> None:
     """Inside the transaction: where the pictures lie."""
     for entry in committed:
-        results.journal.place(entry.answer.key, entry.answer.sha256, uploads.path(entry.answer.sha256))
+        results.journal.place(entry.answer.key, entry.answer.sha256, pictures.kept_path(entry.answer.sha256))

@@ -8,7 +8,6 @@ import cv2
 
 from bcd_edge.readers import raster
 from bcd_edge.results import pictures
-from bcd_edge.serve import uploads
 from bcd_edge.serve.settings import Settings
 
 
@@ -19,7 +18,7 @@ def read(db: sqlite3.Connection, settings: Settings, sha256: str) -> bytes:
         InputError: they are nowhere to be found.
     """
     inbox = settings.inbox or pictures.watched_inbox(settings.results)
-    return pictures.read(db, settings.results, inbox, sha256, also=[settings.results / uploads.path(sha256)])
+    return pictures.read(db, settings.results, inbox, sha256, also=[settings.results / pictures.kept_path(sha256)])
 
 
 def shown(data: bytes) -> bytes:

@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from bcd_edge.readers import slide
+from bcd_edge.results import pictures
 from bcd_edge.results.folder import Results
-from bcd_edge.serve import uploads
 from bcd_edge.slides import classify as slides
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def answer(classifier: Classifier, settings: Settings, job: Job, progress: Calla
     with Results.open(root) as results:
         title = results.display_name(PurePosixPath(job.name).name)
     how = replace(settings.slides, folder=root / folder, title=title, um_per_pixel=settings.model.get("um_per_pixel"))
-    record = slides.classify(classifier, root / uploads.path(sha256), how, name=job.name, progress=progress)
+    record = slides.classify(classifier, root / pictures.kept_path(sha256), how, name=job.name, progress=progress)
     if record.slide is None:
         return replace(record, sha256=sha256, error=(record.error or "").replace(sha256, title))
     return replace(record, slide=replace(record.slide, files=folder))

@@ -21,7 +21,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from bcd_edge.options import RunOptions
-from bcd_edge.results import audit, reviews
+from bcd_edge.results import audit, pictures, reviews
 from bcd_edge.results.journal import NAME, reading
 from bcd_edge.serve import openapi, uploads
 from bcd_edge.synthetic import tissue
@@ -100,7 +100,7 @@ def test_what_was_accepted_before_a_crash_is_answered_after_it(tmp_path: Path, s
     root, data = tmp_path / "crashed", png(8)
     sha256 = hashlib.sha256(data).hexdigest()
     (root / "tmp").mkdir(parents=True)
-    uploads.keep(root, sha256, data)
+    pictures.keep(root, sha256, data)
     about = {"name": "upload/8.png", "owner": "submitter", "received_at": "2026-01-01T00:00:00.000+00:00", "patient": "P", "slide": None}
     uploads.accept(root, sha256, about)
     server = start(root)
@@ -223,7 +223,7 @@ def test_an_explanation_is_given_up_when_everyone_has_left_and_not_before(start:
 
 def test_a_picture_that_is_gone_is_not_found(server: Server) -> None:
     sha256 = server.upload(2)["sha256"]
-    (server.root / uploads.path(sha256)).write_bytes(b"another")
+    (server.root / pictures.kept_path(sha256)).write_bytes(b"another")
     for path in ("picture", "overlay", "explanation"):
         assert server.get(f"{IMAGES}/{sha256}/{path}").status_code == 404
     for other in ("0" * 64, "..%2f..%2fetc%2fpasswd", "A" * 64):

@@ -1,0 +1,190 @@
+"""A microscope's live picture on a page, with its answer; a key stores a frame as a case.
+
+The picture is an MJPEG stream (multipart/x-mixed-replace), which every browser shows in an `img`; frames are encoded only while somebody looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from bcd_edge.classifier import Classifier
+from bcd_edge.errors import BcdEdgeError
+from bcd_edge.live import cases
+from bcd_edge.live.capture import Capture
+from bcd_edge.live.optics import Optics
+from bcd_edge.live.session import Session, Settings, Update
+from bcd_edge.live.sources import Source
+from bcd_edge.readers.raster import UInt8Image
+from bcd_edge.results.clock import Clock
+from bcd_edge.serve.auth import requires
+from bcd_edge.serve.bodies import json_body
+from bcd_edge.serve.engine import Job
+from bcd_edge.serve.pages import render
+
+log = logging.getLogger(__name__)
+
+BOUNDARY: Final = "frame"
+# Longest side that is shown, and quality of its JPEG; what is classified and stored is the frame itself.
+SHOWN_SIDE: Final = 1024
+JPEG_QUALITY: Final = 80
+# Between looks for a newer frame to show, and from one attempt to the next where the source or the model fails.
+POLL_S, RETRY_S = 0.03, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """What is shown live.
+
+    Attributes:
+        source: of the frames.
+        optics: camera and objective.
+    """
+
+    source: Source
+    optics: Optics
+
+
+class Live:
+    """Answers a camera's frames in a thread of its own, by a model of its own; connects again as long as the server runs.
+
+    Attributes:
+        camera: what is shown.
+        update: the latest.
+        picture_hwc_u8: of the latest frame, uint8 RGB, H x W x 3.
+        number: of that frame.
+        is_closed: whether streams must end.
+    """
+
+    def __init__(self, camera: Camera, model: dict[str, Any]) -> None:
+        """Prepares; `begin` starts."""
+        self.camera, self._model = camera, model
+        self.update: Update | None = None
+        self.problem = ""
+        self.picture_hwc_u8: UInt8Image | None = None
+        self.number: int | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bcd-edge live")
+        self._jpeg: tuple[int | None, bytes] = (None, b"")
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed.is_set()
+
+    def begin(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends streams, from a signal's handler, too; `end` waits."""
+        self._closed.set()
+
+    def end(self) -> None:
+        """Ends the thread."""
+        self.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self.is_closed:
+            try:
+                self._answer()
+            except BcdEdgeError as error:
+                self.problem = str(error)
+                log.warning("No live picture: %s", error)
+            self._closed.wait(RETRY_S)
+
+    def _answer(self) -> None:
+        with Classifier.load(**self._model) as classifier, Capture(self.camera.source) as capture:
+            session = Session(capture, classifier, Settings(self.camera.optics))
+            for update in session.updates():
+                if self.is_closed:
+                    return
+                if update is not None:
+                    self.update, self.problem = update, update.reason if update.frame is None else ""
+                    self.picture_hwc_u8, self.number = session.picture_hwc_u8, session.number
+            capture.raise_problem()
+
+    def jpeg(self) -> bytes:
+        """Of the latest frame; empty before the first. Encoded once for all who look."""
+        number, picture = self.number, self.picture_hwc_u8
+        if picture is None or self._jpeg[0] == number:
+            return self._jpeg[1]
+        side = max(picture.shape[:2])
+        if side > SHOWN_SIDE:
+            picture = cv2.resize(picture, None, fx=SHOWN_SIDE / side, fy=SHOWN_SIDE / side, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+        self._jpeg = (number, data)
+        return data
+
+
+def _live(request: Request) -> Live:
+    live: Live | None = request.app.state.live
+    if live is None:
+        raise HTTPException(404, "This server shows no camera; start it with --live SOURCE.")
+    return live
+
+
+@requires("reviewer", "admin")
+async def page(request: Request) -> Response:
+    """The page."""
+    live, rule = _live(request), request.app.state.engine.classifier.rule
+    return render(request, "live.html", source=live.camera.source.name, optics=live.camera.optics, rule=rule)
+
+
+@requires("reviewer", "admin")
+async def state(request: Request) -> Response:
+    """The latest update, and whether something is wrong."""
+    live = _live(request)
+    return JSONResponse({"update": live.update and live.update.as_dict(), "problem": live.problem})
+
+
+@requires("reviewer", "admin")
+async def stream(request: Request) -> Response:
+    """The picture, as long as somebody looks and the server runs."""
+    return StreamingResponse(_parts(_live(request)), media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+
+
+async def _parts(live: Live) -> AsyncIterator[bytes]:
+    shown: int | None = None
+    while not live.is_closed:
+        if live.number != shown:
+            shown = live.number
+            jpeg = await asyncio.to_thread(live.jpeg)
+            yield b"--%b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (BOUNDARY.encode(), len(jpeg), jpeg)
+        await asyncio.sleep(POLL_S)
+
+
+@requires("reviewer", "admin")
+async def keep(request: Request) -> Response:
+    """Stores the frame that is shown as a case."""
+    live, body = _live(request), await json_body(request, "NewFrame")
+    picture = live.picture_hwc_u8
+    if picture is None:
+        raise HTTPException(409, "There is no frame yet; wait for the picture, and store it then.")
+    file = await asyncio.to_thread(cases.png, picture, live.camera.optics.um_per_pixel)
+    job = Job(cases.file_name(), file, request.state.person.name, Clock().text(), body.get("patient") or None)
+    request.app.state.engine.submit(job)
+    record = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(job.answer)), request.app.state.settings.timeout_s)
+    if record["status"] == "failed":
+        raise HTTPException(422, record["error"])
+    return JSONResponse({"sha256": file.sha256, "location": f"/cases/{file.sha256}", "decision": record["decision"]}, 201)
+
+
+def routes() -> list[Route]:
+    """Everything below /live."""
+    return [
+        Route("/live", page),
+        Route("/live/state", state),
+        Route("/live/stream", stream),
+        Route("/live/frames", keep, methods=["POST"]),
+    ]

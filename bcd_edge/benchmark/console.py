@@ -38,7 +38,9 @@ def row_lines(row: Row) -> Iterator[str]:
         if reasons:
             yield from _wrapped(f"{title}: {'; '.join(reasons)}")
     if energy := row["cost"]["energy"]:
-        yield from _wrapped(f"{interval(energy['joules_per_image'])} J per image ({', '.join(energy['meters'])})")
+        joules = energy["joules_per_image"]
+        per_joule = f", {rounded(1 / joules['value'])} images per joule" if joules["value"] else ""
+        yield from _wrapped(f"{interval(joules)} J per image{per_joule} ({', '.join(energy['meters'])})")
     if loadgen := row["loadgen"]:
         value = "no figure" if loadgen["value"] is None else f"{rounded(loadgen['value'])}, ours / LoadGen's {loadgen['ours_over_theirs']}"
         yield f"    LoadGen {loadgen['verdict']}: {loadgen['metric']} {value}"

@@ -100,17 +100,10 @@ def command(**asked: Any) -> None:
 def _optics(asked: dict[str, Any]) -> Optics:
     from dataclasses import replace
 
-    from bcd_edge.errors import UsageError
     from bcd_edge.live import optics
 
-    recalled = optics.recall(asked["objective"])
     given = {name: asked[name] for name in ("um_per_pixel", "region", "white_balance")}
-    if asked["objective"] and recalled == optics.Optics() and not any(given.values()) and asked["objective"] not in optics.remembered():
-        known = ", ".join(optics.remembered()) or "none"
-        raise UsageError(
-            f"Nothing is remembered under the objective {asked['objective']} (known: {known}); give --um-per-pixel once, or measure it with: "
-            f"bcd-edge live calibrate PICTURE --objective {asked['objective']}"
-        )
+    recalled = (optics.recall if any(given.values()) else optics.recall_known)(asked["objective"])
     wanted = optics.changed(recalled, given["um_per_pixel"], given["region"])
     if given["white_balance"] not in (None, "glass"):
         wanted = replace(wanted, gains=None if given["white_balance"] == "off" else optics.parse_gains(given["white_balance"]))

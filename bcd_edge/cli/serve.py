@@ -13,7 +13,7 @@ from bcd_edge.cli._people import audit, token, user
 from bcd_edge.cli._types import DURATION, SIZE
 
 if TYPE_CHECKING:
-    from bcd_edge.serve.settings import Settings
+    from bcd_edge.serve.settings import Camera, Settings
 
 FIX = 'pip install "bcd-edge[serve]"'
 
@@ -27,6 +27,8 @@ FIX = 'pip install "bcd-edge[serve]"'
 @click.option("--key", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Private key of the certificate, PEM.")
 @click.option("--behind-proxy", is_flag=True, help="A proxy on this computer has TLS, and sends X-Forwarded-For and X-Forwarded-Proto.")
 @click.option("--inbox", type=click.Path(path_type=Path, file_okay=False), help="A watcher's inbox.  [default: as its heartbeat says]")
+@click.option("--live", "source", metavar="SOURCE", help="Show a camera on the page /live, and answer it: as for bcd-edge live.")
+@click.option("--objective", metavar="10x", help="With --live: scale, region and white balance that bcd-edge live remembered under this name.")
 @click.option("--blinded", is_flag=True, help="Hide the answer until the reader's first opinion of a case.")
 @click.option("--audit-share", type=click.FloatRange(0, 1), help="Share of benign answers that is reviewed at random.  [default: 0.05]")
 @click.option("--max-body", type=SIZE, default="64MB", show_default=True, metavar="SIZE", help="Largest request.")
@@ -50,6 +52,7 @@ def command(**asked: Any) -> None:
     Examples:
       bcd-edge serve results/
       bcd-edge serve results/ --blinded --audit-share 0.1
+      bcd-edge serve results/ --live /dev/video0 --objective 10x
       bcd-edge serve results/ --address 0.0.0.0 --host edge.clinic.local --certificate cert.pem --key key.pem
     """
     import importlib.util
@@ -82,6 +85,7 @@ def _settings(asked: dict[str, Any], *, is_encrypted: bool) -> Settings:
         results=asked["results"].resolve(),
         model={"path": asked["bundle_path"], "options": options, "threshold": asked["threshold"], **take_triage(asked)},
         inbox=asked["inbox"],
+        camera=_camera(asked),
         hosts=("127.0.0.1", "localhost", "[::1]", *asked["hosts"]),
         is_encrypted=is_encrypted,
         blinded=asked["blinded"],
@@ -90,6 +94,22 @@ def _settings(asked: dict[str, Any], *, is_encrypted: bool) -> Settings:
         slides=SlideSettings(field_um=asked["field_um"], overlap=asked["overlap"]),
         timeout_s=asked["timeout"],
     )
+
+
+def _camera(asked: dict[str, Any]) -> Camera | None:
+    from bcd_edge.errors import UsageError
+
+    if not asked["source"]:
+        if asked["objective"]:
+            raise UsageError("--objective is for a camera; give --live SOURCE, too.")
+        return None
+    if asked["blinded"]:
+        raise UsageError("--live shows answers that --blinded hides; give one of them.")
+    from bcd_edge.live import optics
+    from bcd_edge.live.sources import parse
+    from bcd_edge.serve.settings import Camera
+
+    return Camera(parse(asked["source"]), optics.recall_known(asked["objective"]))
 
 
 for below in (user, token, audit):

@@ -24,7 +24,9 @@ GEOMETRY: Final = re.compile(r"(\d+)x(\d+)\+(\d+)\+(\d+)")
 # Gains beyond these mean that the field was no empty glass, or the lamp no white one.
 GAINS: Final = (0.25, 4.0)
 # Share of the darkest pixels of empty glass that are no glass: dust and the edge of the field.
-GLASS_SHARE: Final = 0.5
+GLASS_SHARE: Final = 0.2
+# Standard deviation of the rest, of 255: noise and uneven light, less than any tissue.
+MOST_UNEVEN: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,9 @@ def white_gains(glass_hwc_rgb_u8: UInt8Image) -> tuple[float, float, float]:
     pixels = glass_hwc_rgb_u8.reshape(-1, 3).astype(np.float64)
     bright = pixels[pixels.sum(axis=1) >= np.quantile(pixels.sum(axis=1), GLASS_SHARE)]
     white = bright.mean(axis=0)
-    if white.min() < 40 or np.median(bright) >= 254 or bright.std(axis=0).max() > 25:
+    if white.min() < 40 or np.median(bright) >= 254 or bright.std(axis=0).max() > MOST_UNEVEN:
         raise UsageError(
-            f"The frame is no empty glass in good light (its brighter half has red, green and blue {np.round(white).astype(int).tolist()} and "
+            f"The frame is no empty glass in good light (its brighter part has red, green and blue {np.round(white).astype(int).tolist()} and "
             "varies, or is at the upper end); move the slide to a place without tissue, set the lamp below overexposure, and try again."
         )
     red, green, blue = (round(float(white.max() / channel), 4) for channel in white)
@@ -171,6 +173,21 @@ def check_um(um_per_pixel: float) -> float:
 def recall(name: str | None) -> Optics:
     """What is remembered under a name; the camera as it is where no name is given, or nothing is remembered yet."""
     return remembered().get(name, Optics()) if name else Optics()
+
+
+def recall_known(name: str | None) -> Optics:
+    """The same, for a name that is remembered.
+
+    Raises:
+        UsageError: it is not.
+    """
+    known = remembered() if name else {}
+    if name and name not in known:
+        raise UsageError(
+            f"Nothing is remembered under the objective {name} (known: {', '.join(known) or 'none'}); give bcd-edge live --um-per-pixel once, or "
+            f"measure it with: bcd-edge live calibrate PICTURE --objective {name}"
+        )
+    return known[name] if name else Optics()
 
 
 def remember(name: str, optics: Optics) -> None:

@@ -189,26 +189,24 @@ class _Folder:
         self._source = source
         self._clock = _Clock(DEFAULT_FPS if source.fps is None else source.fps)
         self._paths = self._list()
-        self._path: Path | bytes | InputError = b""
+        self._path: Path | None = None
         if next(self._list(), None) is None:
             raise InputError(f"The folder {source.name} has no pictures; give another one.")
 
-    def _list(self) -> Iterator[Path | bytes | InputError]:
-        return (path for _, path in Inputs([self._source.text]))
+    def _list(self) -> Iterator[Path]:
+        return (path for _, path in Inputs([self._source.text]) if isinstance(path, Path))
 
     def grab(self) -> float | None:
         due_s = self._clock.wait()
-        path = next(self._paths, None)
-        if path is None and self._source.repeats:
+        self._path = next(self._paths, None)
+        if self._path is None and self._source.repeats:
             self._paths = self._list()
-            path = next(self._paths, None)
-        self._path = path or b""
-        return None if path is None else due_s
+            self._path = next(self._paths, None)
+        return None if self._path is None else due_s
 
     def retrieve(self) -> UInt8Image | None:
         try:
-            if not isinstance(self._path, Path):
-                return None
+            assert self._path is not None
             return np.ascontiguousarray(raster.decode(raster.read(self._path))[..., ::-1])
         except InputError:
             return None

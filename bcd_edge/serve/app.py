@@ -13,10 +13,11 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from bcd_edge.errors import BcdEdgeError
-from bcd_edge.serve import api, consult, health, inference, review, security, slides, submitting
+from bcd_edge.serve import api, consult, health, inference, live, review, security, slides, submitting
 from bcd_edge.serve.auth import Authenticator
 from bcd_edge.serve.engine import Engine
 from bcd_edge.serve.explaining import Explainer
+from bcd_edge.serve.live import Live
 from bcd_edge.serve.monitoring import Monitoring
 from bcd_edge.serve.settings import Settings
 from bcd_edge.serve.store import Store
@@ -24,10 +25,10 @@ from bcd_edge.serve.store import Store
 HERE = Path(__file__).parent
 
 
-def create(settings: Settings, store: Store, engine: Engine, authenticator: Authenticator) -> Starlette:
+def create(settings: Settings, store: Store, engine: Engine, authenticator: Authenticator, camera: Live | None = None) -> Starlette:
     """Puts the parts together; whoever calls it closes engine and store after the application has ended.
 
-    Handlers find `settings`, `store`, `engine`, `explainer`, `monitoring` and `authenticator` in `request.app.state`.
+    Handlers find `settings`, `store`, `engine`, `explainer`, `monitoring`, `live` (None without a camera) and `authenticator` in `request.app.state`.
     """
     explainer, monitoring = Explainer(store, settings), Monitoring(settings)
 
@@ -35,12 +36,16 @@ def create(settings: Settings, store: Store, engine: Engine, authenticator: Auth
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         engine.begin()
         explainer.begin()
+        if camera:
+            camera.begin()
         yield
+        if camera:
+            camera.end()
         await monitoring.end()
         explainer.end()
         engine.end()
 
-    parts = [route for part in (health, review, slides, submitting, api, inference, consult) for route in part.routes()]
+    parts = [route for part in (health, review, slides, submitting, api, inference, consult, live) for route in part.routes()]
     app = Starlette(
         routes=[*parts, *authenticator.routes(), Mount("/static", StaticFiles(directory=HERE / "static"))],
         middleware=[Middleware(security.Guard, settings=settings)],
@@ -48,5 +53,5 @@ def create(settings: Settings, store: Store, engine: Engine, authenticator: Auth
         lifespan=lifespan,
     )
     app.state.settings, app.state.store, app.state.engine, app.state.authenticator = settings, store, engine, authenticator
-    app.state.explainer, app.state.monitoring = explainer, monitoring
+    app.state.explainer, app.state.monitoring, app.state.live = explainer, monitoring, camera
     return app

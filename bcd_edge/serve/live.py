@@ -9,7 +9,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import cv2
@@ -22,15 +21,13 @@ from bcd_edge.classifier import Classifier
 from bcd_edge.errors import BcdEdgeError
 from bcd_edge.live import cases
 from bcd_edge.live.capture import Capture
-from bcd_edge.live.optics import Optics
 from bcd_edge.live.session import Session, Settings, Update
-from bcd_edge.live.sources import Source
 from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.results.clock import Clock
 from bcd_edge.serve.auth import requires
-from bcd_edge.serve.bodies import json_body
 from bcd_edge.serve.engine import Job
 from bcd_edge.serve.pages import render
+from bcd_edge.serve.settings import Camera
 
 log = logging.getLogger(__name__)
 
@@ -40,19 +37,6 @@ SHOWN_SIDE: Final = 1024
 JPEG_QUALITY: Final = 80
 # Between looks for a newer frame to show, and from one attempt to the next where the source or the model fails.
 POLL_S, RETRY_S = 0.03, 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Camera:
-    """What is shown live.
-
-    Attributes:
-        source: of the frames.
-        optics: camera and objective.
-    """
-
-    source: Source
-    optics: Optics
 
 
 class Live:
@@ -167,12 +151,12 @@ async def _parts(live: Live) -> AsyncIterator[bytes]:
 @requires("reviewer", "admin")
 async def keep(request: Request) -> Response:
     """Stores the frame that is shown as a case."""
-    live, body = _live(request), await json_body(request, "NewFrame")
+    live, form = _live(request), await request.form()
     picture = live.picture_hwc_u8
     if picture is None:
         raise HTTPException(409, "There is no frame yet; wait for the picture, and store it then.")
     file = await asyncio.to_thread(cases.png, picture, live.camera.optics.um_per_pixel)
-    job = Job(cases.file_name(), file, request.state.person.name, Clock().text(), body.get("patient") or None)
+    job = Job(cases.file_name(), file, request.state.person.name, Clock().text(), str(form.get("patient") or "") or None)
     request.app.state.engine.submit(job)
     record = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(job.answer)), request.app.state.settings.timeout_s)
     if record["status"] == "failed":

@@ -50,6 +50,7 @@ def render(request: Request, template: str, http_status: int = 200, **values: An
         "_n": plural(name),
         "language": name,
         "languages": languages(),
+        "has_camera": getattr(request.app.state, "live", None) is not None,
         "person": getattr(request.state, "person", None),
     }
     response = HTMLResponse(_environment().get_template(template).render(shared | values), http_status)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import uvicorn
@@ -21,6 +22,7 @@ from bcd_edge.serve import app
 from bcd_edge.serve.accounts import Accounts
 from bcd_edge.serve.connections import timed
 from bcd_edge.serve.engine import Engine
+from bcd_edge.serve.live import Live
 from bcd_edge.serve.settings import Settings
 from bcd_edge.serve.store import Store
 
@@ -116,7 +118,9 @@ def serve(settings: Settings, listening: Listening, announce: Callable[[str], No
         accounts = Accounts(store, is_local=listening.is_local, is_encrypted=listening.is_encrypted)
         try:
             engine = Engine(settings, lambda: Classifier.load(**settings.model, purpose="throughput"))
-            server = _Server(_config(app.create(settings, store, engine, accounts), listening, settings.timeout_s))
+            camera = Live(settings.camera, settings.model) if settings.camera else None
+            server = _Server(_config(app.create(settings, store, engine, accounts, camera), listening, settings.timeout_s))
+            server.stopping = camera.close if camera else lambda: None
             address = f"{'https' if listening.certificate else 'http'}://{_location(listener)}"
             server.announce = lambda: announce(f"{address}{accounts.link or '/'}")
             with _unraised():
@@ -159,14 +163,20 @@ def _unraised() -> Iterator[None]:
 
 
 class _Server(uvicorn.Server):
-    """Says when requests are taken."""
+    """Says when requests are taken, and when it is asked to stop: a stream that does not end then would keep it."""
 
     announce: Callable[[], None]
+    stopping: Callable[[], None]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self.announce()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn."""
+        self.stopping()
+        super().handle_exit(sig, frame)
 
 
 def _bound(listening: Listening) -> socket.socket:

@@ -6,7 +6,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bcd_edge.live.optics import Optics
+from bcd_edge.live.sources import Source
 from bcd_edge.slides.settings import SlideSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """What is shown live.
+
+    Attributes:
+        source: of the frames.
+        optics: camera and objective.
+    """
+
+    source: Source
+    optics: Optics
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +40,7 @@ class Settings:
         max_waiting_each: the same for one person or machine.
         max_waiting_bytes: bytes of all pictures that wait.
         slides: how whole slides are classified; the server says where their files go.
+        camera: what is shown live, if anything.
         timeout_s: seconds until a body must be complete, and then again until the answer.
     """
 
@@ -39,4 +55,5 @@ class Settings:
     max_waiting_each: int = 128
     max_waiting_bytes: int = 256_000_000
     slides: SlideSettings = field(default_factory=SlideSettings)
+    camera: Camera | None = None
     timeout_s: float = 60.0

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from bcd_edge.cli import serve as serving
+from bcd_edge.cli import watch as watching
 from deploy import dockerfile, environments
 from deploy.dockerfile import Instruction
 
@@ -81,7 +82,7 @@ def test_the_last_stage_takes_wheels_alone_and_no_torch() -> None:
     commands = dockerfile.installation(SOURCE)
     assert "--only-binary=:all:" in commands
     assert "--mount" not in commands
-    assert re.findall(r"\S*\.whl\S*", commands) == ["/wheels/onnxruntime*.whl", '/wheels/bcd_edge-*.whl)[watch,serve]"']
+    assert re.findall(r"\S*\.whl\S*", commands) == ["/wheels/onnxruntime*.whl", '/wheels/bcd_edge-*.whl)[dicom,serve,watch]"']
     assert "pip check" in commands
     assert re.fullmatch(r"numpy==1\.26\.\d+", dockerfile.arguments(LAST)["NUMPY"])
     assert "opencv-python-headless" in " ".join(environments.project()["dependencies"])
@@ -162,6 +163,21 @@ def test_the_server_reads_the_watchers_folders_and_listens_with_tls() -> None:
     inside = [re.sub(r"\$\{.*?\}", "", volume).split(":")[1] for volume in serve["volumes"]]
     assert inside == ["/inbox", "/results", "/tls", "/cache"]
     assert (serve["profiles"], serve["environment"]) == (["review"], watch["environment"])
+
+
+def test_the_camera_is_the_servers_and_dicom_the_watchers() -> None:
+    parts = {name: yaml.safe_load((ROOT / "deploy" / f"compose.{name}.yaml").read_text(encoding="utf-8"))["services"] for name in ("camera", "dicom")}
+    (camera,), (dicom,) = ([*part.values()] for part in parts.values())
+    base = compose()["services"]
+    assert [*parts["camera"], *parts["dicom"]] == ["serve", "watch"]
+    assert camera["command"][: len(base["serve"]["command"])] == base["serve"]["command"]
+    assert dicom["command"][: len(base["watch"]["command"])] == base["watch"]["command"]
+    source = camera["command"][camera["command"].index("--live") + 1]
+    assert [device.rpartition(":")[2] for device in camera["devices"]] == [source]
+    port = dicom["command"][dicom["command"].index("--dicom-port") + 1]
+    assert dicom["ports"] == [f"{port}:{port}"]
+    for command, words in ((serving.command, camera["command"]), (watching.command, dicom["command"])):
+        assert {word for word in words if word.startswith("--")} <= {name for parameter in command.params for name in parameter.opts}
 
 
 def test_the_oldest_series_of_each_requirement_is_pinned() -> None:

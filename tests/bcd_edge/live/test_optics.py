@@ -1,0 +1,97 @@
+"""Region, white balance, scale, and what is remembered of them; the stage micrometer."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bcd_edge.errors import InputError, UsageError
+from bcd_edge.live import micrometer, optics
+from bcd_edge.live.optics import Optics
+from bcd_edge.readers.raster import UInt8Image
+from bcd_edge.triage.scale import Scale
+
+from .conftest import field
+
+
+def test_a_region_is_cut_and_made_rgb() -> None:
+    frame = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    assert np.array_equal(Optics(region=(4, 2, 3, 1)).apply(frame), frame[1:3, 3:7, ::-1])
+    with pytest.raises(UsageError, match=r"region 4x2\+6\+1 is not in a frame of 8x6"):
+        Optics(region=(4, 2, 6, 1)).apply(frame)
+
+
+def test_a_field_larger_than_the_bundle_knows_is_cut_to_the_middle() -> None:
+    frame = np.zeros((600, 1000, 3), np.uint8)
+    scale = Scale(60, 400)
+    assert Optics(um_per_pixel=1.0).apply(frame, scale, 350).shape == (350, 350, 3)
+    assert Optics(um_per_pixel=0.5).apply(frame, scale, 350).shape == (600, 1000, 3)
+    assert Optics().apply(frame, scale, 350).shape == (600, 1000, 3)
+
+
+def test_glass_becomes_white() -> None:
+    glass = np.full((40, 60, 3), (180, 200, 150), np.uint8)
+    gains = optics.white_gains(glass)
+    balanced = Optics(gains=gains).apply(np.ascontiguousarray(glass[..., ::-1]))
+    assert balanced.min() == balanced.max() == 200
+
+
+def test_tissue_or_darkness_is_no_glass() -> None:
+    for picture in (np.zeros((40, 60, 3), np.uint8), np.full((40, 60, 3), 255, np.uint8), field()):
+        with pytest.raises(UsageError, match="no empty glass"):
+            optics.white_gains(picture)
+
+
+def test_an_objective_is_remembered_with_what_is_changed_later() -> None:
+    assert optics.recall("10x") == Optics()
+    optics.remember("10x", Optics(0.65, (640, 480, 100, 50), (1.1, 1.0, 1.3)))
+    optics.remember("40x", Optics(0.16))
+    assert optics.recall("10x") == Optics(0.65, (640, 480, 100, 50), (1.1, 1.0, 1.3))
+    assert optics.changed(optics.recall_known("40x"), None, "10x20+0+0") == Optics(0.16, (10, 20, 0, 0))
+    with pytest.raises(UsageError, match=r"objective 20x \(known: 10x, 40x\); give"):
+        optics.recall_known("20x")
+    optics.presets_path().write_text('{"10x": 3}')
+    with pytest.raises(UsageError, match="correct or remove the file"):
+        optics.recall("10x")
+
+
+@pytest.mark.parametrize("text", ["", "10x20", "0x5+1+1", "a"])
+def test_a_region_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no region; write"):
+        optics.parse_region(text)
+
+
+@pytest.mark.parametrize("text", ["", "1,1", "1,1,9", "a,b,c"])
+def test_gains_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no white balance; write"):
+        optics.parse_gains(text)
+
+
+def ruler(pixels: float, *, width: int = 640, height: int = 480, upright: bool = True, degrees: float = 0.0, thickness: float = 3.0) -> UInt8Image:
+    """Dark lines on uneven, noisy light; each fifth is long."""
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    along, across = (x, y) if upright else (y, x)
+    angle = np.radians(degrees)
+    phase = (along * np.cos(angle) + across * np.sin(angle)) / pixels
+    line, index = np.abs(phase - np.rint(phase)) * pixels, np.rint(phase)
+    is_line = (line < thickness / 2) & ((index % 5 == 0) | (across > across.max() / 3))
+    light = 200 - 40 * ((x / width - 0.5) ** 2 + (y / height - 0.5) ** 2)
+    grey = cv2.GaussianBlur(np.where(is_line, 60.0, light), (0, 0), 1.2) + np.random.default_rng(0).normal(0, 4, light.shape)
+    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+@settings(max_examples=15)
+@given(st.floats(8, 90), st.booleans(), st.floats(-1, 1))
+def test_a_ruler_is_measured_to_half_a_percent(pixels: float, upright: bool, degrees: float) -> None:
+    measured = micrometer.measure(ruler(pixels, upright=upright, degrees=degrees))
+    assert measured.pixels_per_line == pytest.approx(pixels, rel=0.005)
+
+
+def test_tissue_and_noise_are_no_ruler() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (300, 400, 3)).astype(np.uint8)
+    for picture in (field(), noise, np.full((50, 50, 3), 200, np.uint8)):
+        with pytest.raises(InputError, match="shows no ruler"):
+            micrometer.measure(picture)

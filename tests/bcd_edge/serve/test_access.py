@@ -31,6 +31,10 @@ MATRIX = {
     "GET /consult/{token}": EVERYBODY,  # the token is the credential
     "POST /consult/{token}": EVERYBODY,
     "GET /slides/{sha256}/{name:path}": READERS,
+    "GET /live": READERS,
+    "GET /live/state": READERS,
+    "GET /live/stream": READERS,
+    "POST /live/frames": READERS,
     "GET /patients": READERS,
     "GET /patients/{patient:path}": READERS,
     "GET /patients/{patient:path}/sheet": READERS,

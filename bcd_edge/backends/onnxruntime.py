@@ -49,6 +49,8 @@ def session(
     for name, value in (config or {}).items():
         session_options.add_session_config_entry(name, value)
     if refuse_cpu:
+        # what a card's libraries try in vain is logged as errors, by the process's logger and not the session's
+        onnxruntime.set_default_logger_severity(4)
         session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         opened = onnxruntime.InferenceSession(

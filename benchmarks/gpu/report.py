@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def publish(measured: Path, page: Path) -> None:
 def markdown(document: Figures) -> str:
     """The machine, the versions and what could not be measured, then the rows."""
     versions = [f"{name} {version}" for name, version in document["versions"].items() if version != "none"]
-    head = [document["bundle"], document["card"], f"driver {document['driver']}", document["cpu"], f"{document['cores']} cores"]
+    head = [document["bundle"], document["card"], f"driver {_release(document['driver'])}", document["cpu"], f"{document['cores']} cores"]
     lines = [", ".join([*head, document["started"][:10], *versions]) + ".", ""]
     lines += ["A dry run on the CPU: its figures mean nothing.", ""] if document["dry_run"] else []
     lines += [f"Not measured: {'; '.join(document['cannot'])}.", ""] if document["cannot"] else []
@@ -130,6 +131,11 @@ def _ms(row: Figures) -> str:
 def _times(estimate: Figures) -> str:
     ends = f" [{estimate['low']:.2f}, {estimate['high']:.2f}]" if estimate["low"] is not None else ""
     return f"{estimate['value']:.2f}{ends} x"
+
+
+def _release(driver: str) -> str:
+    """The version in the line that a driver says about itself."""
+    return next(iter(re.findall(r"\b\d+\.\d[\d.]*\b", driver)), driver)
 
 
 def _number(value: float | None) -> str:

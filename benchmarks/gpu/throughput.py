@@ -32,7 +32,7 @@ def steps(setting: Setting) -> Steps:
 def _records(setting: Setting, precision: str) -> Figures:
     """PNG bytes to records, beside each half alone: decoding with a provider that answers at once, and the card with pixels that are there."""
     pictures = [cv2.imencode(".png", picture[..., ::-1])[1].tobytes() for picture in setting.drawn()]
-    batch, streams, count = (2, 1, 4) if setting.dry_run else (32, 2, 3000)
+    batch, streams, count = (2, 1, 4) if setting.dry_run else (32, 2, 600)
     work = [(index, pictures[index % len(pictures)]) for index in range(count)]
     images = setting.inputs(batch)
     with (

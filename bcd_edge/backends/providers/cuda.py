@@ -58,8 +58,9 @@ def settings(options: RunOptions, index: int) -> dict[str, str]:
         raise UsageError(f"The option {wrong[0]} of the provider cuda is {given[wrong[0]]!r}; give 0 or 1.")
     return {
         "device_id": str(index),
-        # fp32 in the bundle was measured as float32; what is rounded to 8 bits has no use for more than TF32's 11
-        "use_tf32": str(int(options.precision == "int8")),
+        # fp32 in the bundle was measured as float32; what is rounded to 8 bits has no use for more than TF32's 11, and for float16 convolutions
+        # ONNX Runtime reads 0 as a ban on tensor cores
+        "use_tf32": str(int(options.precision in ("fp16", "int8"))),
         "enable_cuda_graph": str(int(options.batch is not None and given["graph"] == "1")),
         "prefer_nhwc": given["nhwc"],
     }

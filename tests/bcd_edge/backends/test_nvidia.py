@@ -120,8 +120,9 @@ def test_cuda_is_asked_for_alone_in_full_float32(card: type[Session], batch: int
     assert asked(card, "cuda", RunOptions(device="1", batch=batch)) == [(CUDA, expected)]
 
 
-def test_cuda_takes_int8_in_tf32_and_its_options_as_given(card: type[Session]) -> None:
-    options = RunOptions(precision="int8", batch=4, provider_options=(("graph", "0"), ("nhwc", "1")))
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_cuda_takes_tensor_cores_below_float32_and_its_options_as_given(card: type[Session], precision: str) -> None:
+    options = RunOptions(precision=precision, batch=4, provider_options=(("graph", "0"), ("nhwc", "1")))
     assert asked(card, "cuda", options) == [(CUDA, {"device_id": "0", "use_tf32": "1", "enable_cuda_graph": "0", "prefer_nhwc": "1"})]
     assert card.opened[0].options.get_session_config_entry("session.disable_quant_qdq") == "1"
     with pytest.raises(UsageError, match="option graph of the provider cuda is 'no'; give 0 or 1"):

@@ -93,7 +93,7 @@ def test_keys_store_and_explain_a_frame_and_end_while_the_stream_goes_on(record:
 
     leader, follower = pty.openpty()
     results, explanations = tmp_path / "results", tmp_path / "explanations"
-    command = [*LIVE, str(record([field()] * 300)), "--fps", "2", "--results", str(results), "--explain-out", str(explanations), "--patient", "P7"]
+    command = [*LIVE, str(record([field()] * 1500)), "--fps", "2", "--results", str(results), "--explain-out", str(explanations), "--patient", "P7"]
     with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower) as process:
         os.close(follower)
         seen = b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def until_answered(client: Any, headers: dict[str, str]) -> dict[str, Any]:
         state: dict[str, Any] = client.get("/live/state", headers=headers).json()
         if state["update"] and state["update"]["smoothed"]:
             return state
+        time.sleep(0.1)
     raise AssertionError(state)
 
 

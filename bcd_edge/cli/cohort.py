@@ -31,7 +31,7 @@ COLUMN = "What a column is: binary, category, ordinal, continuous or ignore; val
 @click.option("--patients", metavar="PATTERN", help="Patient in a path: breakhis, folder, folder/slide, or a regular expression.")
 @click.option("--inbox", type=click.Path(path_type=Path, file_okay=False), help="Where the pictures of RESULTS lie.  [default: the watcher's inbox]")
 @click.option("--umap", is_flag=True, help="Draw the map of embeddings by UMAP, too; needs bcd-edge[umap].")
-@click.option("--pseudonymise", is_flag=True, help="Write hashes instead of the names of patients and pictures.")
+@click.option("--pseudonymise", is_flag=True, help="Write hashes instead of the names of patients and pictures, and no free text.")
 @scale_options
 @run_options
 @log_options
@@ -53,26 +53,26 @@ def command(ctx: click.Context, /, source: str, table: Path, out: Path, bundle_p
     """
     _require(umap=asked["umap"])
     from bcd_edge.cohort import clinical, report
+    from bcd_edge.results.summary import count
 
     settings = report.Settings(asked["key"], clinical.parse_columns(asked["columns"]), asked["time"], asked["event"], asked["umap"])
     read = clinical.read(table, settings.key)
     clinical.outcomes(read, settings.columns, settings.time, settings.event)  # a mistake is an error before minutes of measuring
     features, left_out, show = _features(ctx, source, bundle_path, options, asked)
     if show:
-        read = read.renamed(show)
+        read = read.renamed(show, {*settings.columns, settings.time or "", settings.event or ""})
     found = report.analyse(features, read, settings)
     report.write(found, read, settings, out, left_out)
     if not is_quiet(ctx):
         standing = sum(row.is_found for row in found.associations)
-        click.echo(
-            f"{found.patients.num_rows} patients, {found.pictures.num_rows} pictures: {standing} of {len(found.associations)} associations stand."
-        )
+        sizes = f"{count(found.patients.num_rows, 'patient')}, {count(found.pictures.num_rows, 'picture')}"
+        click.echo(f"{sizes}: {standing} of {count(len(found.associations), 'association')} stand after correction.")
         for note in found.notes:
             click.echo(note, err=True)
         click.echo(f"Wrote {out / report.PAGE}", err=True)
     if left_out:
         for reason, number in left_out.most_common():
-            click.echo(f"{number:,} pictures left out: {reason}", err=True)
+            click.echo(f"{count(number, 'picture')} left out: {reason}", err=True)
         raise click.exceptions.Exit(1)
 
 

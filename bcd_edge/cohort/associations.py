@@ -94,15 +94,16 @@ def associate(names: Sequence[str], values: Floats, patients: Sequence[str], out
     Returns:
         Associations, sorted by outcome and then by q; and notes on outcomes with too few patients.
     """
-    pairs, notes = [], []
+    pairs, few = [], []
     for outcome in outcomes:
         target, events = vectors(outcome, patients)
         usable = [index for index in range(len(names)) if _is_enough(outcome, values[:, index], target, events)]
         pairs += [(outcome, name, values[:, index], target, events) for index, name in enumerate(names) if index in usable]
         if not usable:
-            notes.append(f"{outcome.title}: too few patients; {FEWEST} of each kind are needed.")
+            few.append(outcome.title)
     alpha = power.ALPHA / max(1, len(pairs))
     found = [_compare(*pair, alpha) for pair in pairs]
+    notes = [f"Too few patients, {FEWEST} of each kind are needed: {'; '.join(few)}."] if few else []
     order = {outcome.title: index for index, outcome in enumerate(outcomes)}
     return sorted(corrected(found), key=lambda row: (order[row.outcome], row.q, row.p)), notes
 

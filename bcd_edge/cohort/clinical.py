@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -23,6 +23,7 @@ YES, NO = (
 )
 # Whole numbers with as many different values are grades; more is a measurement. More different words are free text.
 MOST_LEVELS: Final = 10
+FREE_TEXT: Final = "different texts"
 
 Column = dict[str, str | None]
 
@@ -67,9 +68,18 @@ class Clinical:
     columns: Mapping[str, Column]
     notes: tuple[str, ...]
 
-    def renamed(self, naming: Callable[[str], str]) -> Clinical:
-        """The same with other names of patients."""
-        columns = {head: {naming(patient): value for patient, value in column.items()} for head, column in self.columns.items()}
+    def renamed(self, naming: Callable[[str], str], kept: Container[str] = ()) -> Clinical:
+        """The same with other names of patients, and without free text and dates, which may tell who they are.
+
+        Args:
+            naming: of patients.
+            kept: columns that stay, whatever is in them.
+        """
+        columns = {
+            head: {naming(patient): value for patient, value in column.items()}
+            for head, column in self.columns.items()
+            if head in kept or not _recognise(sorted({value for value in column.values() if value is not None})).endswith(FREE_TEXT)
+        }
         return Clinical(frozenset(map(naming, self.patients)), columns, self.notes)
 
 
@@ -96,7 +106,7 @@ def read(path: Path, key: str = "patient") -> Clinical:
             continue
         columns[head] = {patient: next(iter(own[head])) if len(own[head]) == 1 else None for patient, own in values.items()}
         if several := sorted(patient for patient, own in values.items() if len(own[head]) > 1):
-            notes.append(f"{head}: {len(several)} patients have rows with different values and are left out of it.")
+            notes.append(f"{head}: patients whose rows have different values are left out of it, {len(several)} in all.")
     return Clinical(frozenset(values), columns, tuple(notes))
 
 
@@ -175,7 +185,7 @@ def _recognise(values: Sequence[str]) -> str:
     numbers = [_number(value) for value in values]
     if all(number is not None for number in numbers):
         return "ordinal" if len(values) <= MOST_LEVELS and all(number == int(number) for number in numbers if number is not None) else "continuous"
-    return "category" if len(values) <= MOST_LEVELS else f"it has {len(values)} different texts"
+    return "category" if len(values) <= MOST_LEVELS else f"it has {len(values)} {FREE_TEXT}"
 
 
 def _number(text: str | None) -> float | None:

@@ -83,7 +83,7 @@ def html(report: Report, maps: Mapping[str, Points], left_out: Mapping[str, int]
     """
     found = sum(row.is_found for row in report.associations)
     drawn, thumbnails = _maps(report, maps)
-    notes = [*(f"{number:,} pictures left out: {reason}" for reason, number in left_out.items()), *report.notes]
+    notes = [*(f"{count(number, 'picture')} left out: {reason}" for reason, number in left_out.items()), *report.notes]
     return _PAGE.substitute(
         style=STYLE,
         summary=f"{count(report.patients.num_rows, 'patient')}, {count(report.pictures.num_rows, 'picture')}",

@@ -95,9 +95,9 @@ def analyse(features: pa.Table, table: Clinical, settings: Settings) -> Report:
             "name them alike, or give --patients and --key."
         )
     if without:
-        notes.append(f"{len(without)} patients with pictures are not in the clinical table and are left out: {_list(without)}.")
+        notes.append(f"Patients with pictures who are not in the clinical table are left out, {len(without)} in all: {_list(without)}.")
     if unseen:
-        notes.append(f"{len(unseen)} patients of the clinical table have no picture: {_list(unseen)}.")
+        notes.append(f"Patients of the clinical table who have no picture, {len(unseen)} in all: {_list(unseen)}.")
     pictures = features.filter(pa.array([name in table.patients for name in features["patient"].to_pylist()]))
     patients = extract.means(pictures, ["patient"])
     rows, few = associate(NAMES, extract.matrix(patients), patients["patient"].to_pylist(), found)

@@ -67,7 +67,7 @@ def test_too_few_patients_are_said() -> None:
     rare = Outcome("rare", "binary", {name: float(number < 2) for number, name in enumerate(names)}, level="yes", rest="no")
     rows, notes = associate(NAMES, values, names, [rare])
     assert rows == []
-    assert notes == ["rare: yes against no: too few patients; 5 of each kind are needed."]
+    assert notes == ["Too few patients, 5 of each kind are needed: rare: yes against no."]
 
 
 def test_the_least_effect_is_found_as_often_as_is_said() -> None:

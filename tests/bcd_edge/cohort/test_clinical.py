@@ -44,7 +44,7 @@ def test_columns_are_told(tmp_path: Path) -> None:
 def test_rows_of_one_patient_that_disagree_are_left_out_and_said(tmp_path: Path) -> None:
     clinical = read(table(tmp_path, "patient,grade\nA,1\nA,1\nB,2\nB,3\n"))
     assert clinical.columns["grade"] == {"A": "1", "B": None}
-    assert clinical.notes == ("grade: 1 patients have rows with different values and are left out of it.",)
+    assert clinical.notes == ("grade: patients whose rows have different values are left out of it, 1 in all.",)
 
 
 @pytest.mark.parametrize(

@@ -87,12 +87,12 @@ def test_it_is_made_again_from_its_parquet(report: Path) -> None:
 
 def test_features_serve_another_table_and_names_are_hidden(report: Path, tmp_path: Path) -> None:
     table = tmp_path / "other.csv"
-    table.write_text("".join(["id,er\n", *(f"P{number:02},{number % 2}\n" for number in range(11)), "P99,1\n"]))
+    table.write_text("".join(["id,er,comment\n", *(f"P{number:02},{number % 2},Ms Smith {number}\n" for number in range(11)), "P99,1,\n"]))
     result = cohort(report / "features.parquet", "--clinical", table, "--key", "id", "--pseudonymise", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "1 patients with pictures are not in the clinical table" in result.output
+    assert "not in the clinical table are left out, 1 in all" in result.output
     for name in ("report.html", *TABLES):
-        assert not re.search(r"\bP\d\d\b|field\.png", (tmp_path / "out" / name).read_text()), name
+        assert not re.search(r"\bP\d\d\b|field\.png|Smith", (tmp_path / "out" / name).read_text()), name
 
 
 def test_a_folder_of_results_and_an_archive_give_the_same(drawn: Path, report: Path, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_pictures_that_are_gone_are_counted(drawn: Path, tmp_path: Path) -> None
     gone = cohort(*arguments)
     assert (gone.exit_code, "12: The picture was moved or deleted" in gone.output) == (2, True), gone.output
     result = cohort(*arguments, "--inbox", moved)
-    assert (result.exit_code, "1 pictures left out" in result.output) == (1, True), result.output
+    assert (result.exit_code, "1 picture left out" in result.output) == (1, True), result.output
     assert "11 patients, 11 pictures" in result.output
     assert "P01" not in (tmp_path / "out" / "patients.csv").read_text(), "the folder of results shows hashes, so the report does"
 

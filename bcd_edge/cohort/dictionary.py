@@ -149,6 +149,15 @@ FEATURES: Final = (
         "focus", "technical", "1", "Sharpness", "Energy of the finest detail beside coarser detail, at the network's size.", "bcd_edge.triage.quality"
     ),
     Feature("exposure", "technical", "0..1", "Brightness", "Brightness that 2 % of the pixels reach.", "bcd_edge.triage.quality"),
+    Feature(
+        "white_tint",
+        "technical",
+        "levels",
+        "Tint of the brightest",
+        "Red minus green, of 255, that 2 % of the pixels reach: 0 for grey glass; lamp, white balance and stain change it, and so does "
+        "a field without glass.",
+        OURS,
+    ),
 )
 NAMES: Final = tuple(feature.name for feature in FEATURES)
 BY_NAME: Final = {feature.name: feature for feature in FEATURES}

@@ -45,7 +45,8 @@ def measure(image_hwc_u8: UInt8Image, um_per_pixel: float | None) -> Features:
         um_per_pixel: width of a pixel on the slide in µm; None where it is not known, and with it what needs the scale.
     """
     features: Features = dict.fromkeys(NAMES)
-    features["um_per_pixel"] = um_per_pixel
+    white = _white(image_hwc_u8)
+    features |= {"um_per_pixel": um_per_pixel, "white_tint": float(white[0] - white[1])}
     height, width = image_hwc_u8.shape[:2]
     is_scaled = um_per_pixel is not None and height * width * (um_per_pixel / WORKING_UM) ** 2 <= MOST_PIXELS
     if um_per_pixel is None or not is_scaled:
@@ -61,10 +62,15 @@ def measure(image_hwc_u8: UInt8Image, um_per_pixel: float | None) -> Features:
 
 def density(image_hwc_u8: UInt8Image) -> Floats:
     """Optical density of base 10 beside the picture's own white, H x W x 3, from 0; so a dim lamp is no stain."""
-    white = np.clip(np.percentile(image_hwc_u8[::2, ::2].reshape(-1, 3), WHITE_SHARE, axis=0), DARKEST_WHITE, 255)
+    white = np.clip(_white(image_hwc_u8), DARKEST_WHITE, 255)
     table = -np.log10((np.arange(256)[:, np.newaxis] + 1) / (white + 1))
     channels = [np.maximum(table[:, channel], 0).astype(np.float32)[image_hwc_u8[..., channel]] for channel in range(3)]
     return np.stack(channels, axis=2)
+
+
+def _white(image_hwc_u8: UInt8Image) -> npt.NDArray[np.float64]:
+    """Red, green and blue that 2 % of the pixels reach."""
+    return np.asarray(np.percentile(image_hwc_u8[::2, ::2].reshape(-1, 3), WHITE_SHARE, axis=0), np.float64)
 
 
 def _at(image_hwc_u8: UInt8Image, um_per_pixel: float, wanted_um: float) -> UInt8Image:

@@ -76,6 +76,13 @@ def test_a_dim_lamp_is_no_stain() -> None:
     assert measure(dim, 0.5)["nuclei_count"] == pytest.approx(measure(picture, 0.5)["nuclei_count"], rel=0.05)
 
 
+def test_a_tinted_lamp_is_seen_and_is_no_stain_either() -> None:
+    picture = tissue(6)
+    green = (picture * (0.85, 1, 0.9)).astype(np.uint8)
+    assert measure(green, 0.5)["white_tint"] < measure(picture, 0.5)["white_tint"] - 20
+    assert measure(green, 0.5)["eosin_mean"] == pytest.approx(measure(picture, 0.5)["eosin_mean"], rel=0.05)
+
+
 def test_every_feature_has_a_unit_a_definition_and_a_source() -> None:
     assert len(set(NAMES)) == len(NAMES)
     assert [

@@ -16,9 +16,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bcd_edge.cli import main
-from bcd_edge.cohort import extract
+from bcd_edge.cohort import clinical, extract
 from bcd_edge.cohort.dictionary import FEATURES, NAMES
 from bcd_edge.cohort.montage import ends
+from bcd_edge.cohort.report import Settings, analyse
 
 pytest.importorskip("lifelines")
 anndata = pytest.importorskip("anndata")
@@ -134,6 +135,20 @@ def test_a_missing_package_is_said(drawn: Path, tmp_path: Path, monkeypatch: pyt
 def test_the_command_s_modules_load_no_statistics_until_they_are_used() -> None:
     script = "import sys; from bcd_edge.cli import cohort; from bcd_edge.cohort import report; print({'pandas', 'lifelines'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_pictures_that_were_taken_differently_are_a_warning(tmp_path: Path) -> None:
+    patients = [f"P{number:02}" for number in range(20)]
+    table = tmp_path / "clinical.csv"
+    table.write_text("".join(["patient,relapse\n", *(f"{name},{number % 2}\n" for number, name in enumerate(patients))]))
+    nothing = dict.fromkeys(NAMES) | {"embedding": None, "thumbnail": b"", "slide": None, "sha256": "", "bundle": "a", "embedding_bundle": "b"}
+    rows = [nothing | {"picture": "x", "patient": name, "focus": number % 2 + number / 100} for number, name in enumerate(patients)]
+    found = analyse(extract.table_of(rows), clinical.read(table), Settings())
+    assert [(row.feature, row.is_found) for row in found.associations] == [("focus", True)]
+    assert list(found.notes) == [
+        "relapse: 1 against 0: focus goes with it, so the pictures were taken differently; what looks like biology may be that.",
+        "p(malignant) and novelty are by a, the embedding by b.",
+    ]
 
 
 def test_ends_of_a_feature_are_of_different_patients(report: Path) -> None:

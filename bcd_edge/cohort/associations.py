@@ -25,6 +25,8 @@ SEED: Final = 23
 FEWEST: Final = 5
 # What a false discovery rate is held at.
 RATE: Final = 0.05
+# Values that are ranked together: some tens of megabytes.
+BLOCK: Final = 2_000_000
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -148,9 +150,9 @@ def auroc(feature: Floats, positive: Bools) -> Estimate:
     """How often the feature is higher in a case than in another; 0.5 is chance. Cases and others are resampled apart."""
     cases, others = feature[positive], feature[~positive]
     random = np.random.default_rng(SEED)
-    drawn = np.hstack([_drawn(random, cases), _drawn(random, others)])
-    value, resampled = _area(np.hstack([cases, others])[np.newaxis], len(cases))[0], _area(drawn, len(cases))
-    estimate = of_resamples(float(value), resampled)
+    value = _area(np.hstack([cases, others])[np.newaxis], len(cases))[0]
+    drawn = (np.hstack([_drawn(random, cases, number), _drawn(random, others, number)]) for number in _blocks(len(feature)))
+    estimate = of_resamples(float(value), np.concatenate([_area(values, len(cases)) for values in drawn]))
     if value not in (0.0, 1.0):
         return estimate
     # resamples of a perfect separation are perfect: the exact bound for as many independent units (Clopper & Pearson, 1934)
@@ -158,9 +160,15 @@ def auroc(feature: Floats, positive: Bools) -> Estimate:
     return Estimate(1.0, bound, 1.0) if value else Estimate(0.0, 0.0, 1 - bound)
 
 
-def _drawn(random: np.random.Generator, values: Floats) -> Floats:
-    """`RESAMPLES` x N, with replacement."""
-    return values[random.integers(len(values), size=(RESAMPLES, len(values)))]
+def _blocks(count: int) -> list[int]:
+    """Numbers of resamples that are looked at together, `RESAMPLES` in all, so that memory stays small with many patients."""
+    size = min(RESAMPLES, max(1, BLOCK // count))
+    return [min(size, RESAMPLES - start) for start in range(0, RESAMPLES, size)]
+
+
+def _drawn(random: np.random.Generator, values: Floats, number: int) -> Floats:
+    """`number` x N, with replacement."""
+    return values[random.integers(len(values), size=(number, len(values)))]
 
 
 def _area(values: Floats, cases: int) -> Floats:
@@ -177,8 +185,9 @@ def mann_whitney(feature: Floats, positive: Bools) -> float:
 
 def spearman(feature: Floats, target: Floats) -> Estimate:
     """Rank correlation; resamples without two different values are left out."""
-    chosen = np.random.default_rng(SEED).integers(len(feature), size=(RESAMPLES, len(feature)))
-    drawn = _correlation(feature[chosen], target[chosen])
+    random, count = np.random.default_rng(SEED), len(feature)
+    chosen = (random.integers(count, size=(number, count)) for number in _blocks(count))
+    drawn = np.concatenate([_correlation(feature[indices], target[indices]) for indices in chosen])
     return of_resamples(float(_correlation(feature[np.newaxis], target[np.newaxis])[0]), drawn[np.isfinite(drawn)])
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from bcd_edge.cohort import power
+from bcd_edge.cohort import associations, power
 from bcd_edge.cohort.associations import associate, auroc, hazard_ratio, mann_whitney, spearman
 from bcd_edge.cohort.clinical import Outcome
 
@@ -32,6 +32,14 @@ def test_a_perfect_separation_is_not_certain() -> None:
     estimate = auroc(np.arange(20.0), np.arange(20) >= 10)
     assert estimate.value == 1
     assert 0.6 < estimate.low < 0.75
+
+
+def test_many_patients_are_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(4)
+    feature, positive = random.normal(size=50), np.arange(50) < 20
+    monkeypatch.setattr(associations, "BLOCK", 50 * 7)
+    for estimate in (auroc(feature + positive, positive), spearman(feature, feature + random.normal(size=50))):
+        assert estimate.low < estimate.value < estimate.high
 
 
 def test_a_hazard_is_found_with_its_size() -> None:

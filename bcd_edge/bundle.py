@@ -21,7 +21,9 @@ from bcd_edge.triage.scale import Scale
 
 MANIFEST = "manifest.json"
 CARD = "MODEL_CARD.md"
-EMBEDDED = "resnet50-breast"
+# The embedded bundle and the schema of each kind.
+EMBEDDED = {"image": "resnet50-breast", "tabular": "cytology-wisconsin"}
+SCHEMAS = {"image": "manifest.schema.json", "tabular": "tabular.schema.json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,21 +162,22 @@ def files(variant: dict[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
-def embedded() -> Path:
-    """The folder of the bundle in the package."""
-    return Path(str(resources.files("bcd_edge"))) / "models" / EMBEDDED
+def embedded(kind: str = "image") -> Path:
+    """The folder of the bundle of a kind in the package."""
+    return Path(str(resources.files("bcd_edge"))) / "models" / EMBEDDED[kind]
 
 
-def open(path: str | Path | None = None) -> Bundle:
+def open(path: str | Path | None = None, *, kind: str = "image") -> Bundle:
     """Opens a bundle and checks its manifest.
 
     Args:
         path: a folder, or a .zip of its files; the embedded bundle if not given.
+        kind: `image` for pictures, `tabular` for rows of a table.
 
     Raises:
         BundleError: it cannot be used; with the file and the fix.
     """
-    source = Path(path) if path is not None else embedded()
+    source = Path(path) if path is not None else embedded(kind)
     if not source.exists():
         raise BundleError(f"The bundle {source} does not exist; give a folder or .zip that `python -m export bundle` wrote.")
     if source.suffix == ".onnx":
@@ -185,11 +188,14 @@ def open(path: str | Path | None = None) -> Bundle:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{source}: {MANIFEST} is not JSON ({error}); copy the bundle again.") from None
     check(manifest, str(source))
+    if (actual := manifest.get("kind", "image")) != kind:
+        advice = "tables are classified by bcd-edge cytology" if actual == "tabular" else "pictures are classified by bcd-edge predict"
+        raise BundleError(f"{source} is a bundle of kind {actual}, and one of kind {kind} is needed; {advice}.")
     return Bundle(source, manifest, hashlib.sha256(raw).hexdigest())
 
 
 def check(manifest: Any, where: str) -> None:
-    """Checks a manifest against `manifest.schema.json`; used for reading and for writing.
+    """Checks a manifest against the schema of its kind; used for reading and for writing.
 
     Args:
         manifest: the parsed manifest.
@@ -203,7 +209,8 @@ def check(manifest: Any, where: str) -> None:
         raise BundleError(
             f"{where}: {MANIFEST} has schema {number!r} and this program reads 1 to 3; use the bcd-edge version that the bundle was made for."
         )
-    error = jsonschema.exceptions.best_match(_validator().iter_errors(manifest))
+    schema = SCHEMAS["tabular" if manifest.get("kind") == "tabular" else "image"]
+    error = jsonschema.exceptions.best_match(_validator(schema).iter_errors(manifest))
     if error:
         place = "/".join(str(step) for step in error.absolute_path) or "the top"
         reason = f"schema {number} has no such key" if error.validator == "not" else error.message[:200]
@@ -252,8 +259,8 @@ def _described(variant: dict[str, Any]) -> str:
 
 
 @cache
-def _validator() -> jsonschema.protocols.Validator:
-    schema = json.loads(resources.files("bcd_edge").joinpath("manifest.schema.json").read_text(encoding="utf-8"))
+def _validator(file: str) -> jsonschema.protocols.Validator:
+    schema = json.loads(resources.files("bcd_edge").joinpath(file).read_text(encoding="utf-8"))
     return jsonschema.Draft202012Validator(schema)
 
 

@@ -122,7 +122,8 @@ class Record:
     `sha256` is that of the file's bytes (of the pixels, for an array), or None if they could not be read. `quality` is None too
     where it was not asked for. `novelty` is how unlike the training pictures it is, from 0; above 1 the decision is `review`; None
     where the bundle cannot tell. `um_per_pixel` is the width of a pixel on the slide in µm; None where it is not known. `kind` is `image`, or
-    `slide` for a whole slide, whose `slide` says what its answer is made of, and whose decision is always `review`.
+    `slide` for a whole slide, whose `slide` says what its answer is made of, and whose decision is always `review`, or `row` for a row of a
+    table (see `bcd_edge.cytology`), whose `source` is the file and the line, and whose `sha256` is that of its features.
     """
 
     source: str
@@ -138,7 +139,7 @@ class Record:
     quality: Quality | None = None
     novelty: float | None = None
     um_per_pixel: float | None = None
-    kind: Literal["image", "slide"] = "image"
+    kind: Literal["image", "slide", "row"] = "image"
     slide: SlideSummary | None = None
 
     def as_dict(self) -> dict[str, Any]:

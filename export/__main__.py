@@ -108,5 +108,19 @@ def dequantise(bundle: Path | None, out: Path, data: tuple[str, ...], split: Pat
     run(bundle, out, data, split)
 
 
+@main.command()
+@click.option(
+    "--run", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Folder written by `python -m train cytology`."
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the new bundle.")
+@click.option("--name", default="cytology-wisconsin", show_default=True, help="Name of the bundle.")
+@click.option("--version", default="1", show_default=True, help="Version of the bundle.")
+def cytology(run: Path, out: Path, name: str, version: str) -> None:
+    """Write a bundle of kind tabular, for `bcd-edge cytology`."""
+    from export.cytology import build
+
+    build(run, out, name, version)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m export")

@@ -248,6 +248,27 @@ def pack(data: tuple[str, ...], init: Path | None, size: int, out: Path) -> None
 
 
 @main.command()
+@click.option(
+    "--data", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="breast-cancer-wisconsin.csv, the original set."
+)
+@click.option("--folds", type=click.IntRange(3), default=10, show_default=True, help="Groups of rows; each tests once.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides splits and networks.")
+@click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures into this page, too.")
+@out_folder
+def cytology(data: Path, folds: int, seed: int, page: Path | None, out: Path) -> None:
+    """Compare models of graded cells by nested cross-validation, beside published figures, and fit the one to embed.
+
+    \b
+    Example:
+      python -m train cytology --data breast-cancer-wisconsin.csv --out runs/cytology
+    """
+    with runs.exclusive(out, "the same command"):
+        from train.cytology.fit import fit as run
+
+        run(data, out, folds, seed, page)
+
+
+@main.command()
 @click.option("--network", type=NETWORKS, default="resnet50", show_default=True)
 @click.option("--size", type=click.IntRange(75, 1024), default=150, show_default=True)
 @click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True)

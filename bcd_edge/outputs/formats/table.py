@@ -31,18 +31,21 @@ class TableOutput:
     def close(self) -> None:
         if not self._records:
             return
-        table = Table("image", "decision", "p(malignant)", "µm/pixel", "ms", box=None, header_style="bold", pad_edge=False, expand=False)
+        rows = self._records[0].kind == "row"
+        table = Table(box=None, header_style="bold", pad_edge=False, expand=False)
+        for heading in ("row" if rows else "image", "decision", "p(malignant)", *(() if rows else ("µm/pixel",)), "ms"):
+            table.add_column(heading)
         for column in table.columns[1:]:
             column.no_wrap = True
         for column in table.columns[2:]:
             column.justify = "right"
         for name, record in zip(_names([record.source for record in self._records]), self._records, strict=True):
             if record.status == "failed":
-                table.add_row(Text(name), Text("failed", STYLES["failed"]), "", "", "")
+                table.add_row(Text(name), Text("failed", STYLES["failed"]))
                 continue
             total = f"{record.timing_ms.total:.1f}" if record.timing_ms else ""
             decision, scale = str(record.decision), f"{record.um_per_pixel:g}" if record.um_per_pixel else "not known"
-            table.add_row(Text(name), Text(decision, STYLES[decision]), f"{record.p_malignant:.3f}", scale, total)
+            table.add_row(Text(name), Text(decision, STYLES[decision]), f"{record.p_malignant:.3f}", *(() if rows else (scale,)), total)
         self._console.print(table)
         self._summary()
 
@@ -55,12 +58,12 @@ class TableOutput:
                 summary, page = record.slide, PurePath(record.slide.files) / "index.html"
                 counts = f"{summary.malignant} malignant, {summary.review} review, {summary.benign} benign, {summary.left_out} left out"
                 self._console.print(f"{escape(printable(record.source))}: tiles {counts}; open {escape(printable(str(page)))}", soft_wrap=True)
-        plural = "s" * (len(self._records) > 1)
+        noun = ("row" if self._records[0].kind == "row" else "image") + "s" * (len(self._records) > 1)
         decisions: Counter[str] = Counter(record.decision or "failed" for record in self._records)
-        self._console.print(f"\n{len(self._records)} image{plural}: " + ", ".join(f"{decisions[name]} {name}" for name in STYLES if decisions[name]))
+        self._console.print(f"\n{len(self._records)} {noun}: " + ", ".join(f"{decisions[name]} {name}" for name in STYLES if decisions[name]))
         if decisions["review"]:
             self._console.print("review: needs pathologist review; the reasons are in each record (--format jsonl).")
-        if len(self._records) > 1:
+        if noun == "images":
             self._console.print("ms: work per image, without waiting; images overlap, so a folder takes less than the sum.")
         ran = self._records[0].execution
         self._console.print(

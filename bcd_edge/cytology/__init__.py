@@ -1,0 +1,1 @@
+"""Cytology: a table of graded cells to records, with a bundle of kind `tabular`."""

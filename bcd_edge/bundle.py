@@ -167,17 +167,17 @@ def embedded(kind: str = "image") -> Path:
     return Path(str(resources.files("bcd_edge"))) / "models" / EMBEDDED[kind]
 
 
-def open(path: str | Path | None = None, *, kind: str = "image") -> Bundle:
+def open(path: str | Path | None = None, *, kind: str | None = "image") -> Bundle:
     """Opens a bundle and checks its manifest.
 
     Args:
         path: a folder, or a .zip of its files; the embedded bundle if not given.
-        kind: `image` for pictures, `tabular` for rows of a table.
+        kind: `image` for pictures, `tabular` for rows of a table, None for either.
 
     Raises:
         BundleError: it cannot be used; with the file and the fix.
     """
-    source = Path(path) if path is not None else embedded(kind)
+    source = Path(path) if path is not None else embedded(kind or "image")
     if not source.exists():
         raise BundleError(f"The bundle {source} does not exist; give a folder or .zip that `python -m export bundle` wrote.")
     if source.suffix == ".onnx":
@@ -188,7 +188,7 @@ def open(path: str | Path | None = None, *, kind: str = "image") -> Bundle:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{source}: {MANIFEST} is not JSON ({error}); copy the bundle again.") from None
     check(manifest, str(source))
-    if (actual := manifest.get("kind", "image")) != kind:
+    if (actual := manifest.get("kind", "image")) != (kind or actual):
         advice = "tables are classified by bcd-edge cytology" if actual == "tabular" else "pictures are classified by bcd-edge predict"
         raise BundleError(f"{source} is a bundle of kind {actual}, and one of kind {kind} is needed; {advice}.")
     return Bundle(source, manifest, hashlib.sha256(raw).hexdigest())

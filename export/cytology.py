@@ -47,7 +47,7 @@ def build(run: Path, out: Path, name: str, version: str) -> None:
             f"{out} answers differently from the run by {difference:.1e} at most, above {TOLERANCE:g}; train and export again."
         )
     click.echo(f"Wrote {out}: {model['model']}, {len(graph)} bytes of ONNX, golden rows within {difference:.0e}.")
-    click.echo(f"Next: bcd-edge cytology TABLE.csv --bundle {out}")
+    click.echo(f"Next: bcd-edge cytology TABLE.csv --tabular-bundle {out}")
 
 
 def to_onnx(model: dict[str, Any]) -> bytes:

@@ -63,7 +63,7 @@ def verify(path: str | None) -> None:
     from bcd_edge.errors import BundleError
     from bcd_edge.outputs import printable
 
-    opened = bundle.open(path)
+    opened = bundle.open(path, kind=None)
     problems, strays = bundle.verify(opened)
     for sentence in problems:
         click.echo(printable(sentence), err=True)

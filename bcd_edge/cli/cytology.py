@@ -12,9 +12,13 @@ from bcd_edge.cli._options import is_quiet, log_options
 
 @click.command()
 @click.argument("table", metavar="TABLE.csv")
-@click.option("--bundle", "bundle_path", type=click.Path(), help="Folder or .zip of a bundle of kind tabular.  [default: the embedded one]")
+# names of their own: `bundle` and `threshold` of a configuration file are for the model of pictures
+@click.option("--tabular-bundle", "bundle_path", type=click.Path(), help="Folder or .zip of a bundle of kind tabular.  [default: the embedded one]")
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), help="Operating threshold; the review band is extended to include it.  [default: the bundle's]"
+    "--tabular-threshold",
+    "threshold",
+    type=click.FloatRange(0, 1),
+    help="Operating threshold; the review band is extended to include it.  [default: the bundle's]",
 )
 @click.option(
     "--format",

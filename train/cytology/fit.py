@@ -13,7 +13,7 @@ from bcd_edge.decision import DecisionRule, probabilities
 from train.cytology import report
 from train.cytology.models import dense_layers
 from train.cytology.tables import Table, diagnostic, original
-from train.cytology.validation import Outcome, logits, scores, select, simplest, validate
+from train.cytology.validation import Outcome, log_loss, logits, scores, select, simplest, validate
 from train.cytology.validation import fit as fit_model
 from train.evaluation import calibration
 
@@ -51,7 +51,7 @@ def fit(data: Path, out: Path, folds: int, seed: int, page: Path | None) -> None
         report.selected(table, kept),
         report.selected(second, apart),
     ]
-    text = report.markdown(lines, [*notes, model["chosen"], _band(table, kept, model)])
+    text = report.markdown(lines, [*notes, _losses(table, kept), model["chosen"], _band(table, kept, model)])
     click.echo(text)
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.csv").write_text(report.as_csv(lines), encoding="utf-8")
@@ -93,6 +93,12 @@ def _golden(table: Table, features: Any, pipeline: Any, temperature: float) -> l
     rows = np.array([[1.0] * features.sum(), [5.0] * features.sum(), [10.0] * features.sum()])
     p = probabilities(logits(pipeline.predict_proba(rows)[:, 1]), temperature)
     return [{"values": row.tolist(), "p_malignant": float(answer)} for row, answer in zip(rows, p, strict=True)]
+
+
+def _losses(table: Table, kept: Outcome) -> str:
+    """Mean log loss of every model on rows that were held out."""
+    losses = ", ".join(f"{name} {log_loss(table.malignant, p).mean():.4f}" for name, p in kept.p.items())
+    return f"Log loss on the {table.name} set, identical rows and ids kept together: {losses}."
 
 
 def _band(table: Table, kept: Outcome, model: dict[str, Any]) -> str:

@@ -86,10 +86,22 @@ def test_a_bundle_of_another_kind_or_that_was_changed_is_refused(table: Path, tm
     model = copy / "model.fp32.onnx"
     model.write_bytes(model.read_bytes()[:-1] + b"\0")
     for path, message in ((copy, "wrong SHA-256"), (bundle.embedded(), "a bundle of kind image, and one of kind tabular")):
-        ran = cytology(table, "--bundle", path)
+        ran = cytology(table, "--tabular-bundle", path)
         assert (ran.exit_code, message in ran.stderr) == (3, True)
     ran = CliRunner().invoke(main, ["predict", str(table), "--bundle", str(copy)])
     assert (ran.exit_code, "bcd-edge cytology" in ran.stderr) == (3, True)
+
+
+def test_settings_of_the_model_of_pictures_do_not_reach_it(table: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'bundle = "{bundle.embedded().as_posix()}"\nthreshold = 0.0\n')
+    ran = CliRunner().invoke(main, ["--config", str(config), "cytology", str(table), "--format", "jsonl"])
+    assert json.loads(ran.stdout.splitlines()[0])["decision"] == "benign"
+
+
+def test_its_files_are_verified_by_the_same_command() -> None:
+    ran = CliRunner().invoke(main, ["bundle", "verify", str(bundle.embedded(KIND))])
+    assert (ran.exit_code, "fine: cytology-wisconsin 1" in ran.stdout) == (0, True)
 
 
 def test_the_manifest_is_checked() -> None:

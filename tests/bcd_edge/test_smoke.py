@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from bcd_edge.cli import main
+from bcd_edge.cytology.classifier import TableClassifier
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys, bcd_edge
@@ -67,6 +68,13 @@ def test_the_types_and_the_licence_are_in_the_package() -> None:
 def test_pictures_are_classified(images: Path) -> None:
     rows = list(csv.DictReader(run("predict", images, "--format", "csv", "--provider", "cpu").splitlines()))
     assert [row["status"] for row in rows] == ["ok"] * 4
+
+
+def test_rows_of_a_table_are_classified(tmp_path: Path) -> None:
+    features = TableClassifier.load().features
+    table = tmp_path / "table.csv"
+    table.write_text(",".join(feature.name for feature in features) + "\n" + ",".join("1" for _ in features) + "\n")
+    assert json.loads(run("cytology", table, "--format", "jsonl"))["decision"] == "benign"
 
 
 def test_a_folder_is_watched_once(images: Path, tmp_path: Path) -> None:

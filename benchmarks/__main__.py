@@ -243,6 +243,28 @@ def slides(texture: Path | None, out: Path | None) -> None:
     measure(texture, out)
 
 
+@main.command("live")
+@click.option("--picture", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Tissue that the camera sees.  [default: drawn tissue]")
+@click.option("--seconds", type=click.FloatRange(1), default=60.0, show_default=True, help="Per side of a comparison.")
+@click.option("--minutes", type=click.FloatRange(0.02), default=3.0, show_default=True, help="Of the stream whose memory is watched.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def live(picture: Path | None, seconds: float, minutes: float, out: Path | None) -> None:
+    """A camera's picture: latency, rate, processor, memory; beside the same work alone and a loop of OpenCV and Ultralytics. 17 minutes."""
+    from benchmarks.live import measure
+
+    measure(picture, seconds, minutes, out)
+
+
+@main.command("stillness")
+@click.argument("pictures", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def stillness(pictures: Path | None, out: Path | None) -> None:
+    """How much a live picture changes by noise, lamp and motion; PICTURES is a folder of PNGs of tissue. Half a minute."""
+    from benchmarks.stillness import measure
+
+    measure(pictures, out)
+
+
 @main.command("cohort")
 @click.option("--cohorts", type=click.IntRange(10), default=200, show_default=True, help="Simulated for each row.")
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of BreaKHis: images.zip and manifest.csv.")

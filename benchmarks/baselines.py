@@ -11,8 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from PIL import Image
 
+from bcd_edge import bundle
 from bcd_edge.benchmark.baselines import pytorch_pair
 
 SIZE: Final = 192  # of the embedded bundle
@@ -57,28 +59,61 @@ def _torch(network: Any, png: bytes) -> Call:
 
 
 def _ultralytics(network: Any, png: bytes, folder: Path) -> Call:
-    """Its predictor with ONNX Runtime, on the same network exported in the form that it exports; it may not write or fetch elsewhere."""
+    predict = ultralytics(network, folder)
+    return lambda: float(predict(Image.open(io.BytesIO(png))))
+
+
+def ultralytics(network: Any, folder: Path) -> Callable[[Any], Any]:
+    """Its predictor with ONNX Runtime, on the same network exported in the form that it exports: from a Pillow image or BGR pixels to p."""
     import onnx
     import torch
-
-    os.environ |= {"YOLO_CONFIG_DIR": str(folder), "YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
-    from ultralytics import YOLO
 
     file = folder / "resnet50.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about its own future
         torch.onnx.export(network, (torch.zeros(1, 3, SIZE, SIZE),), file, input_names=["images"], output_names=["output0"], dynamo=False)
-    graph = onnx.load(file)
+    return predictor(onnx.load(file), file)
+
+
+def predictor(graph: Any, file: Path) -> Callable[[Any], Any]:
+    """Of Ultralytics, for an ONNX graph that is written into this file; it may not write or fetch elsewhere."""
+    import onnx
+
+    os.environ |= {"YOLO_CONFIG_DIR": str(file.parent), "YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
+    from ultralytics import YOLO
+
     # a stride of 2 takes any even size; the 32 that it assumes where none is told would round others up
     known = {"task": "classify", "stride": "2", "imgsz": f"[{SIZE}, {SIZE}]", "names": "{0: 'benign', 1: 'malignant'}", "batch": "1"}
     onnx.helper.set_model_props(graph, known)
     onnx.save(graph, file)
     model = YOLO(file, task="classify")
+    return lambda picture: model.predict(picture, imgsz=SIZE, device="cpu", verbose=False)[0].probs.data[1]
 
-    def call() -> float:
-        return float(model.predict(Image.open(io.BytesIO(png)), imgsz=SIZE, device="cpu", verbose=False)[0].probs.data[1])
 
-    return call
+def same_model() -> Any:
+    """The embedded graph between nodes that take what the predictor gives, float RGB of 0..1, N x 3 x H x W, and give the probabilities it takes."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    opened = bundle.open()
+    model = onnx.load_from_string(opened.model(None, "cpu")[1][0])
+    graph, side = model.graph, opened.input.height
+    constants = {"white": np.float32(255), "first": np.array([0]), "last": np.array([2]), "axis": np.array([1])}
+    graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items())
+    nodes = [
+        helper.make_node("Mul", ["images", "white"], ["scaled"]),
+        helper.make_node("Round", ["scaled"], ["rounded"]),
+        helper.make_node("Cast", ["rounded"], ["bytes"], to=TensorProto.UINT8),
+        helper.make_node("Transpose", ["bytes"], [graph.input[0].name], perm=[0, 2, 3, 1]),
+        *graph.node,
+        helper.make_node("Slice", [graph.output[0].name, "first", "last", "axis"], ["logits_of_two"]),
+        helper.make_node("Softmax", ["logits_of_two"], ["output0"], axis=1),
+    ]
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend(nodes)
+    graph.input.append(helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, side, side]))
+    graph.output.append(helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, 2]))
+    return model
 
 
 def versions() -> list[str]:

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -36,15 +37,19 @@ from benchmarks.tables import Row, markdown, put, shown
 
 WIDTH, HEIGHT, FPS = 1280, 800, 25
 CLIP_S: Final = 10
-TURNS: Final = 6
+TURNS: Final = 5
 # Of a camera that gives more than can be answered.
 FAST_FPS: Final = 60
 # Not counted at the beginning of a turn: a stream's first frames have waited for the connection.
 WARM_UP_S: Final = 1.0
 HOURS: Final = 8
 
+SAME, FLOAT = "the same INT8 model", "an FP32 ResNet-50, as it exports one"
+
 # Milliseconds of each frame of a turn.
 Times = list[float]
+# From uint8 BGR, H x W x 3.
+Predictor = Callable[[UInt8Image], object]
 
 
 def measure(picture: Path | None, seconds: float, minutes: float, out: Path | None) -> None:
@@ -59,10 +64,10 @@ def measure(picture: Path | None, seconds: float, minutes: float, out: Path | No
     with tempfile.TemporaryDirectory() as name, Classifier.load() as classifier:
         folder = Path(name)
         clip = record(folder, picture)
-        plain = predictor(folder)
+        loops = predictors(folder)
         parts: tuple[Callable[[], list[Row]], ...] = (
-            lambda: from_file(classifier, plain, clip, seconds / TURNS),
-            lambda: from_stream(classifier, plain, clip, folder, seconds / TURNS),
+            lambda: from_file(classifier, loops, clip, seconds / TURNS),
+            lambda: from_stream(classifier, loops, clip, folder, seconds / TURNS),
             lambda: rate(classifier, clip, seconds / TURNS),
             lambda: processor(classifier, clip, seconds / TURNS),
             lambda: [memory(folder, clip, minutes)],
@@ -120,45 +125,19 @@ def _alone(classifier: Classifier, source: Source, seconds: float) -> Times:
     return times
 
 
-def predictor(folder: Path) -> Callable[[UInt8Image], object] | None:
-    """Ultralytics' predictor on the embedded model, with nodes that take what the predictor gives; None where it is not installed."""
-    try:
-        import onnx
-        import ultralytics  # noqa: F401
-        from onnx import TensorProto, helper
-    except ImportError:
-        return None
-    os.environ |= {"YOLO_CONFIG_DIR": str(folder), "YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
-    from ultralytics import YOLO
+def predictors(folder: Path) -> dict[str, Predictor]:
+    """Ultralytics' predictor on the embedded model, and on a float network of its size, as it exports one itself; none where it is not installed."""
+    if not find_spec("ultralytics"):
+        return {}
+    from torchvision.models import resnet50
 
-    opened = bundle.open()
-    graph = onnx.load_from_string(opened.model(None, "cpu")[1][0])
-    inner, side = graph.graph.input[0].name, opened.input.height
-    constants = {"scale_255": np.float32(255), "first": np.array([0]), "last": np.array([2]), "axis": np.array([1])}
-    graph.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items())
-    before = [
-        helper.make_node("Mul", ["images", "scale_255"], ["pixels"]),
-        helper.make_node("Round", ["pixels"], ["whole"]),
-        helper.make_node("Cast", ["whole"], ["bytes"], to=TensorProto.UINT8),
-        helper.make_node("Transpose", ["bytes"], [inner], perm=[0, 2, 3, 1]),
-    ]
-    after = [
-        helper.make_node("Slice", [graph.graph.output[0].name, "first", "last", "axis"], ["two"]),
-        helper.make_node("Softmax", ["two"], ["output0"], axis=1),
-    ]
-    nodes = [*before, *graph.graph.node, *after]
-    del graph.graph.node[:], graph.graph.input[:], graph.graph.output[:]
-    graph.graph.node.extend(nodes)
-    graph.graph.input.append(helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, side, side]))
-    graph.graph.output.append(helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, 2]))
-    known = {"task": "classify", "stride": "2", "imgsz": f"[{side}, {side}]", "names": "{0: 'benign', 1: 'malignant'}", "batch": "1"}
-    helper.set_model_props(graph, known)
-    onnx.save(graph, folder / "same.onnx")
-    model = YOLO(folder / "same.onnx", task="classify")
-    return lambda frame_bgr: model.predict(frame_bgr, imgsz=side, device="cpu", verbose=False)[0].probs.data[1]
+    return {
+        SAME: baselines.predictor(baselines.same_model(), folder / "same.onnx"),
+        FLOAT: baselines.ultralytics(resnet50(num_classes=2).eval(), folder),
+    }
 
 
-def _plain_file(plain: Callable[[UInt8Image], object], clip: Path, seconds: float) -> Times:
+def _loop_file(predict: Predictor, clip: Path, seconds: float) -> Times:
     """A loop of `read` and the predictor, at the video's rate; where it is too slow for that, the next frame is due when it comes to it."""
     video, times = cv2.VideoCapture(str(clip)), []
     due_s = time.perf_counter()
@@ -169,7 +148,7 @@ def _plain_file(plain: Callable[[UInt8Image], object], clip: Path, seconds: floa
         if not is_read:
             video = cv2.VideoCapture(str(clip))
             continue
-        plain(np.asarray(frame, np.uint8))
+        predict(np.asarray(frame, np.uint8))
         now_s = time.perf_counter()
         if now_s > ends - seconds:
             times.append(1000 * (now_s - due_s))
@@ -180,62 +159,68 @@ def _plain_file(plain: Callable[[UInt8Image], object], clip: Path, seconds: floa
 # --- the rows ---
 
 
-def from_file(classifier: Classifier, plain: Callable[[UInt8Image], object] | None, clip: Path, turn_s: float) -> list[Row]:
+def from_file(classifier: Classifier, predictors: dict[str, Predictor], clip: Path, turn_s: float) -> list[Row]:
     """The latency of a video file's frames."""
     source = parse(str(clip), repeats=True)
-    sides: dict[str, Callable[[], Times]] = {
-        "live": partial(_live_file, classifier, source, turn_s),
-        "alone": partial(_alone, classifier, source, turn_s),
-    }
-    if plain:
-        sides["plain"] = partial(_plain_file, plain, clip, turn_s)
-    return _latency(f"video file, {WIDTH} x {HEIGHT}, H.264, {FPS}/s", in_turns(sides, TURNS), "decode + fit + infer alone")
+    loops = {name: partial(_loop_file, predict, clip, turn_s) for name, predict in predictors.items()}
+    turns = {"live": partial(_live_file, classifier, source, turn_s), "alone": partial(_alone, classifier, source, turn_s)} | loops
+    return _latency(f"video file, {WIDTH} x {HEIGHT}, H.264, {FPS}/s", _in_turns(turns), "decode + fit + infer alone")
 
 
-def from_stream(classifier: Classifier, plain: Callable[[UInt8Image], object] | None, clip: Path, folder: Path, turn_s: float) -> list[Row]:
+def from_stream(classifier: Classifier, predictors: dict[str, Predictor], clip: Path, folder: Path, turn_s: float) -> list[Row]:
     """The latency of frames that ffmpeg serves over HTTP, from their hand-over to the server."""
     parts = live_stream.numbered(clip, folder / "parts")
+    video = live_stream.as_video(parts, FPS, folder / "parts.mkv")
+    same = {name: predict for name, predict in predictors.items() if name == SAME}
+    rows = []
+    for fps in (FPS, FAST_FPS):
+        loops = {name: partial(_loop_stream, predict, parts, fps, turn_s) for name, predict in same.items()}
+        sides = {"live": partial(_live_stream, classifier, parts, fps, turn_s)} | loops
+        if fps == FPS:
+            sides["alone"] = partial(_alone, classifier, parse(str(video), FPS, repeats=True), turn_s)
+        rows += _latency(f"MJPEG over HTTP from ffmpeg, {fps}/s", _in_turns(sides), "decode + fit + infer of the same JPEGs alone")
+    return rows
 
-    def live() -> Times:
-        with live_stream.served(parts, FPS) as (address, handed):
-            answers = [
-                (time.perf_counter(), live_stream.number(session.picture_hwc_u8))
-                for update, session in live_updates(classifier, parse(address), turn_s)
-                if update.state == "answered" and session.picture_hwc_u8 is not None
-            ]
-            return live_stream.since(answers, handed())
 
-    def loop() -> Times:
-        assert plain
-        answers = []
-        with live_stream.served(parts, FPS) as (address, handed):
-            video, ends = cv2.VideoCapture(address), time.perf_counter() + WARM_UP_S + turn_s
-            while time.perf_counter() < ends and (read := video.read())[0]:
-                plain(np.asarray(read[1], np.uint8))
-                answers.append((time.perf_counter(), live_stream.number(np.asarray(read[1], np.uint8))))
-            return live_stream.since([answer for answer in answers if answer[0] > ends - turn_s], handed())
+def _live_stream(classifier: Classifier, parts: Path, fps: float, seconds: float) -> Times:
+    with live_stream.served(parts, fps) as (address, handed):
+        answers = [
+            (time.perf_counter(), live_stream.number(session.picture_hwc_u8))
+            for update, session in live_updates(classifier, parse(address), seconds)
+            if update.state == "answered" and session.picture_hwc_u8 is not None
+        ]
+        return live_stream.since(answers, handed())
 
-    def alone() -> Times:
-        times = []
-        for due_s, encoded in live_stream.paced(parts, FPS, turn_s):
-            frame = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-            classifier.probabilities(raster.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), classifier.bundle.input)[None])
-            times.append(1000 * (time.perf_counter() - due_s))
-        return times
 
-    sides = {"live": live, "alone": alone} | ({"plain": loop} if plain else {})
-    return _latency(f"MJPEG over HTTP from ffmpeg, {FPS}/s", in_turns(sides, TURNS), "the same JPEG decoded + fit + infer alone")
+def _loop_stream(predict: Predictor, parts: Path, fps: float, seconds: float) -> Times:
+    answers = []
+    with live_stream.served(parts, fps) as (address, handed):
+        video = cv2.VideoCapture(address)
+        ends = time.perf_counter() + WARM_UP_S + seconds
+        while time.perf_counter() < ends and (read := video.read())[0]:
+            frame = np.asarray(read[1], np.uint8)
+            predict(frame)
+            answers.append((time.perf_counter(), live_stream.number(frame)))
+        video.release()
+        return live_stream.since([answer for answer in answers if answer[0] > ends - seconds], handed())
+
+
+def _in_turns(sides: dict[str, Callable[[], Times]]) -> dict[str, list[Times]]:
+    """Without the first turn, in which libraries are still being loaded."""
+    return {side: turns[1:] for side, turns in in_turns(sides, TURNS + 1).items()}
 
 
 def _latency(work: str, turns: dict[str, list[Times]], alone: str) -> list[Row]:
     p50, p99 = ({side: float(np.percentile(np.concatenate(times), q)) for side, times in turns.items()} for q in (50, 99))
-    figures = f"p50 {p50['live']:.1f} ms, p99 {p99['live']:.1f} ms; alone {p50['alone']:.1f} and {p99['alone']:.1f} ms"
-    rows = [Row(f"glass to answer, {work}, beside {alone}", "p50 within 20 %", _shown(_ratio(turns["live"], turns["alone"])), figures)]
-    beside = f"the same beside a loop of cv2.VideoCapture and Ultralytics' classify predictor on the same model: {work}"
-    if "plain" not in turns:
-        return [*rows, Row(beside, "2 x faster at p50", "not measured", baselines.ULTRALYTICS)]
-    figures = f"p50 {p50['live']:.1f} ms, p99 {p99['live']:.1f} ms; loop {p50['plain']:.1f} and {p99['plain']:.1f} ms"
-    return [*rows, Row(beside, "2 x faster at p50", _shown(_ratio(turns["plain"], turns["live"])), figures)]
+    ours, rows = f"p50 {p50['live']:.1f} ms, p99 {p99['live']:.1f} ms", []
+    for side in turns.keys() - {"live"}:
+        figures = f"{ours}; {'alone' if side == 'alone' else 'loop'} {p50[side]:.1f} and {p99[side]:.1f} ms"
+        if side == "alone":
+            rows.append(Row(f"glass to answer, {work}, beside {alone}", "p50 within 20 %", _shown(_ratio(turns["live"], turns[side])), figures))
+        else:
+            name = f"glass to answer, {work}, beside a loop of cv2.VideoCapture and Ultralytics' classify predictor on {side}"
+            rows.append(Row(name, "2 x faster at p50", _shown(_ratio(turns[side], turns["live"])), figures))
+    return sorted(rows, key=lambda row: row.work, reverse=True) or [Row(f"glass to answer, {work}", "", ours, baselines.ULTRALYTICS)]
 
 
 def _ratio(above: Sequence[Times], below: Sequence[Times]) -> Estimate:
@@ -290,13 +275,20 @@ def processor(classifier: Classifier, clip: Path, turn_s: float) -> list[Row]:
         reader.close()
         return 1000 * (time.process_time() - started_s) / frames
 
+    def fitting() -> float:
+        frame, started_s = cv2.VideoCapture(str(clip)).read()[1], time.process_time()
+        for _ in range(FPS):
+            raster.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), classifier.bundle.input)
+        return 1000 * (time.process_time() - started_s) / FPS
+
     with Classifier.load(options=RunOptions(provider="null")) as nothing:
-        turns = in_turns({"all": lambda: per_frame(classifier), "rest": lambda: per_frame(nothing), "decode": decoding}, TURNS)
-    whole, rest, decode = (float(np.median(turns[key])) for key in ("all", "rest", "decode"))
+        sides = {"all": lambda: per_frame(classifier), "rest": lambda: per_frame(nothing), "decode": decoding, "fit": fitting}
+        turns = in_turns(sides, TURNS)
+    whole, rest, decode, fit = (float(np.median(turns[key])) for key in sides)
     ran = classifier.execution
     detail = f"per frame at {FPS}/s: {whole:.1f} ms of a core with {ran.provider} {ran.precision}, "
-    detail += f"{rest:.1f} without inference, of them {decode:.1f} to decode"
-    share = f"{100 * rest / whole:.0f} % ({100 * (rest - decode) / whole:.0f} % without decoding)"
+    detail += f"{rest:.1f} without inference, of them {decode:.1f} to decode and {fit:.1f} to fit"
+    share = f"{100 * rest / whole:.0f} %; {100 * (rest - decode - fit) / whole:.0f} % beyond decode and fit"
     return [Row("processor time of everything but inference", "under 15 %", share, detail)]
 
 

@@ -245,11 +245,11 @@ def slides(texture: Path | None, out: Path | None) -> None:
 
 @main.command("live")
 @click.option("--picture", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Tissue that the camera sees.  [default: drawn tissue]")
-@click.option("--seconds", type=click.FloatRange(1), default=60.0, show_default=True, help="Per side of a comparison.")
+@click.option("--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="Per side of a comparison.")
 @click.option("--minutes", type=click.FloatRange(0.02), default=3.0, show_default=True, help="Of the stream whose memory is watched.")
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
 def live(picture: Path | None, seconds: float, minutes: float, out: Path | None) -> None:
-    """A camera's picture: latency, rate, processor, memory; beside the same work alone and a loop of OpenCV and Ultralytics. 17 minutes."""
+    """A camera's picture: latency, rate, processor, memory; beside the same work alone and a loop of OpenCV and Ultralytics. Twelve minutes."""
     from benchmarks.live import measure
 
     measure(picture, seconds, minutes, out)

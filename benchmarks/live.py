@@ -94,15 +94,17 @@ def record(folder: Path, picture: Path | None, seconds: float = CLIP_S) -> Path:
 def live_updates(classifier: Classifier, source: Source, seconds: float) -> Iterator[tuple[Update, Session]]:
     """What `bcd-edge live` writes in this time after the warm-up, with its JSON lines."""
     with Capture(source) as capture, Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        lines, session, ends = JsonLines(nowhere), Session(capture, classifier), None
+        lines, session, ends, has_answered = JsonLines(nowhere), Session(capture, classifier), None, False
         for update in session.updates():
             if update is None or update.frame is None:
                 continue
             lines.write(update)
-            ends = ends or time.perf_counter() + WARM_UP_S + seconds
-            if time.perf_counter() > ends:
+            now_s = time.perf_counter()
+            ends = ends or now_s + WARM_UP_S + seconds
+            if now_s > ends and has_answered:  # a machine that stands still for long must not end it without an answer
                 return
-            if time.perf_counter() > ends - seconds:
+            if now_s > ends - seconds:
+                has_answered |= update.state == "answered"
                 yield update, session
 
 

@@ -75,8 +75,10 @@ def served(parts: Path, fps: float) -> Iterator[tuple[str, Callable[[], list[tup
         low_delay = ["-fflags", "nobuffer", "-probesize", "32", "-analyzeduration", "0", "-f", "mpjpeg", "-i", "-"]
         output = ["-c", "copy", "-flush_packets", "1", "-f", "mpjpeg", "-listen", "1", address]
         server = subprocess.Popen(["ffmpeg", "-loglevel", "quiet", *low_delay, *output], stdin=feeder.stdout)
-        _until_listening(port)
+        assert feeder.stdout
+        feeder.stdout.close()  # it is the server's
         try:
+            _until_listening(port)
             yield address, lambda: [(int(line.split()[0]), float(line.split()[1])) for line in Path(log.name).read_text().splitlines()]
         finally:
             for process in (server, feeder):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from bcd_edge.cli import main
 from bcd_edge.errors import ProviderError, UsageError
+from bcd_edge.live import budget
 from bcd_edge.live.budget import LONGEST_S, governor, parse_watts
+
+from .conftest import field
 
 # Of the simulated board: at rest, and for an answer.
 IDLE_W, ANSWER_J, FASTEST_S = 5.0, 0.4, 0.04
@@ -49,6 +57,17 @@ def test_within_the_budget_nothing_is_held_back(tmp_path: Path) -> None:
 
 def test_a_budget_below_the_power_at_rest_slows_to_the_longest_interval(tmp_path: Path) -> None:
     assert run(tmp_path, 4, 200)[-1][1] == LONGEST_S
+
+
+def test_the_command_shows_the_watts_and_answers_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: Callable[..., Path]) -> None:
+    board(tmp_path, 15)
+    monkeypatch.setattr(budget, "governor", partial(governor, root=tmp_path))
+    arguments = ["live", str(record([field()] * 75)), "--fps", "15", "--budget", "10W", "--format", "jsonl", "--provider", "null", "-q"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    updates = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {update["watts"] for update in updates} - {None} == {15.0}
+    assert updates[-1]["dropped"] > 0
 
 
 def test_a_budget_needs_a_meter(tmp_path: Path) -> None:

@@ -1,14 +1,13 @@
 """LIME of a row: which features speak for malignant and which against it, as numbers (JSON) and as a bar chart (PNG).
 
-A perturbed row keeps some features and has the training mean in the place of the others, which is also what a missing value is
-replaced by. The surrogate is fitted to the log odds, in which a linear model is a sum: its weights are then coefficient times
-(value - mean), and a ridge of the package's size shrinks them a little.
+By the tabular explainer of the `lime` package with its defaults: it draws rows, each feature by its frequency in the quarters of the
+training values, and a weight is what lying in this quarter adds, compared with lying in another. It is fitted to the log odds, in
+which a linear model is a sum.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,8 @@ from bcd_edge.system.atomic import atomic_write
 
 Floats = npt.NDArray[np.float64]
 
-# All subsets of so many features are tried; of more, as many random ones: 1,024 rows in every case.
-EXHAUSTIVE: Final = 10
+# The package's default.
+SAMPLES: Final = 5000
 WIDTH, STEP, MARGIN = 760, 34, 16
 EDGE: Final = 1e-12
 
@@ -38,58 +37,50 @@ EDGE: Final = 1e-12
 class RowExplanation:
     """Weights of F features in log odds of malignant, positive for malignant; `r2` is how well their sum follows the model.
 
-    `given` are the cells of the table, `values` what was calculated with.
+    `given` are the cells of the table, `values` what was calculated with, and `conditions` the quarters of the training values in which
+    these lie, such as `bare_nuclei > 6.00`.
     """
 
     features: list[Feature]
     given: list[str]
     values: list[float]
-    weights: Floats
+    conditions: list[str]
+    weights: list[float]
     r2: float
-    samples: int
 
     def as_dict(self) -> dict[str, Any]:
         """Features by absolute weight, the largest first."""
-        order = np.argsort(-np.abs(self.weights), kind="stable")
-        parts = [
-            {
-                "feature": self.features[i].name,
-                "given": self.given[i],
-                "value": self.values[i],
-                "mean": self.features[i].impute,
-                "weight": float(self.weights[i]),
-            }
-            for i in order
-        ]
-        return {"explainer": "lime", "of": "log odds of malignant", "samples": self.samples, "r2": rounded(self.r2), "features": parts}
-
-
-def masks(count: int) -> npt.NDArray[np.bool_]:
-    """Which of `count` features each sample keeps, bool N x count; the first keeps all.
-
-    All subsets, of few features several times: the ridge's penalty is a constant, and would shrink weights of a few rows by a lot.
-    """
-    if count <= EXHAUSTIVE:
-        return np.tile(list(itertools.product([True, False], repeat=count)), (2 ** max(0, EXHAUSTIVE - count), 1))
-    drawn = np.random.default_rng(0).random((2**EXHAUSTIVE, count)) < 0.5
-    drawn[0] = True
-    return drawn
+        names = ("given", "value", "condition", "weight")
+        rows = zip(self.features, self.given, self.values, self.conditions, self.weights, strict=True)
+        parts = [{"feature": feature.name} | dict(zip(names, row, strict=True)) for feature, *row in sorted(rows, key=lambda row: -abs(row[-1]))]
+        return {"explainer": "lime", "of": "log odds of malignant", "samples": SAMPLES, "r2": rounded(self.r2), "features": parts}
 
 
 def explain(classifier: TableClassifier, row: Row) -> RowExplanation:
-    """The explanation of a row.
+    """The explanation of a row, the same each time.
 
     Raises:
         InputError: the row cannot be read.
         ProviderError: the package lime is not installed.
     """
-    values, _ = row.values(classifier.features)
-    kept = masks(len(values))
-    p = classifier.probabilities(np.where(kept, values, [feature.impute for feature in classifier.features]))
-    fit = surrogate.fit(kept, np.log(np.clip(p, EDGE, 1) / np.clip(1 - p, EDGE, 1)))
-    return RowExplanation(
-        classifier.features, [row.cells[feature.name].strip() for feature in classifier.features], values, fit.weights, fit.r2, len(kept)
+    features = classifier.features
+    values, _ = row.values(features)
+    training = np.array([feature.quantiles for feature in features]).T
+    explainer = surrogate.package("lime_tabular").LimeTabularExplainer(
+        training, mode="regression", feature_names=[feature.name for feature in features], feature_selection="none", random_state=0
     )
+
+    def log_odds(rows: Floats) -> Floats:
+        # the package draws 0 in the place of the value where a quarter holds a single one, the least
+        rows = np.vstack([rows[:1], np.clip(rows[1:], training[0], training[-1])])
+        p = np.clip(classifier.probabilities(rows), EDGE, 1 - EDGE)
+        return np.asarray(np.log(p / (1 - p)))
+
+    fit = explainer.explain_instance(np.array(values), log_odds, num_features=len(features), num_samples=SAMPLES)
+    weights = dict(fit.local_exp[1])
+    conditions = [explainer.discretizer.names[i][int(explainer.discretizer.lambdas[i](value))] for i, value in enumerate(values)]
+    given = [row.cells[feature.name].strip() for feature in features]
+    return RowExplanation(features, given, values, conditions, [float(weights[i]) for i in range(len(features))], float(fit.score))
 
 
 def draw(explanation: RowExplanation, record: Record) -> Image.Image:
@@ -99,7 +90,8 @@ def draw(explanation: RowExplanation, record: Record) -> Image.Image:
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(16)
     name = Path(record.source).name.encode("ascii", "backslashreplace").decode()[-60:]
     pen.text((MARGIN, MARGIN), f"{name}: {record.decision}, p(malignant) {record.p_malignant:.3f}", fill="black", font=ImageFont.load_default(19))
-    pen.text((MARGIN, MARGIN + STEP), "log odds that each value adds, compared with the mean in training", fill="black", font=font)
+    words = f"what each feature adds to the log odds, compared with other values in training; r2 {explanation.r2:.2f}"
+    pen.text((MARGIN, MARGIN + STEP), words, fill="black", font=font)
     longest = max(abs(part["weight"]) for part in parts) or 1.0
     middle, reach = 510, 180
     for number, part in enumerate(parts, 2):
@@ -114,11 +106,11 @@ def draw(explanation: RowExplanation, record: Record) -> Image.Image:
 
 
 def _label(part: dict[str, Any]) -> str:
-    """Feature and cell, and what was calculated with where that is another value."""
+    """Where the value lies, and the cell, or what was calculated with where that is another value."""
     given = part["given"].encode("ascii", "backslashreplace").decode()[:12]
     if given.lower() in MISSING:
-        return f"{part['feature']} missing ({part['value']:.3g} used)"
-    return f"{part['feature']} = {given}" + ("" if float(part["given"]) == part["value"] else f" ({part['value']:g} used)")
+        return f"{part['condition']} (missing; {part['value']:.3g} used)"
+    return f"{part['condition']} ({given}" + (")" if float(part["given"]) == part["value"] else f"; {part['value']:g} used)")
 
 
 def _legend(pen: ImageDraw.ImageDraw, top: int, font: Any) -> None:

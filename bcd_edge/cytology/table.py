@@ -22,7 +22,17 @@ DELIMITERS: Final = ",;\t"
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A column of the model: `low` to `high` is its range, `impute` takes the place of a missing value, and `scale` is its standard deviation."""
+    """A column of the model.
+
+    Attributes:
+        name: of the column.
+        unit: of its values.
+        low: the least possible value.
+        high: the largest.
+        impute: in the place of a missing value: the mean in training.
+        scale: standard deviation in training.
+        quantiles: values in training at 0, 5, ..., 100 %.
+    """
 
     name: str
     unit: str
@@ -30,6 +40,7 @@ class Feature:
     high: float
     impute: float
     scale: float
+    quantiles: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)

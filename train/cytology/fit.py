@@ -68,6 +68,7 @@ def final(table: Table, kept: Outcome, seed: int) -> dict[str, Any]:
     every = np.arange(len(table.x))
     features = select(table, every, True, seed)
     pipeline = fit_model(name, table, every, features, seed)
+    quantiles = np.nanpercentile(table.x[:, features], range(0, 101, 5), axis=0)
     held_out = logits(kept.p[name])
     temperature = calibration.temperature(held_out, table.malignant, np.ones(len(held_out), np.float32))
     rule = calibration.decision(table.malignant, probabilities(held_out, temperature), table.groups)
@@ -76,8 +77,10 @@ def final(table: Table, kept: Outcome, seed: int) -> dict[str, Any]:
         "model": name,
         "chosen": f"Embedded: {name}, the simplest whose 95 % interval of the difference in log loss to the best contains 0 ({reason}).",
         "features": [
-            {"name": feature, "unit": UNIT, "low": 1.0, "high": 10.0, "impute": float(mean), "scale": float(scale)}
-            for feature, mean, scale in zip(np.array(table.features)[features], pipeline[0].statistics_, pipeline[1].scale_, strict=True)
+            {"name": feature, "unit": UNIT, "low": 1.0, "high": 10.0, "impute": float(mean), "scale": float(scale), "quantiles": values.tolist()}
+            for feature, mean, scale, values in zip(
+                np.array(table.features)[features], pipeline[0].statistics_, pipeline[1].scale_, quantiles.T, strict=True
+            )
         ],
         "layers": dense_layers(pipeline[-1]),
         "temperature": temperature,

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from scipy.stats import truncnorm
 
 from bcd_edge import bundle
 from bcd_edge.cli import main
 from bcd_edge.cytology import explain
 from bcd_edge.cytology.classifier import KIND, TableClassifier
 from bcd_edge.cytology.table import Feature, Row
-from bcd_edge.explain import surrogate
 from bcd_edge.records import Record
 
 WISCONSIN = Path(__file__).parents[4] / "shared/data/wisconsin/breast-cancer-wisconsin.csv"
@@ -114,27 +114,44 @@ def test_the_manifest_is_checked() -> None:
 class Linear(TableClassifier):
     """Log odds are a sum: the surrogate has a closed form."""
 
-    def __init__(self, coefficients: list[float]) -> None:
-        self.coefficients = np.array(coefficients)
-        self.features = [Feature(f"f{number}", "grade", 1, 10, 3.0, 2.0) for number in range(len(coefficients))]
+    def __init__(self, coefficients: list[float], features: list[Feature]) -> None:
+        self.coefficients, self.features = np.array(coefficients), features
 
     def probabilities(self, values: np.ndarray) -> np.ndarray:
         return np.asarray(1 / (1 + np.exp(-(values @ self.coefficients - 1))))
 
 
-@pytest.mark.parametrize("coefficients", [[0.5, -0.2, 0.0, 0.1], [0.1] * 9])
-def test_lime_of_a_linear_model_has_the_closed_form(coefficients: list[float]) -> None:
-    values = np.linspace(1, 10, len(coefficients))
-    model = Linear(coefficients)
-    explanation = explain.explain(model, Row("t:2", {feature.name: str(value) for feature, value in zip(model.features, values, strict=True)}))
-    kept = explain.masks(len(values))
-    weights = surrogate.kernel(surrogate.distances(kept))
-    centred = kept - np.average(kept, axis=0, weights=weights)
-    gram = centred.T @ (weights[:, None] * centred)
-    contributions = model.coefficients * (values - 3.0)
-    assert explanation.weights == pytest.approx(np.linalg.solve(gram + surrogate.RIDGE * np.eye(len(values)), gram @ contributions), abs=1e-6)
-    assert explanation.r2 > 0.99
-    assert explanation.weights == pytest.approx(contributions, abs=0.1)
+def expected(value: float, quantiles: list[float]) -> float:
+    """What a unit of weight on a feature adds in the value's quarter: the mean of what is drawn in it, less that of what is drawn in the others."""
+    edges = np.unique(np.percentile(quantiles, [25, 50, 75]))
+    quarter = np.searchsorted(edges, quantiles)
+    ends = [quantiles[0], *edges, quantiles[-1]]
+    means, shares = [], []
+    for number in range(len(edges) + 1):
+        inside = np.array(quantiles)[quarter == number]
+        deviation = inside.std() + 1e-11
+        low, high = (np.array(ends[number : number + 2]) - inside.mean()) / deviation
+        drawn = truncnorm.mean(low, high, inside.mean(), deviation) if inside.std() else inside.mean()
+        means.append(drawn)
+        shares.append(len(inside))
+    own = int(np.searchsorted(edges, value))
+    others = [number for number in range(len(means)) if number != own]
+    return float(means[own] - np.average(np.array(means)[others], weights=np.array(shares)[others]))
+
+
+@pytest.mark.parametrize("place", [0, 7, 20])
+def test_lime_of_a_linear_model_has_the_closed_form(classifier: TableClassifier, place: int) -> None:
+    coefficients = [0.5, -0.2, 0.0, 0.1, 0.3, 0.4, -0.1, 0.2, 0.6]
+    values = [feature.quantiles[place] for feature in classifier.features]
+    row = Row("t:2", {feature.name: str(value) for feature, value in zip(classifier.features, values, strict=True)})
+    explanation = explain.explain(Linear(coefficients, classifier.features), row)
+    # the kernel is a product over features, and so are the draws: each weight is as if the others were not there
+    weights = [
+        coefficient * expected(value, list(feature.quantiles))
+        for coefficient, value, feature in zip(coefficients, values, classifier.features, strict=True)
+    ]
+    assert explanation.weights == pytest.approx(weights, abs=0.15)
+    assert np.corrcoef(explanation.weights, weights)[0, 1] > 0.99
 
 
 def test_explanations_are_written(table: Path, tmp_path: Path, classifier: TableClassifier) -> None:
@@ -152,10 +169,15 @@ def test_explanations_are_written(table: Path, tmp_path: Path, classifier: Table
     assert explain.FOR in colours
 
 
-def test_many_features_are_drawn() -> None:
-    kept = explain.masks(30)
-    assert kept.shape == (1024, 30)
-    assert kept[0].all()
+def test_an_explanation_is_the_same_each_time_and_names_where_a_value_lies(classifier: TableClassifier) -> None:
+    row = Row("t:2", {feature.name: "10" for feature in classifier.features} | {"bare_nuclei": "?", "mitoses": "12"})
+    first, second = (explain.explain(classifier, row).as_dict() for _ in range(2))
+    assert first == second
+    parts = {part["feature"]: part for part in first["features"]}
+    assert (parts["mitoses"]["given"], parts["mitoses"]["value"], parts["mitoses"]["condition"]) == ("12", 10, "mitoses > 1.00")
+    assert parts["bare_nuclei"]["value"] == pytest.approx(3.5, abs=0.1)
+    assert parts["clump_thickness"]["condition"] == "clump_thickness > 6.00"
+    assert parts["clump_thickness"]["weight"] > 0
 
 
 def test_the_runtime_needs_neither_pandas_nor_scikit_learn(table: Path) -> None:

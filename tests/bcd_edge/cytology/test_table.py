@@ -7,7 +7,7 @@ import pytest
 from bcd_edge.cytology.table import Feature, Row, read
 from bcd_edge.errors import InputError, UsageError
 
-FEATURES = [Feature("clump_thickness", "grade", 1, 10, 4.4, 2.8), Feature("mitoses", "grade", 1, 10, 1.6, 1.7)]
+FEATURES = [Feature("clump_thickness", "grade", 1, 10, 4.4, 2.8, [1, 10]), Feature("mitoses", "grade", 1, 10, 1.6, 1.7, [1, 10])]
 
 
 def rows(tmp_path: Path, text: str | bytes) -> list[Row]:

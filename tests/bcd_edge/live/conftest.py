@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.synthetic import tissue
 
 FFMPEG = shutil.which("ffmpeg")
+# The system's own, for which Debian packages GStreamer.
+PYTHON = "/usr/bin/python3"
 WIDTH, HEIGHT = 320, 240
 
 
@@ -53,20 +56,45 @@ def free_port() -> int:
         return port
 
 
-@pytest.fixture
-def serve(record: Callable[..., Path]) -> Iterator[Callable[[int], subprocess.Popen[bytes]]]:
-    """Starts to serve an endless stream over HTTP at a port, to one client."""
+@dataclasses.dataclass
+class Stream:
+    """An endless stream; `start` serves it to one client at a time."""
+
+    address: str
+    command: list[str]
+    running: list[subprocess.Popen[bytes]] = dataclasses.field(default_factory=list)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        self.running.append(subprocess.Popen(self.command, stderr=subprocess.DEVNULL))
+        return self.running[-1]
+
+
+@pytest.fixture(params=["http", "rtsp"])
+def stream(request: pytest.FixtureRequest, record: Callable[..., Path]) -> Iterator[Stream]:
+    """Over HTTP from ffmpeg, or as a network camera serves it: H.264 over RTSP, with a password."""
     if not FFMPEG:
         pytest.skip("needs ffmpeg: apt-get install ffmpeg")
-    video = record([field()] * 50)
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(port: int) -> subprocess.Popen[bytes]:
-        output = ["-c", "copy", "-f", "avi", "-listen", "1", f"http://127.0.0.1:{port}/live"]
-        running.append(subprocess.Popen([str(FFMPEG), "-loglevel", "quiet", "-re", "-stream_loop", "-1", "-i", str(video), *output]))
-        return running[-1]
-
-    yield start
-    for process in running:
+    video, port = record([field()] * 50), free_port()
+    stream = _http(port, video) if request.param == "http" else _rtsp(port, video)
+    yield stream
+    for process in stream.running:
         process.kill()
         process.wait()
+
+
+def _http(port: int, video: Path) -> Stream:
+    address = f"http://127.0.0.1:{port}/live"
+    output = ["-c", "copy", "-f", "avi", "-listen", "1", address]
+    return Stream(address, [str(FFMPEG), "-loglevel", "quiet", "-re", "-stream_loop", "-1", "-i", str(video), *output])
+
+
+def _rtsp(port: int, video: Path) -> Stream:
+    if subprocess.run([PYTHON, "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"], capture_output=True).returncode:
+        pytest.skip("needs GStreamer's RTSP server: apt-get install gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good python3-gi")
+    short, recording = video.with_suffix(".short.mp4"), video.with_suffix(".mp4")
+    encode = ["-i", str(video), "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", str(short)]
+    repeat = ["-stream_loop", "100", "-i", str(short), "-c", "copy", str(recording)]
+    for arguments in (encode, repeat):
+        subprocess.run([str(FFMPEG), "-loglevel", "error", *arguments], check=True)
+    server = str(Path(__file__).with_name("rtsp_server.py"))
+    return Stream(f"rtsp://reader:secret@127.0.0.1:{port}/camera", [PYTHON, server, str(port), str(recording)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from bcd_edge.errors import InputError, UsageError
 from bcd_edge.live.capture import Capture, Frame
 from bcd_edge.live.sources import Source, parse
 
-from .conftest import field, free_port
+from .conftest import Stream, field, free_port
 
 
 def every(capture: Capture) -> list[Frame]:
@@ -87,16 +86,16 @@ def test_an_empty_folder_is_given_up(tmp_path: Path) -> None:
             capture.raise_problem()
 
 
-def test_a_stream_that_vanishes_is_connected_again_and_given_up_in_the_end(serve: Callable[[int], subprocess.Popen[bytes]]) -> None:
-    port = free_port()
-    server = serve(port)
-    with Capture(parse(f"http://127.0.0.1:{port}/live"), give_up_s=20, first_delay_s=0.05) as capture:
+def test_a_stream_that_vanishes_is_connected_again(stream: Stream) -> None:
+    server = stream.start()
+    with Capture(parse(stream.address), give_up_s=20, first_delay_s=0.05) as capture:
         until(capture, lambda: capture.state == "open")
         server.kill()
         until(capture, lambda: capture.state == "lost")
         assert "check cable, power and network. Trying again" in capture.problem or "cannot be opened" in capture.problem
+        assert "secret" not in capture.problem
         before = capture.frames
-        server = serve(port)
+        stream.start()
         until(capture, lambda: capture.frames > before)
         assert capture.state == "open"
         assert capture.problem == ""

@@ -35,6 +35,7 @@ class Baseline:
         files: name and SHA-256 of each model file.
         prepare: from the bytes of an image file to the network's input.
         infer: from this input to logits.
+        threads: of the processor; 0 for the engine's default.
         start_s: seconds to load, to compile, and of the first inference.
     """
 
@@ -43,6 +44,7 @@ class Baseline:
     files: list[dict[str, str]]
     prepare: Callable[[bytes], Any]
     infer: Callable[[Any], Any]
+    threads: int
     start_s: tuple[float, float, float]
 
     def about(self) -> dict[str, Any]:
@@ -53,7 +55,7 @@ class Baseline:
             "device": "CPU",
             "precision": self.precision,
             "batch": 1,
-            "threads": 0,
+            "threads": self.threads,
             "streams": 1,
             "files": self.files,
             "start_ms": {"load": load, "compile": compiling, "first_inference": first, "compiled": "anew"},
@@ -86,12 +88,13 @@ class _OneByOne:
             yield 1, perf_counter() - begun
 
 
-def open(name: str, opened: Bundle) -> Baseline:
+def open(name: str, opened: Bundle, threads: int = 0) -> Baseline:
     """A baseline by its name on the command line.
 
     Args:
         name: `pytorch`, `onnxruntime`, `openvino`, or the path of an ONNX file.
         opened: the bundle it is measured beside.
+        threads: of the processor; 0 for the engine's default. PyTorch's are those of the whole process.
 
     Raises:
         ProviderError: its library is not installed.
@@ -99,13 +102,13 @@ def open(name: str, opened: Bundle) -> Baseline:
         BundleError: the bundle has no single file for the engine.
     """
     if name == "pytorch":
-        return _pytorch(opened.input)
+        return _pytorch(opened.input, threads)
     if name in ("onnxruntime", "openvino"):
         load = _onnxruntime if name == "onnxruntime" else _openvino
         variant, contents = opened.model(None, {"onnxruntime": "cpu"}.get(name, name))
         if len(contents) > 1:
             raise BundleError(f"--beside {name} cannot run {opened.name}, which is an ensemble of {len(contents)} files; use --beside pytorch.")
-        return load(f"plain-{name}", variant["precision"], Path(variant["file"]).name, contents[0], opened.input)
+        return load(f"plain-{name}", variant["precision"], Path(variant["file"]).name, contents[0], opened.input, threads)
     path = Path(name)
     if path.suffix != ".onnx":
         raise UsageError(f"--beside {name} is unknown; choose pytorch, onnxruntime, openvino or an ONNX file.")
@@ -113,7 +116,7 @@ def open(name: str, opened: Bundle) -> Baseline:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"--beside {name} cannot be read ({error.strerror}); give an ONNX file.") from None
-    return _onnxruntime(path.name, "unknown", path.name, content, opened.input)
+    return _onnxruntime(path.name, "unknown", path.name, content, opened.input, threads)
 
 
 def _imported(module: str, beside: str) -> Any:
@@ -125,7 +128,9 @@ def _imported(module: str, beside: str) -> Any:
         ) from None
 
 
-def _opened(name: str, precision: str, files: list[dict[str, str]], prepare: Callable[[bytes], Any], start: Callable[[], Any]) -> Baseline:
+def _opened(
+    name: str, precision: str, files: list[dict[str, str]], prepare: Callable[[bytes], Any], start: Callable[[], Any], threads: int
+) -> Baseline:
     """Times the start, and the first inference with a black image."""
     begun = perf_counter()
     infer = start()
@@ -134,7 +139,7 @@ def _opened(name: str, precision: str, files: list[dict[str, str]], prepare: Cal
     inputs = prepare(black)
     ready = perf_counter()
     infer(inputs)
-    return Baseline(name, precision, files, prepare, infer, (0.0, compiled - begun, perf_counter() - ready))
+    return Baseline(name, precision, files, prepare, infer, threads, (0.0, compiled - begun, perf_counter() - ready))
 
 
 def pytorch_pair(network: Any, height: int, width: int) -> tuple[Callable[[bytes], Any], Callable[[Any], Any]]:
@@ -149,16 +154,18 @@ def pytorch_pair(network: Any, height: int, width: int) -> tuple[Callable[[bytes
     return lambda data: transform(image.open(io.BytesIO(data)).convert("RGB"))[None], infer
 
 
-def _pytorch(size: Input) -> Baseline:
+def _pytorch(size: Input, threads: int) -> Baseline:
     """A ResNet-50 of torchvision in FP32, eager, untrained: its speed does not depend on the weights."""
     for module in ("torch", "torchvision"):
         _imported(module, "--beside pytorch")
+    if threads:
+        importlib.import_module("torch").set_num_threads(threads)
     network = importlib.import_module("torchvision.models").resnet50(num_classes=2).eval()
     prepare, infer = pytorch_pair(network, size.height, size.width)
-    return _opened("pytorch", "fp32", [{"file": "torchvision resnet50, untrained", "sha256": "0" * 64}], prepare, lambda: infer)
+    return _opened("pytorch", "fp32", [{"file": "torchvision resnet50, untrained", "sha256": "0" * 64}], prepare, lambda: infer, threads)
 
 
-def _onnxruntime(name: str, precision: str, file: str, content: bytes, size: Input) -> Baseline:
+def _onnxruntime(name: str, precision: str, file: str, content: bytes, size: Input, threads: int) -> Baseline:
     onnxruntime = _imported("onnxruntime", f"--beside {file}" if precision == "unknown" else "--beside onnxruntime")
     try:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -170,23 +177,25 @@ def _onnxruntime(name: str, precision: str, file: str, content: bytes, size: Inp
         raise UsageError(f"--beside {file} does not run in ONNX Runtime ({reason}); give a model with one image input.") from None
 
     def start() -> Callable[[Any], Any]:
-        fresh = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        fresh = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         return lambda batch: fresh.run(None, {source.name: batch})
 
-    return _opened(name, precision, [_entry(file, content)], prepare, start)
+    return _opened(name, precision, [_entry(file, content)], prepare, start, threads)
 
 
-def _openvino(name: str, precision: str, file: str, content: bytes, size: Input) -> Baseline:
+def _openvino(name: str, precision: str, file: str, content: bytes, size: Input, threads: int) -> Baseline:
     openvino = _imported("openvino", "--beside openvino")
     # it would multiply FP32 in bfloat16 where the processor can, and the row would be called FP32
-    properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
 
     def start() -> Callable[[Any], Any]:
         core = openvino.Core()
         request = core.compile_model(core.read_model(content), "CPU", properties).create_infer_request()
         return lambda batch: request.infer([batch])
 
-    return _opened(name, precision, [_entry(file, content)], _preparation(["N", size.height, size.width, 3], np.uint8, size), start)
+    return _opened(name, precision, [_entry(file, content)], _preparation(["N", size.height, size.width, 3], np.uint8, size), start, threads)
 
 
 def _entry(file: str, content: bytes) -> dict[str, str]:

@@ -166,7 +166,7 @@ def command(ctx: click.Context, /, bundle_path: str | None, data: Path | None, o
         harness.require()
     settings = Settings(scenarios, options["scopes"], rule, images, folder / "loadgen" if loadgen else None, cache)
     opened = bundle.open(bundle_path)
-    beside = [baselines.open(name, opened) for name in dict.fromkeys(options["beside"])]
+    beside = [baselines.open(name, opened, options["threads"][0]) for name in dict.fromkeys(options["beside"])]
     if not _measure(opened, spec, settings, beside, folder, quiet=is_quiet(ctx)):
         raise click.exceptions.Exit(1)
 

@@ -30,6 +30,24 @@ def test_a_plain_engine_answers_as_the_bundle_does(name: str) -> None:
     assert set(baseline.about()) | {"scenario"} >= {"provider", "device", "precision", "batch", "threads", "streams", "files", "start_ms"}
 
 
+THREADS = """
+import sys
+from pathlib import Path
+from bcd_edge import bundle
+from bcd_edge.benchmark import baselines
+baseline = baselines.open("onnxruntime", bundle.open(), int(sys.argv[1]))
+assert baseline.about()["threads"] == int(sys.argv[1])
+print(len(list(Path("/proc/self/task").iterdir())))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_threads_limit_a_plain_engine() -> None:
+    pytest.importorskip("onnxruntime")
+    few, many = (int(subprocess.run([sys.executable, "-c", THREADS, count], check=True, capture_output=True).stdout) for count in "16")
+    assert few < many
+
+
 def bundle_logits(batch: np.ndarray) -> np.ndarray:
     from bcd_edge.backends.providers import cpu
     from bcd_edge.options import RunOptions
@@ -102,7 +120,7 @@ def test_baselines_are_rows_of_the_first_engines_turns() -> None:
 
     from bcd_edge.benchmark.scenarios import Rule
 
-    about = baselines.Baseline("x", "fp32", [{"file": "x", "sha256": "0"}], len, len, (0.0, 0.0, 0.0)).about()
+    about = baselines.Baseline("x", "fp32", [{"file": "x", "sha256": "0"}], len, len, 0, (0.0, 0.0, 0.0)).about()
     ours, theirs = (rows.Engine(about | {"provider": name}, {"model": Tracked(name)}) for name in ("ours", "theirs"))  # type: ignore[dict-item]
     settings = rows.Settings(("singlestream",), ("model",), Rule(0.05, 5))
     measured = list(rows.measure(ours, [("singlestream", "model")], settings, [theirs]))

@@ -6,6 +6,7 @@ import csv
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Final
@@ -55,20 +56,19 @@ def measure_all(cohorts: int, data: Path | None, keep: Path | None, out: Path | 
         keep: folder for its report.
         out: a Markdown file.
     """
-    rows = shown(_rows(cohorts))
+    rows = shown(_rows(cohorts, data))
     more = _breakhis(data, keep) if data else ""
     put(markdown(f"{cohorts} simulated cohorts of {PATIENTS} patients with {PICTURES} pictures each", rows) + more, out, "cohort")
 
 
-def _rows(cohorts: int) -> Iterator[Row]:
+def _rows(cohorts: int, data: Path | None) -> Iterator[Row]:
     for nuclei, crowded in ((60, ""), (200, ""), (500, ", crowded: many overlap")):
         yield _counted(nuclei, crowded)
     yield _sized()
-    pictures = [tissue(seed, glands=2, scattered=150) for seed in range(8)]
-    yield _stable("drawn tissue, JPEG quality 90", pictures, lambda picture: _jpeg(picture, 90))
-    yield _stable("drawn tissue, JPEG quality 50", pictures, lambda picture: _jpeg(picture, 50))
-    yield _stable("drawn tissue, 10 % darker", pictures, lambda picture: _brightness(picture, 0.9))
-    yield _stable("drawn tissue, 10 % brighter", pictures, lambda picture: _brightness(picture, 1.1))
+    yield from _stabilities("drawn tissue", [(tissue(seed, glands=2, scattered=150), UM) for seed in range(8)])
+    if data:
+        pictures = _one_each(data)
+        yield from _stabilities(f"{len(pictures)} pictures of BreaKHis at 200X, one per patient", pictures)
     yield _drawn_cohort()
     yield from _planted(cohorts)
     yield from _sizes(cohorts)
@@ -106,13 +106,44 @@ def _brightness(picture: UInt8Image, factor: float) -> UInt8Image:
     return np.clip(np.rint(picture * factor), 0, 255).astype(np.uint8)
 
 
-def _stable(name: str, pictures: list[UInt8Image], change: Callable[[UInt8Image], UInt8Image], um: float = UM) -> Row:
-    """Median over pictures of how much a feature changes, of the standard one."""
-    pairs = [(measure(picture, um), measure(change(picture), um)) for picture in pictures]
+def _one_each(data: Path) -> list[tuple[UInt8Image, float]]:
+    """The first picture of each patient at 200X, with its scale."""
+    source = scale.compile_pattern("breakhis")
+    first: dict[str, str] = {}
+    for row in _manifest(data):
+        first.setdefault(row["patient"], row["file"])
+    with zipfile.ZipFile(data / "images.zip") as images:
+        pictures = [(name, raster.decode(images.read(name))) for name in first.values()]
+    return [(pixels, source.um_per_pixel(name, pixels.shape[1]) or UM) for name, pixels in pictures]
+
+
+def _manifest(data: Path) -> list[dict[str, str]]:
+    with (data / "manifest.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["magnification"] == "200"]
+
+
+def _stabilities(name: str, pictures: list[tuple[UInt8Image, float]]) -> Iterator[Row]:
+    """How much features change where the picture does, but not what it shows."""
+    before = [measure(pixels, um) for pixels, um in pictures]
+    for words, change in CHANGES.items():
+        after = [measure(change(pixels), um) for pixels, um in pictures]
+        yield _stable(f"{name}, {words}", list(zip(before, after, strict=True)))
+
+
+def _stable(name: str, pairs: list[tuple[Features, Features]]) -> Row:
+    """Median over pictures of how much a feature changes, of the standard ones."""
     changes = {feature: _relative(pairs, feature) for feature in STABLE}
     worst = max(changes, key=lambda feature: abs(changes[feature]))
     detail = ", ".join(f"{BY_NAME[feature].title.lower()} {value:+.1%}" for feature, value in changes.items())
-    return Row(f"{name}: largest change of {len(STABLE)} features", "stated", f"{changes[worst]:+.1%}", detail)
+    return Row(f"{name}: largest median change of {len(STABLE)} features", "stated", f"{changes[worst]:+.1%}", detail)
+
+
+CHANGES: Final[dict[str, Callable[[UInt8Image], UInt8Image]]] = {
+    "JPEG quality 90": partial(_jpeg, quality=90),
+    "JPEG quality 50": partial(_jpeg, quality=50),
+    "10 % darker": partial(_brightness, factor=0.9),
+    "10 % brighter": partial(_brightness, factor=1.1),
+}
 
 
 def _relative(pairs: list[tuple[Features, Features]], feature: str) -> float:
@@ -242,8 +273,7 @@ def _null(cohorts: int) -> Iterator[Row]:
 
 def _breakhis(data: Path, keep: Path | None) -> str:
     """Features by label and subtype at 200X, of the reduced copies alone, which are alike, and of all, as Markdown."""
-    with (data / "manifest.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["magnification"] == "200"]
+    rows = _manifest(data)
     alike = [row for row in rows if row["original_width"] == "224"]
     parts = []
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(data / "images.zip") as images:
@@ -271,7 +301,8 @@ def _report(features: Any, rows: list[dict[str, str]], name: str, folder: Path, 
     settings, read = report.Settings(), clinical.read(table)
     found = report.analyse(some, read, settings)
     if keep:
-        report.write(found, read, settings, keep / name)
+        with report.folder(keep / name) as unfinished:
+            report.write(found, read, settings, unfinished)
     head = f"BreaKHis at 200X, {name.replace('-', ' ')}: {found.pictures.num_rows} pictures of {found.patients.num_rows} patients; "
     head += f"{sum(row.is_found for row in found.associations)} of {len(found.associations)} associations stand. The first three of each outcome, "
     head += "without those of the model, which was trained on many of these patients:"
@@ -279,7 +310,7 @@ def _report(features: Any, rows: list[dict[str, str]], name: str, folder: Path, 
     for outcome in found.outcomes:
         own = [row for row in found.associations if row.outcome == outcome.title and BY_NAME[row.feature].group != "model"]
         lines += [_line(row) for row in own[:3]]
-    return "\n".join([head, "", *lines, *(f"\n{note}" for note in found.notes)])
+    return "\n".join([head, "", *lines, *(f"\n{note}" for note in (*found.notes, *found.warnings))])
 
 
 def _line(row: Association) -> str:

@@ -130,7 +130,7 @@ def pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
     """A click callback for a repeatable option with values `NAME=VALUE`."""
     wrong = [value for value in values if not value.partition("=")[0] or "=" not in value]
     if wrong:
-        raise click.BadParameter(f"{wrong[0]!r} is not NAME=VALUE; write for example delay=5ms.")
+        raise click.BadParameter(f"{wrong[0]!r} is not {parameter.metavar}; write both, with = between them.")
     return tuple((name, value) for name, _, value in (text.partition("=") for text in values))
 
 

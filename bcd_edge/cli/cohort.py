@@ -11,9 +11,10 @@ from bcd_edge.cli._options import is_quiet, log_options, pairs, run_options, sca
 from bcd_edge.options import RunOptions
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     import pyarrow as pa
+
+    from bcd_edge.cohort.clinical import Clinical
+    from bcd_edge.cohort.report import Settings
 
 COLUMN = "What a column is: binary, category, ordinal, continuous or ignore; values after a colon, as grade=ordinal:low,high or her2=binary:positive."
 
@@ -58,48 +59,49 @@ def command(ctx: click.Context, /, source: str, table: Path, out: Path, bundle_p
     settings = report.Settings(asked["key"], clinical.parse_columns(asked["columns"]), asked["time"], asked["event"], asked["umap"])
     read = clinical.read(table, settings.key)
     clinical.outcomes(read, settings.columns, settings.time, settings.event)  # a mistake is an error before minutes of measuring
-    features, left_out, show = _features(ctx, source, bundle_path, options, asked)
-    if show:
-        read = read.renamed(show, {*settings.columns, settings.time or "", settings.event or ""})
-    found = report.analyse(features, read, settings)
-    report.write(found, read, settings, out, left_out)
+    with report.folder(out) as unfinished:
+        features, strangers, missing, show = _features(ctx, source, read, settings, bundle_path, options, asked)
+        if show:
+            read = read.renamed(show, {*settings.columns, settings.time or "", settings.event or ""})
+        found = report.analyse(features, read, settings, [*missing, *strangers])
+        report.write(found, read, settings, unfinished)
     if not is_quiet(ctx):
         standing = sum(row.is_found for row in found.associations)
         sizes = f"{count(found.patients.num_rows, 'patient')}, {count(found.pictures.num_rows, 'picture')}"
         click.echo(f"{sizes}: {standing} of {count(len(found.associations), 'association')} stand after correction.")
-        for note in found.notes:
-            click.echo(note, err=True)
+        click.echo("".join(f"{note}\n" for note in (*found.notes, *found.warnings) if note not in missing), err=True, nl=False)
         click.echo(f"Wrote {out / report.PAGE}", err=True)
-    if left_out:
-        for reason, number in left_out.most_common():
-            click.echo(f"{count(number, 'picture')} left out: {reason}", err=True)
+    if missing:
+        click.echo("\n".join(missing), err=True)
         raise click.exceptions.Exit(1)
 
 
 def _features(
-    ctx: click.Context, source: str, bundle_path: str | None, options: RunOptions, asked: dict[str, Any]
-) -> tuple[pa.Table, Counter[str], Any]:
-    """The table of features, what was left out of it, and how names are replaced, or None."""
-    from collections import Counter
-
+    ctx: click.Context, source: str, read: Clinical, settings: Settings, bundle_path: str | None, options: RunOptions, asked: dict[str, Any]
+) -> tuple[pa.Table, list[str], list[str], Any]:
+    """The table of features, notes on patients and on pictures that are not in it, and how names are replaced, or None."""
     from bcd_edge.classifier import Classifier
-    from bcd_edge.cohort import extract, sources
+    from bcd_edge.cohort import clinical, extract, report, sources
     from bcd_edge.results.patients import compile_pattern
 
     show = extract.pseudonyms() if asked["pseudonymise"] or sources.is_pseudonymised(source) else None
     if source.lower().endswith(".parquet"):
         table = extract.read(Path(source))
-        return (extract.renamed(table, show) if show else table), Counter(), show
+        return (extract.renamed(table, show) if show else table), [], [], show
     pattern = compile_pattern(asked["patients"]) if asked["patients"] else None
     scale = take_triage({name: asked[name] for name in ("um_per_pixel", "magnification", "scale_from_name")})
-    with (
-        Classifier.load(bundle_path, options, purpose="throughput", **scale) as classifier,
-        sources.entries(source, pattern, asked["inbox"]) as entries,
-    ):
-        for sentence in classifier.warnings:
-            click.echo(sentence, err=True)
-        table, left_out = extract.extract(_counted(ctx, entries), classifier)
-    return (extract.renamed(table, show) if show else table), left_out, show
+    with sources.entries(source, pattern, asked["inbox"]) as found:
+        entries = list(found)
+        names = sorted({entry.patient for entry in entries if entry.patient})
+        if names:  # else the error is of pictures without a patient
+            clinical.outcomes(report.join(names, read), settings.columns, settings.time, settings.event)
+        strangers = report.strangers([show(name) if show else name for name in names if name not in read.patients])
+        with Classifier.load(bundle_path, options, purpose="throughput", **scale) as classifier:
+            for sentence in classifier.warnings:
+                click.echo(sentence, err=True)
+            own = [entry for entry in entries if not entry.patient or entry.patient in read.patients]
+            table, left_out = extract.extract(_counted(ctx, own), classifier)
+    return (extract.renamed(table, show) if show else table), strangers, report.missing_pictures(left_out, named=not show), show
 
 
 def _counted(ctx: click.Context, entries: Any) -> Any:
@@ -116,7 +118,7 @@ def _require(*, umap: bool) -> None:
 
     from bcd_edge.errors import ProviderError
 
-    needed = {"pyarrow": "research", "pandas": "research", "lifelines": "research", "anndata": "research"} | ({"umap": "umap"} if umap else {})
+    needed = dict.fromkeys(("pyarrow", "pandas", "lifelines", "anndata", "resvg_py"), "research") | ({"umap": "umap"} if umap else {})
     for name, extra in needed.items():
         if importlib.util.find_spec(name) is None:
             raise ProviderError(f'bcd-edge cohort needs the package {name}, which is not installed; fix: pip install "bcd-edge[{extra}]"')

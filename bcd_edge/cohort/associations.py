@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+from scipy.optimize import brentq
 
 from bcd_edge.cohort import power
 from bcd_edge.cohort.clinical import Outcome, vectors
@@ -27,6 +28,12 @@ FEWEST: Final = 5
 RATE: Final = 0.05
 # Values that are ranked together: some tens of megabytes.
 BLOCK: Final = 2_000_000
+
+# Columns of the table: effect and interval first, the p value last.
+HEADS: Final = (
+    *("outcome", "feature", "group", "measure", "effect", "low", "high"),
+    *("patients", "cases", "least_detectable", "least_detectable_corrected", "q", "p"),
+)
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -66,22 +73,12 @@ class Association:
         return self.q < RATE
 
     def as_dict(self) -> dict[str, Any]:
-        """A row of the table: effect and interval first, the p value last."""
-        return {
-            "outcome": self.outcome,
-            "feature": self.feature,
-            "group": BY_NAME[self.feature].group,
-            "measure": self.measure,
-            "effect": self.effect.value,
-            "low": self.effect.low,
-            "high": self.effect.high,
-            "patients": self.patients,
-            "cases": self.cases,
-            "least_detectable": self.least,
-            "least_detectable_corrected": self.least_corrected,
-            "q": self.q,
-            "p": self.p,
-        }
+        """A row of the table, by `HEADS`."""
+        values = (
+            *(self.outcome, self.feature, BY_NAME[self.feature].group, self.measure, self.effect.value, self.effect.low, self.effect.high),
+            *(self.patients, self.cases, self.least, self.least_corrected, self.q, self.p),
+        )
+        return dict(zip(HEADS, values, strict=True))
 
 
 def associate(names: Sequence[str], values: Floats, patients: Sequence[str], outcomes: Sequence[Outcome]) -> tuple[list[Association], list[str]]:
@@ -106,6 +103,8 @@ def associate(names: Sequence[str], values: Floats, patients: Sequence[str], out
     alpha = power.ALPHA / max(1, len(pairs))
     found = [_compare(*pair, alpha) for pair in pairs]
     notes = [f"Too few patients, {FEWEST} of each kind are needed: {'; '.join(few)}."] if few else []
+    if lost := [f"{BY_NAME[row.feature].title} beside {row.outcome}" for row in found if np.isnan(row.p)]:
+        notes.append(f"No hazard ratio, because Cox's model does not converge: {'; '.join(lost)}.")
     order = {outcome.title: index for index, outcome in enumerate(outcomes)}
     return sorted(corrected(found), key=lambda row: (order[row.outcome], row.q, row.p)), notes
 
@@ -155,9 +154,15 @@ def auroc(feature: Floats, positive: Bools) -> Estimate:
     estimate = of_resamples(float(value), np.concatenate([_area(values, len(cases)) for values in drawn]))
     if value not in (0.0, 1.0):
         return estimate
-    # resamples of a perfect separation are perfect: the exact bound for as many independent units (Clopper & Pearson, 1934)
-    bound = LEVELS[0] ** (1 / min(len(cases), len(others)))
+    bound = _least_of_perfect(len(cases), len(others))
     return Estimate(1.0, bound, 1.0) if value else Estimate(0.0, 0.0, 1 - bound)
+
+
+def _least_of_perfect(cases: int, others: int) -> float:
+    """Lower end of the 95 % interval of an AUROC of 1, whose resamples are all perfect; Newcombe, Stat Med 2006, method 5."""
+    weight, squared = (cases + others) / 2 - 1, stats.norm.ppf(LEVELS[1]) ** 2 / (cases * others)
+    # the distance to 1 is as many standard errors, by the variance of Hanley and McNeil that this end has
+    return float(brentq(lambda area: 1 - area - squared * area * (1 + weight * ((1 - area) / (2 - area) + area / (1 + area))), 0, 1))
 
 
 def _blocks(count: int) -> list[int]:
@@ -215,9 +220,15 @@ def hazard_ratio(feature: Floats, times: Floats, events: Bools) -> tuple[Estimat
     return Estimate(*(float(row[name]) for name in ("exp(coef)", "exp(coef) lower 95%", "exp(coef) upper 95%"))), float(row["p"])
 
 
+def upper_half(feature: Floats) -> Bools:
+    """Patients above the median; where none is, because most have the highest value, those that have it."""
+    above: Bools = feature > np.median(feature)
+    return above if above.any() else feature == feature.max()
+
+
 def log_rank(feature: Floats, times: Floats, events: Bools) -> float:
-    """P of the log-rank test between patients above the median of the feature and the others."""
+    """P of the log-rank test between the halves of patients by a feature."""
     from lifelines.statistics import logrank_test
 
-    high = feature > np.median(feature)
+    high = upper_half(feature)
     return float(logrank_test(times[high], times[~high], events[high], events[~high]).p_value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+import io
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -68,6 +69,11 @@ class Clinical:
     columns: Mapping[str, Column]
     notes: tuple[str, ...]
 
+    def of(self, patients: Collection[str]) -> Clinical:
+        """The same of those patients alone."""
+        columns = {head: {patient: column[patient] for patient in patients if patient in column} for head, column in self.columns.items()}
+        return Clinical(self.patients.intersection(patients), columns, self.notes)
+
     def renamed(self, naming: Callable[[str], str], kept: Container[str] = ()) -> Clinical:
         """The same with other names of patients, and without free text and dates, which may tell who they are.
 
@@ -91,7 +97,10 @@ def read(path: Path, key: str = "patient") -> Clinical:
     """
     heads, rows = _rows(path)
     if key not in heads:
-        raise UsageError(f"{path} has no column {key!r} (it has {', '.join(heads[:8])}); say with --key which one names the patient.")
+        has = f"it has {', '.join(heads[:8])}" if heads else "it is empty"
+        raise UsageError(f"{path} has no column {key!r} ({has}); say with --key which one names the patient.")
+    if several := [head for head in heads if heads.count(head) > 1]:
+        raise UsageError(f"{path} has two columns {several[0]!r}; rename one.")
     values: dict[str, dict[str, set[str]]] = {}
     for row in rows:
         if patient := (row[key] or "").strip():
@@ -99,6 +108,8 @@ def read(path: Path, key: str = "patient") -> Clinical:
             for head in heads:
                 if (text := (row[head] or "").strip()).lower() not in MISSING:
                     own[head].add(text)
+    if not values:
+        raise UsageError(f"{path} has no row with a {key}; give a table with a row per patient.")
     notes = []
     columns: dict[str, Column] = {}
     for head in heads:
@@ -110,20 +121,25 @@ def read(path: Path, key: str = "patient") -> Clinical:
     return Clinical(frozenset(values), columns, tuple(notes))
 
 
-def _rows(path: Path) -> tuple[list[str], Iterable[dict[str, str | None]]]:
+def _rows(path: Path) -> tuple[list[str], list[dict[str, str | None]]]:
     try:
         if path.suffix.lower() == ".parquet":
             import pyarrow.parquet as pq
 
             table = pq.read_table(path)
             return table.column_names, [{name: None if value is None else str(value) for name, value in row.items()} for row in table.to_pylist()]
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
+        return _separated(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise UsageError(f"The clinical table {path} is no text in UTF-8; save it as CSV in UTF-8, or as Parquet.") from None
+    except (OSError, ValueError, csv.Error) as error:
         raise UsageError(
             f"The clinical table {path} cannot be read ({getattr(error, 'strerror', None) or error}); give a CSV or Parquet file."
         ) from None
+
+
+def _separated(text: str) -> tuple[list[str], list[dict[str, str | None]]]:
     head = text.partition("\n")[0]
-    reader = csv.DictReader(text.splitlines(), delimiter=max(",;\t", key=head.count), restval=None)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), restval=None)
     return [name for name in reader.fieldnames or [] if name], list(reader)
 
 
@@ -161,7 +177,7 @@ def outcomes(
             raise UsageError(f"The clinical table has no column {name!r}; it has {', '.join(clinical.columns)}.")
     if bool(time) != bool(event):
         raise UsageError("A time to event needs both columns; give --time and --event.")
-    found, notes = [], list(clinical.notes)
+    found, notes = [], []
     if time and event:
         found.append(_survival(time, clinical.columns[time], event, clinical.columns[event]))
     for name, column in clinical.columns.items():

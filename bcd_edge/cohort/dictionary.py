@@ -38,6 +38,11 @@ class Feature:
     source: str
     needs_scale: bool = False
 
+    @property
+    def label(self) -> str:
+        """Of an axis: title and unit, where it has one."""
+        return self.title if self.unit == "1" else f"{self.title}, {self.unit}"
+
 
 FEATURES: Final = (
     Feature("nuclei_count", "nuclei", "nuclei", "Nuclei", "Number of nuclei in the picture, those at its border included.", NUCLEI, True),

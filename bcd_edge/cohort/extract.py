@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import secrets
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,10 +22,10 @@ from bcd_edge.cohort.dictionary import FEATURES, NAMES
 from bcd_edge.cohort.features import Features, measure
 from bcd_edge.cohort.sources import Entry
 from bcd_edge.errors import UsageError
+from bcd_edge.outputs import printable
 from bcd_edge.pictures import DecodedImage
 from bcd_edge.readers.pixels import UInt8Image
 from bcd_edge.records import Record
-from bcd_edge.system.atomic import atomic_write
 
 # Sides of the pictures on the page, in pixels, and their JPEG quality.
 THUMBNAIL_PX, THUMBNAIL_QUALITY = 112, 80
@@ -37,7 +36,7 @@ KEYS: Final = ("picture", "patient", "slide", "sha256", "bundle", "embedding_bun
 Rows = list[dict[str, Any]]
 
 
-def extract(entries: Iterable[Entry], classifier: Classifier) -> tuple[pa.Table, Counter[str]]:
+def extract(entries: Iterable[Entry], classifier: Classifier) -> tuple[pa.Table, dict[str, list[str]]]:
     """Measures and embeds every picture.
 
     Args:
@@ -45,32 +44,32 @@ def extract(entries: Iterable[Entry], classifier: Classifier) -> tuple[pa.Table,
         classifier: for the embedding, and for the answer of pictures that have none yet.
 
     Returns:
-        The table of features, see `SCHEMA`; and how many pictures were left out, by reason.
+        The table of features, see `SCHEMA`; and the names of pictures that were left out, by reason.
 
     Raises:
         UsageError: no picture has a patient, or none could be read.
     """
     measured: dict[str, tuple[Features, bytes]] = {}
-    left_out: Counter[str] = Counter()
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
     rows: Rows = []
     stream = ((entry, partial(_prepare, entry, classifier, measured)) for entry in _with_patient(entries, left_out))
     for entry, (record, embedding) in classifier.embed_many(stream, name=lambda entry: entry.picture, timeout_s=TIMEOUT_S):
         if record.status == "ok":
             rows.append(_row(entry, record, embedding, *measured.pop(entry.picture)))
         else:
-            left_out[(record.error or "").partition("; ")[0]] += 1
+            left_out[(record.error or "").partition("; ")[0]].append(printable(entry.picture))
     if not rows:
-        reasons = "; ".join(f"{number:,}: {reason}" for reason, number in left_out.most_common(3)) or "there are none"
+        reasons = "; ".join(f"{len(names):,}: {reason}" for reason, names in left_out.items()) or "there are none"
         raise UsageError(f"No picture could be measured ({reasons}).")
     return table_of(rows), left_out
 
 
-def _with_patient(entries: Iterable[Entry], left_out: Counter[str]) -> Iterator[Entry]:
+def _with_patient(entries: Iterable[Entry], left_out: dict[str, list[str]]) -> Iterator[Entry]:
     for entry in entries:
         if entry.patient:
             yield entry
         else:
-            left_out["no patient is known; say with --patients where it stands in the path"] += 1
+            left_out["no patient is known; say with --patients where it stands in the path"].append(printable(entry.picture))
 
 
 def _prepare(entry: Entry, classifier: Classifier, measured: dict[str, tuple[Features, bytes]]) -> DecodedImage:
@@ -89,7 +88,8 @@ def _row(entry: Entry, record: Record, embedding: Embedding | None, features: Fe
         "p_malignant": entry.p_malignant if entry.bundle else record.p_malignant,
         "novelty": entry.novelty if entry.bundle else record.novelty,
     }
-    keys = (entry.picture, entry.patient, entry.slide, record.sha256, entry.bundle or record.execution.bundle, record.execution.bundle)
+    slide = entry.slide and printable(entry.slide)
+    keys = (printable(entry.picture), entry.patient, slide, record.sha256, entry.bundle or record.execution.bundle, record.execution.bundle)
     return dict(zip(KEYS, keys, strict=True)) | features | {"embedding": embedding, "thumbnail": small}
 
 
@@ -137,7 +137,7 @@ def embeddings(table: pa.Table) -> npt.NDArray[np.float32] | None:
 
 
 def means(table: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """Means over the pictures that have a feature, a row for each combination of the `keys`, with the number of pictures.
+    """Means over the pictures that have a feature or an embedding, a row for each combination of the `keys`, with the number of pictures.
 
     Every picture counts the same within its patient, and every patient the same in what follows.
     """
@@ -153,7 +153,16 @@ def means(table: pa.Table, keys: Sequence[str]) -> pa.Table:
     columns: dict[str, Any] = {key: [name[index] for name in order] for index, key in enumerate(keys)}
     columns["pictures"] = np.bincount(group)
     columns |= {name: pa.array(column, from_pandas=True) for name, column in zip(NAMES, averages.T, strict=True)}
-    return pa.table(columns)
+    return pa.table(columns | {"embedding": pa.array(_mean_embeddings(table, group, len(order)), pa.list_(pa.float32()))})
+
+
+def _mean_embeddings(table: pa.Table, group: npt.NDArray[np.intp], groups: int) -> list[npt.NDArray[np.float32] | None]:
+    """By group; None where no picture has an embedding."""
+    members: list[list[list[float]]] = [[] for _ in range(groups)]
+    for index, embedding in zip(group, table["embedding"].to_pylist(), strict=True):
+        if embedding:
+            members[index].append(embedding)
+    return [np.mean(own, axis=0, dtype=np.float32) if own else None for own in members]
 
 
 def renamed(table: pa.Table, naming: Callable[[str], str]) -> pa.Table:
@@ -188,6 +197,4 @@ def read(path: Path) -> pa.Table:
 
 def write(table: pa.Table, path: Path) -> None:
     """Writes a table as Parquet."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    atomic_write(path, buffer.getvalue())
+    pq.write_table(table, path, compression="zstd")

@@ -1,25 +1,35 @@
-"""Figures as inline SVG: effects with their intervals, distributions by group, survival, and the map of embeddings.
+"""Figures as SVG, for a page or a file of their own, and as PNG: effects with their intervals, distributions by group, survival, map of embeddings.
 
 Colours are those of Okabe and Ito (2008), distinguishable with any colour vision; a word or a shape repeats their meaning.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from bcd_edge.cohort.associations import Association
+from bcd_edge.cohort.associations import Association, upper_half
 from bcd_edge.cohort.dictionary import BY_NAME
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
 INK, GRID, FAINT = "#1a1a1a", "#d9d9d9", "#767676"
 ROW: Final = 20
 LABELS: Final = 270
+# Characters of a label that fit beside a figure, and of a legend's.
+LABEL_CHARACTERS, LEGEND_CHARACTERS = 34, 20
+# Pixels of a PNG for each unit of its SVG: a figure of 740 is 125 mm wide at 300 dpi.
+ZOOM: Final = 2
+FONTS: Final = "system-ui, DejaVu Sans, Arial, sans-serif"
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -29,6 +39,27 @@ Place = Callable[[float], float]
 def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
     head = f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img" font-size="12" fill="{INK}">'
     return f"{head}<title>{escape(title)}</title>{''.join(parts)}</svg>"
+
+
+def standalone(svg: str) -> str:
+    """A figure of the page as a file: with its namespace and font, on white."""
+    return svg.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" font-family="{FONTS}" style="background: white" ', 1) + "\n"
+
+
+def png(svg: str) -> bytes:
+    """A standalone figure as PNG."""
+    import resvg_py
+
+    # lifelines brings matplotlib, which brings a font: a small computer may have none
+    matplotlib = importlib.util.find_spec("matplotlib")
+    folders = [str(Path(folder) / "mpl-data" / "fonts" / "ttf") for folder in (matplotlib and matplotlib.submodule_search_locations) or []]
+    zoom = 1 if "<image" in svg else ZOOM  # thumbnails have no more pixels
+    return resvg_py.svg_to_bytes(svg, background="white", zoom=zoom, font_dirs=folders, font_family="DejaVu Sans", sans_serif_family="DejaVu Sans")
+
+
+def short(words: str, most: int) -> str:
+    """Words in at most as many characters."""
+    return words if len(words) <= most else words[: most - 1].rstrip() + "…"
 
 
 def _text(x: float, y: float, words: str, anchor: str = "start", colour: str = INK) -> str:
@@ -69,7 +100,7 @@ def forest(rows: Sequence[Association], title: str) -> str:
     )
     place, bottom = _linear(low, high, LABELS + 10, 720), 14 + ROW * len(rows)
     parts = [_line(place(tick), 6, place(tick), bottom) for tick in ticks(low, high, 8)]
-    parts += [_text(place(tick), bottom + 16, f"{2**tick:.3g}" if is_ratio else f"{tick:g}", "middle") for tick in ticks(low, high, 8)]
+    parts += [_text(place(tick), bottom + 16, f"{2**tick:.2g}" if is_ratio else f"{tick:g}", "middle") for tick in ticks(low, high, 8)]
     parts.append(_line(place(centre), 6, place(centre), bottom, FAINT, 1.5))
     for index, row in enumerate(rows):
         y, colour = 18.0 + ROW * index, COLOURS[1] if row.is_found else COLOURS[6]
@@ -93,14 +124,14 @@ def distributions(feature: str, values: Floats, groups: Sequence[tuple[str, Bool
     parts += [_text(place(tick), bottom + 16, f"{tick:g}", "middle") for tick in ticks(low, high)]
     for index, (name, members) in enumerate(groups):
         own, y, colour = values[members & np.isfinite(values)], 42.0 + 64 * index, COLOURS[index % len(COLOURS)]
-        parts.append(_text(LABELS, y + 4, f"{name} ({len(own)})", "end"))
+        parts.append(_text(LABELS, y + 4, f"{short(name, LABEL_CHARACTERS - 6)} ({len(own)})", "end"))
         jitter = np.random.default_rng(0).uniform(-16, 16, len(own))
         parts += [_dot(place(float(value)), y + float(shift), colour) for value, shift in zip(own, jitter, strict=True)]
         if len(own):
             first, middle, last = (place(float(end)) for end in np.quantile(own, (0.25, 0.5, 0.75)))
             parts += [_line(first, y, last, y, INK, 2), _line(middle, y - 20, middle, y + 20, INK, 2.5)]
     shown = BY_NAME[feature]
-    parts.append(_text(place((low + high) / 2), bottom + 34, f"{shown.title}, {shown.unit}; median and quartiles of patients", "middle", FAINT))
+    parts.append(_text(place((low + high) / 2), bottom + 34, f"{shown.label}; median and quartiles of patients", "middle", FAINT))
     return _svg(740, bottom + 42, shown.title, parts)
 
 
@@ -116,34 +147,47 @@ def scatter(feature: str, values: Floats, target: Floats, name: str) -> str:
     jitter = np.random.default_rng(0).uniform(-3, 3, len(up))
     parts += [_dot(x(float(a)), y(float(b)) + float(shift), COLOURS[0]) for a, b, shift in zip(across, up, jitter, strict=True)]
     shown = BY_NAME[feature]
-    parts.append(_text(385, 276, f"{shown.title}, {shown.unit}; upwards: {name}", "middle", FAINT))
+    parts.append(_text(385, 276, f"{shown.label}; upwards: {name}", "middle", FAINT))
     return _svg(740, 286, f"{name} against {shown.title}", parts)
 
 
 def survival(feature: str, values: Floats, times: Floats, events: Bools, note: str) -> str:
-    """Kaplan-Meier curves of patients above the feature's median and of the others, with those at risk below."""
-    from lifelines import KaplanMeierFitter
-
+    """Kaplan-Meier curves of the halves of patients by a feature, with 95 % intervals, those at risk below."""
     both = np.isfinite(values) & np.isfinite(times)
     values, times, events = values[both], times[both], events[both]
-    high, shown, last = values > np.median(values), BY_NAME[feature], float(times.max())
+    high, shown, last = upper_half(values), BY_NAME[feature], float(times.max())
     x, y = _linear(0, last, 70, 560), _linear(0, 1, 240, 20)
     parts = [_line(x(tick), 20, x(tick), 240) + _text(x(tick), 256, f"{tick:g}", "middle") for tick in ticks(0, last)]
     parts += [_line(70, y(tick), 560, y(tick)) + _text(62, y(tick) + 4, f"{tick:g}", "end") for tick in ticks(0, 1, 5)]
-    for index, (name, members) in enumerate((("above the median", high), ("at or below it", ~high))):
-        curve = KaplanMeierFitter().fit(times[members], events[members]).survival_function_.iloc[:, 0]
-        colour, at = COLOURS[index], curve.index.to_numpy(float)
-        # a step lasts until the next time, the last one until the end of the group's follow-up
-        points = [f"M{x(0):.1f} {y(1):.1f}", *(f"H{x(float(time)):.1f}V{y(float(share)):.1f}" for time, share in zip(at, curve, strict=True))]
-        dashes = "" if not index else ' stroke-dasharray="7 4"'
-        parts.append(f'<path d="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2.2"{dashes}/>')
-        parts += [_line(x(float(t)), y(float(curve.asof(t))) - 4, x(float(t)), y(float(curve.asof(t))) + 4, colour) for t in times[members & ~events]]
-        parts.append(_line(575, 40 + 20 * index, 600, 40 + 20 * index, colour, 3) + _text(606, 44 + 20 * index, name))
-        parts.append(_text(50, 292 + 16 * index, "above" if not index else "below", "end", colour))
+    for index, (name, members) in enumerate((("upper", high), ("lower", ~high))):
+        colour = COLOURS[index]
+        parts += _curve(times[members], events[members], x, y, colour, ' stroke-dasharray="7 4"' if index else "")
+        parts.append(_line(575, 40 + 20 * index, 600, 40 + 20 * index, colour, 3) + _text(606, 44 + 20 * index, f"{name} half"))
+        parts.append(_text(50, 292 + 16 * index, name, "end", colour))
         parts += [_text(x(tick), 292 + 16 * index, str(int((times[members] >= tick).sum())), "middle", colour) for tick in ticks(0, last)]
     parts.append(_text(315, 274, "at risk", "middle", FAINT) + _text(575, 88, note, "start", FAINT))
-    parts.append(_text(315, 332, f"{shown.title}; a tick is a patient whose follow-up ended without the event", "middle", FAINT))
-    return _svg(740, 342, f"Survival by {shown.title}", parts)
+    parts.append(_text(315, 332, f"Halves of the patients by {shown.title}", "middle", FAINT))
+    parts.append(_text(315, 348, "Bands are 95 % intervals; a tick is the end of a follow-up without the event", "middle", FAINT))
+    return _svg(740, 358, f"Survival by {shown.title}", parts)
+
+
+def _curve(times: Floats, events: Bools, x: Place, y: Place, colour: str, dashes: str) -> list[str]:
+    """Survival of a group, its interval, and a tick at the end of each follow-up without the event."""
+    from lifelines import KaplanMeierFitter
+
+    fitted = KaplanMeierFitter().fit(times, events)
+    curve = fitted.survival_function_.iloc[:, 0]
+    low, high = (bound.fillna(curve) for _, bound in fitted.confidence_interval_.items())  # there is none where nobody is left
+    band = f"{_steps(high, x, y)}L{_steps(low, x, y, backwards=True)[1:]}Z"
+    path = f'<path d="{_steps(curve, x, y)}" fill="none" stroke="{colour}" stroke-width="2.2"{dashes}/>'
+    ends = [(x(float(time)), y(float(curve.asof(time)))) for time in times[~events]]
+    return [f'<path d="{band}" fill="{colour}" fill-opacity=".12"/>', path, *(_line(at, share - 4, at, share + 4, colour) for at, share in ends)]
+
+
+def _steps(curve: pd.Series[float], x: Place, y: Place, *, backwards: bool = False) -> str:
+    """A path with a share that lasts until the next time, the last one until the end of the group's follow-up."""
+    corners = list(zip(np.repeat(curve.index.to_numpy(float), 2)[1:], np.repeat(curve.to_numpy(float), 2)[:-1], strict=True))
+    return "M" + "L".join(f"{x(float(time)):.1f} {y(float(share)):.1f}" for time, share in (corners[::-1] if backwards else corners))
 
 
 def cloud(points: Floats, groups: Sequence[str], words: Sequence[str], title: str) -> str:
@@ -151,12 +195,11 @@ def cloud(points: Floats, groups: Sequence[str], words: Sequence[str], title: st
     kinds = list(dict.fromkeys(sorted(groups)))
     low, high = points.min(axis=0), points.max(axis=0)
     x, y = _linear(float(low[0]), float(high[0]), 20, 540), _linear(float(low[1]), float(high[1]), 400, 20)
-    parts = []
-    for index, (point, group, said) in enumerate(zip(points, groups, words, strict=True)):
-        kind = kinds.index(group)
-        parts.append(_mark(x(float(point[0])), y(float(point[1])), kind, f' data-picture="{index}" tabindex="-1"', said))
+    parts = [f'<rect x="6" y="6" width="548" height="408" fill="none" stroke="{GRID}"/>']
+    for index, (point, group, name) in enumerate(zip(points, groups, words, strict=True)):
+        parts.append(_mark(x(float(point[0])), y(float(point[1])), kinds.index(group), f' data-picture="{index}"', name))
     for index, name in enumerate(kinds[: len(COLOURS)]):
-        parts.append(_mark(568, 30 + 22 * index, index, "", name) + _text(580, 34 + 22 * index, name))
+        parts.append(_mark(568, 30 + 22 * index, index, "", name) + _text(580, 34 + 22 * index, short(name, LEGEND_CHARACTERS)))
     return _svg(740, 420, title, parts)
 
 

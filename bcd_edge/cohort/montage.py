@@ -10,8 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from bcd_edge.cohort.dictionary import BY_NAME
+from bcd_edge.cohort.figures import FAINT, INK, short
+from bcd_edge.readers import raster
 
 EACH: Final = 6
+# From one thumbnail to the next, and the whole figure.
+STEP, WIDTH = 124, 740
 
 
 def ends(table: pa.Table, feature: str, each: int = EACH) -> tuple[list[int], list[int]]:
@@ -33,21 +37,28 @@ def _one_each(order: list[int], patients: list[str]) -> list[int]:
 
 
 def montage(table: pa.Table, feature: str) -> str:
-    """Two rows of thumbnails with their values, as HTML."""
-    low, high = ends(table, feature)
-    shown = BY_NAME[feature]
-    rows = ((f"lowest: {shown.title}, {shown.unit}", low), ("highest", high))
-    return "".join(
-        f'<p class="ends">{escape(name)}</p><div class="strip">{"".join(_figure(table, index, feature) for index in these)}</div>'
-        for name, these in rows
-    )
+    """Two rows of thumbnails with their values and patients, as SVG."""
+    shown, parts, top = BY_NAME[feature], [], 16
+    for words, rows in zip((f"lowest: {shown.label}", "highest"), ends(table, feature), strict=True):
+        pictures = table.take(rows).to_pylist()
+        sizes = [_size(picture["thumbnail"]) for picture in pictures]
+        below = top + 8 + max((height for height, _ in sizes), default=0)
+        parts.append(f'<text x="0" y="{top}">{escape(words)}</text>')
+        for column, (picture, (height, width)) in enumerate(zip(pictures, sizes, strict=True)):
+            x = column * STEP
+            place = f'x="{x}" y="{top + 8}" width="{width}" height="{height}"'
+            parts.append(f'<image {place} href="{data_url(picture["thumbnail"])}"><title>{escape(picture["picture"])}</title></image>')
+            parts.append(f'<text x="{x}" y="{below + 14}">{picture[feature]:.4g}</text>')
+            parts.append(f'<text x="{x}" y="{below + 29}" fill="{FAINT}">{escape(short(picture["patient"], 16))}</text>')
+        top = below + 56
+    head = f'<svg viewBox="0 0 {WIDTH} {top - 16}" width="{WIDTH}" role="img" font-size="12" fill="{INK}">'
+    return f"{head}<title>{escape(f'Pictures at both ends of {shown.title}')}</title>{''.join(parts)}</svg>"
 
 
-def _figure(table: pa.Table, index: int, feature: str) -> str:
-    value, patient = table[feature][index].as_py(), table["patient"][index].as_py()
-    alternative = f"a picture of patient {patient}"
-    caption = f"<figcaption>{value:.4g}<br>{escape(patient)}</figcaption>"
-    return f'<figure><img alt="{escape(alternative)}" src="{data_url(table["thumbnail"][index].as_py())}">{caption}</figure>'
+def _size(jpeg: bytes) -> tuple[int, int]:
+    """Height and width in pixels."""
+    height, width = raster.decode(jpeg).shape[:2]
+    return height, width
 
 
 def data_url(jpeg: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from string import Template
@@ -21,6 +22,9 @@ from bcd_edge.estimates import Estimate
 from bcd_edge.results.summary import STYLE, count, section
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
     from bcd_edge.cohort.report import Report
 
 # Features with figures of their own, for each outcome; and pictures on the map, a random choice where there are more.
@@ -36,13 +40,16 @@ _PAGE: Final = Template("""<!doctype html>
 <title>bcd-edge cohort</title>
 <style>
 $style
-td.w { min-width: 6rem; } svg { max-width: 100%; height: auto; display: block; } h3 { margin: 1.6rem 0 .3rem; font-size: 1rem; }
-.strip { display: flex; flex-wrap: wrap; gap: .5rem; } figure { margin: 0; } figcaption { font-size: .8rem; } .ends { margin: .6rem 0 .2rem; }
+td.w { min-width: 6rem; } svg { display: block; width: 100%; min-width: 560px; max-width: 740px; height: auto; }
+h3 { margin: 1.6rem 0 .3rem; font-size: 1rem; } .figure { overflow-x: auto; margin: .6rem 0; }
+@media print { svg { min-width: 0; } .figure { overflow: visible; break-inside: avoid; } }
 .found { font-weight: 600; } .note { background: #fff6e0; padding: .4rem .8rem; border-left: 4px solid #E69F00; }
-#tip { position: fixed; display: none; background: #fff; border: 1px solid #999; padding: 4px; font-size: .8rem; pointer-events: none; }
+#tip { position: fixed; display: none; background: #fff; border: 1px solid #999; padding: 4px; pointer-events: none;
+  font-size: .8rem; width: 130px; overflow-wrap: anywhere; }
 </style></head><body><main>
 <h1>Cohort: $summary</h1>
 <p>$result</p>
+$warnings
 $notes
 $outcomes
 <h2>Map of the embeddings</h2>
@@ -73,39 +80,73 @@ document.querySelectorAll("[data-picture]").forEach(mark => {
 """)
 
 
-def html(report: Report, maps: Mapping[str, Points], left_out: Mapping[str, int]) -> str:
+def draw(report: Report, maps: Mapping[str, Points]) -> dict[str, str]:
+    """Every figure as SVG, by the name of its file.
+
+    Args:
+        report: what was found.
+        maps: places of the pictures by method.
+    """
+    drawn = {}
+    for outcome in report.outcomes:
+        if rows := _rows(report, outcome):
+            drawn[_name(report, outcome, "effects")] = figures.forest(rows, outcome.title)
+        for row in _best(rows):
+            drawn[_name(report, outcome, row.feature)] = _figure(report, outcome, row)
+            drawn[_name(report, outcome, f"{row.feature}-ends")] = montage(report.pictures, row.feature)
+    some, chosen = _chosen(report)
+    groups, _ = _groups(report, some["patient"].to_pylist())
+    words = [f"{picture}, patient {patient}" for picture, patient in zip(some["picture"].to_pylist(), some["patient"].to_pylist(), strict=True)]
+    return drawn | {f"map-{name}": figures.cloud(points[chosen], groups, words, TITLES[name]) for name, points in maps.items()}
+
+
+def _rows(report: Report, outcome: Outcome) -> list[Association]:
+    return [row for row in report.associations if row.outcome == outcome.title]
+
+
+def _best(rows: Sequence[Association]) -> list[Association]:
+    """Those with figures of their own."""
+    return [row for row in rows if BY_NAME[row.feature].group != "technical"][:SHOWN]
+
+
+def _name(report: Report, outcome: Outcome, words: str) -> str:
+    """Of a figure's file: a number, because titles may differ in nothing that a name of a file may have."""
+    slug = re.sub(r"[^a-z0-9]+", "-", outcome.title.lower()).strip("-")[:40]
+    return f"{report.outcomes.index(outcome) + 1}-{slug}-{words}"
+
+
+def html(report: Report, maps: Mapping[str, Points], drawn: Mapping[str, str]) -> str:
     """The whole page.
 
     Args:
         report: what was found.
         maps: places of the pictures by method.
-        left_out: how many pictures are missing, by reason.
+        drawn: the figures, by `draw`.
     """
     found = sum(row.is_found for row in report.associations)
-    drawn, thumbnails = _maps(report, maps)
-    notes = [*(f"{count(number, 'picture')} left out: {reason}" for reason, number in left_out.items()), *report.notes]
     return _PAGE.substitute(
         style=STYLE,
         summary=f"{count(report.patients.num_rows, 'patient')}, {count(report.pictures.num_rows, 'picture')}",
         result=f"{found} of {count(len(report.associations), 'association')} stand after correction (q below 0.05).",
-        notes="".join(f'<p class="note">{escape(note)}</p>' for note in notes),
-        outcomes="\n".join(_outcome(report, outcome) for outcome in report.outcomes),
-        maps=drawn,
+        warnings="".join(f'<p class="note">{escape(warning)}</p>' for warning in report.warnings),
+        notes=f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in report.notes)}</ul>" if report.notes else "",
+        outcomes="\n".join(_outcome(report, outcome, drawn) for outcome in report.outcomes),
+        maps=_maps(report, maps, drawn),
         power=_power(report),
         dictionary=section(
             "Data dictionary",
             ("feature", "title", "unit", "definition", "source"),
             [(feature.name, feature.title, feature.unit, feature.definition, feature.source) for feature in FEATURES],
-        ).replace("<td>", '<td class="w">'),
+        ).replace("</td><td>", '</td><td class="w">'),
         tests=f"{len(report.associations):,}",
         version=__version__,
         bundles=escape(", ".join(sorted(set(report.pictures["bundle"].to_pylist()))) + "."),
-        thumbnails=json.dumps(thumbnails),
+        thumbnails=json.dumps([data_url(jpeg) for jpeg in _chosen(report)[0]["thumbnail"].to_pylist()] if maps else []),
     )
 
 
-def _outcome(report: Report, outcome: Outcome) -> str:
-    rows = [row for row in report.associations if row.outcome == outcome.title]
+def _outcome(report: Report, outcome: Outcome, drawn: Mapping[str, str]) -> str:
+    rows = _rows(report, outcome)
     if not rows:
         return ""
     heads = ("feature", "effect", "95 % interval", "patients", "cases", "q", "p")
@@ -115,11 +156,18 @@ def _outcome(report: Report, outcome: Outcome) -> str:
     ]
     table = section(f"{outcome.title}: {rows[0].measure}", heads, cells, numbers=6)
     head, _, body = table.partition("</h2>")
-    best = [row for row in rows if BY_NAME[row.feature].group != "technical"][:SHOWN]
     shown = "".join(
-        f"<h3>{escape(BY_NAME[row.feature].title)}</h3>{_figure(report, outcome, row)}{montage(report.pictures, row.feature)}" for row in best
+        f"<h3>{escape(BY_NAME[row.feature].title)}</h3>"
+        + _framed(drawn[_name(report, outcome, row.feature)])
+        + _framed(drawn[_name(report, outcome, f"{row.feature}-ends")])
+        for row in _best(rows)
     )
-    return f"{head}</h2>\n{figures.forest(rows, outcome.title)}<details><summary>Table</summary>{body}</details>{shown}"
+    return f"{head}</h2>\n{_framed(drawn[_name(report, outcome, 'effects')])}<details><summary>Table</summary>{body}</details>{shown}"
+
+
+def _framed(svg: str) -> str:
+    """A figure that scrolls on a narrow screen, because its words would be too small to read."""
+    return f'<div class="figure" tabindex="0" role="region" aria-label="figure">{svg}</div>'
 
 
 def _figure(report: Report, outcome: Outcome, row: Association) -> str:
@@ -141,27 +189,28 @@ def _small(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "< 0.001" if p >= 1e-6 else f"{p:.0e}"
 
 
-def _maps(report: Report, maps: Mapping[str, Points]) -> tuple[str, list[str]]:
-    """Maps of the pictures, coloured by the first binary outcome; and their thumbnails."""
+def _chosen(report: Report) -> tuple[pa.Table, npt.NDArray[np.intp]]:
+    """The pictures on the map, and their rows."""
+    rows = np.sort(np.random.default_rng(SEED).permutation(report.pictures.num_rows)[:ON_MAP])
+    return report.pictures.take(rows), rows
+
+
+def _maps(report: Report, maps: Mapping[str, Points], drawn: Mapping[str, str]) -> str:
+    """Maps of the pictures, coloured by the first binary outcome."""
     if not maps:
-        return "<p>No map: a picture has no embedding, or there are too few.</p>", []
+        return "<p>No map: a picture has no embedding, or there are too few.</p>"
     number = report.pictures.num_rows
-    chosen = np.sort(np.random.default_rng(SEED).permutation(number)[:ON_MAP])
-    some = report.pictures.take(chosen)
-    groups, title = _groups(report, some["patient"].to_pylist())
-    words = [f"{picture}, patient {patient}" for picture, patient in zip(some["picture"].to_pylist(), some["patient"].to_pylist(), strict=True)]
-    drawn = "".join(f"<h3>{TITLES[name]}</h3>{figures.cloud(points[chosen], groups, words, TITLES[name])}" for name, points in maps.items())
     which = f"A random {ON_MAP} of {number:,} pictures" if number > ON_MAP else "Every picture"
-    legend = (
-        f"<p>{which}, coloured by {escape(title)}. Point at one to see it. Pictures of one patient lie together: they are no independent points.</p>"
-    )
-    return legend + drawn, [data_url(jpeg) for jpeg in some["thumbnail"].to_pylist()]
+    _, title = _groups(report, [])
+    coloured = f", coloured by {escape(title)}" if title else ""
+    legend = f"<p>{which}{coloured}. Point at one to see it. Pictures of one patient lie together: they are no independent points.</p>"
+    return legend + "".join(f"<h3>{TITLES[name]}</h3>{_framed(drawn[f'map-{name}'])}" for name in maps)
 
 
 def _groups(report: Report, patients: Sequence[str]) -> tuple[list[str], str]:
     outcome = next((outcome for outcome in report.outcomes if outcome.kind == "binary"), None)
     if outcome is None:
-        return ["picture"] * len(patients), "nothing"
+        return ["picture"] * len(patients), ""
     named = {1.0: outcome.level, 0.0: outcome.rest}
     return [named.get(outcome.values.get(patient, np.nan), "not known") for patient in patients], outcome.name
 
@@ -170,8 +219,7 @@ def _power(report: Report) -> str:
     """The least effect that this cohort could show, for each outcome."""
     rows = []
     for outcome in report.outcomes:
-        own = [row for row in report.associations if row.outcome == outcome.title]
-        if own:
+        if own := _rows(report, outcome):
             largest = max(own, key=lambda row: row.patients)
             rows.append((outcome.title, largest.measure, largest.patients, largest.cases, f"{largest.least:.3f}", f"{largest.least_corrected:.3f}"))
     heads = ("outcome", "measure", "patients", "cases", "least effect, one test", "least effect, all tests")

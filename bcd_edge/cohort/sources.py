@@ -60,7 +60,7 @@ def entries(source: str, pattern: re.Pattern[str] | None, inbox: Path | None = N
         inbox: where a watcher's pictures lie now.
 
     Raises:
-        UsageError: there is nothing.
+        UsageError: there is nothing, or a folder cannot be read.
     """
     if (Path(source) / journal.NAME).is_file():
         with journal.reading(Path(source) / journal.NAME) as db:
@@ -114,8 +114,11 @@ def _of_results(db: Any, root: Path, inbox: Path | None) -> Iterator[Entry]:
 def _decode(places: Sequence[Path], sha256: str) -> DecodedImage:
     """The first file that has this content."""
     for place in places:
-        if place.is_file() and hashlib.sha256(data := raster.read(place)).hexdigest() == sha256:
-            return pictures.decode(data)
+        if place.is_file():
+            with _nameless(place):
+                data = raster.read(place)
+            if hashlib.sha256(data).hexdigest() == sha256:
+                return pictures.decode(data)
     raise InputError("The picture was moved or deleted after it was answered; say where the inbox is with --inbox.")
 
 
@@ -132,10 +135,27 @@ def _of_archive(source: str) -> Iterator[Entry]:
 
 
 def _fetch(name: str) -> DecodedImage:
-    return pictures.decode(stores.store_of(name).read(name) if stores.is_url(name) else Path(name))
+    with _nameless(name):
+        return pictures.decode(stores.store_of(name).read(name) if stores.is_url(name) else Path(name))
+
+
+@contextmanager
+def _nameless(name: str | Path) -> Iterator[None]:
+    """Errors without the file's name: it may tell the patient, and equal ones are counted together."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(str(name), "the file")) from None
 
 
 def _of_files(source: str) -> Iterator[Entry]:
     for name, given in Inputs([source]):
+        if isinstance(given, InputError):
+            raise UsageError(str(given))
         path = os.path.relpath(name, source) if os.path.isdir(source) else name
-        yield Entry(path, partial(pictures.decode, given), None, None)
+        yield Entry(path, partial(_decode_given, name, given), None, None)
+
+
+def _decode_given(name: str, given: Path | bytes) -> DecodedImage:
+    with _nameless(name):
+        return pictures.decode(given)

@@ -51,6 +51,9 @@ def test_rows_of_one_patient_that_disagree_are_left_out_and_said(tmp_path: Path)
     ("text", "told", "time", "message"),
     [
         ("name,x\nA,1\n", {}, None, "no column 'patient'"),
+        ("", {}, None, "no column 'patient' (it is empty)"),
+        ("patient,x\n", {}, None, "no row with a patient"),
+        ("patient,x,x\nA,1,2\n", {}, None, "two columns 'x'; rename one"),
         ("patient,x\nA,1\n", {"y": ("binary", ())}, None, "no column 'y'; it has x"),
         ("patient,x\nA,1\nB,2\nC,3\n", {"x": ("binary", ())}, None, "--column x=binary:VALUE"),
         ("patient,x\nA,low\nB,high\n", {"x": ("ordinal", ())}, None, "as in --column x=ordinal:low,high"),
@@ -63,6 +66,15 @@ def test_errors_say_what_to_do(tmp_path: Path, text: str, told: dict[str, tuple[
     with pytest.raises(UsageError) as error:
         outcomes(read(table(tmp_path, text)), told, time, "e" if time else None)
     assert message in str(error.value)
+
+
+def test_a_table_in_another_encoding_and_cells_with_several_lines(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes("patient,größe\nA,1\n".encode("latin-1"))
+    with pytest.raises(UsageError, match="save it as CSV in UTF-8"):
+        read(path)
+    path.write_bytes(b'patient,note\r\nA,"two\r\nlines"\r\nB,one\r\n')
+    assert read(path).columns["note"] == {"A": "two\nlines", "B": "one"}
 
 
 def test_a_kind_that_there_is_not_and_half_a_time_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import os
 import re
 import runpy
 import shutil
@@ -9,7 +10,9 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -19,10 +22,11 @@ from bcd_edge.cli import main
 from bcd_edge.cohort import clinical, extract
 from bcd_edge.cohort.dictionary import FEATURES, NAMES
 from bcd_edge.cohort.montage import ends
-from bcd_edge.cohort.report import Settings, analyse
+from bcd_edge.cohort.report import UNFINISHED, Settings, analyse
 
 pytest.importorskip("lifelines")
 anndata = pytest.importorskip("anndata")
+pytest.importorskip("resvg_py")
 TABLES = ("associations.csv", "patients.csv", "slides.csv", "features.csv", "clinical.csv", "dictionary.csv")
 
 
@@ -82,8 +86,23 @@ def test_the_page_needs_nothing_else(report: Path) -> None:
 
 def test_it_is_made_again_from_its_parquet(report: Path) -> None:
     runpy.run_path(str(report / "reproduce.py"), run_name="__main__")
-    for name in (*TABLES, "report.html", "reproduce.py"):
-        assert (report / "reproduced" / name).read_bytes() == (report / name).read_bytes(), name
+    again = report / "reproduced"
+    names = {path.relative_to(again) for path in again.rglob("*") if path.is_file()}
+    assert names == {path.relative_to(report) for path in report.rglob("*") if path.is_file() and again not in path.parents}
+    for name in names:
+        assert (again / name).read_bytes() == (report / name).read_bytes(), name
+
+
+def test_every_figure_is_a_file_too(report: Path) -> None:
+    names = sorted(path.stem for path in (report / "figures").glob("*.svg"))
+    assert len(names) == 4 * 5 + 1, "of four outcomes the effects and two features with the pictures at their ends, and the map"
+    assert {"1-died-by-months-effects", "2-relapse-yes-against-no-effects", "map-pca"} <= {*names}
+    for name in names:
+        svg = ElementTree.parse(report / "figures" / f"{name}.svg").getroot()
+        assert svg.tag == "{http://www.w3.org/2000/svg}svg"
+        height, width = cv2.imread(str(report / "figures" / f"{name}.png")).shape[:2]
+        zoom = 1 if name.endswith("-ends") else 2
+        assert (width, height) == tuple(zoom * int(side) for side in svg.attrib["viewBox"].split()[2:])
 
 
 def test_features_serve_another_table_and_names_are_hidden(report: Path, tmp_path: Path) -> None:
@@ -92,8 +111,12 @@ def test_features_serve_another_table_and_names_are_hidden(report: Path, tmp_pat
     result = cohort(report / "features.parquet", "--clinical", table, "--key", "id", "--pseudonymise", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "not in the clinical table are left out, 1 in all" in result.output
-    for name in ("report.html", *TABLES):
+    for name in ("report.html", "reproduce.py", *TABLES):
         assert not re.search(r"\bP\d\d\b|field\.png|Smith", (tmp_path / "out" / name).read_text()), name
+    runpy.run_path(str(tmp_path / "out" / "reproduce.py"), run_name="__main__")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "no picture, 1 in all" in page
+    assert (tmp_path / "out" / "reproduced" / "report.html").read_text() == page, "it says what was left out, which its tables do not show"
 
 
 def test_a_folder_of_results_and_an_archive_give_the_same(drawn: Path, report: Path, tmp_path: Path) -> None:
@@ -122,7 +145,22 @@ def test_pictures_that_are_gone_are_counted(drawn: Path, tmp_path: Path) -> None
     result = cohort(*arguments, "--inbox", moved)
     assert (result.exit_code, "1 picture left out" in result.output) == (1, True), result.output
     assert "11 patients, 11 pictures" in result.output
-    assert "P01" not in (tmp_path / "out" / "patients.csv").read_text(), "the folder of results shows hashes, so the report does"
+    for name in ("patients.csv", "report.html", "reproduce.py"):
+        assert not re.search(r"\bP\d\d\b", (tmp_path / "out" / name).read_text()), "the folder of results shows hashes, so the report does"
+
+
+def test_a_file_that_is_damaged_or_has_an_odd_name(drawn: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(drawn / "images", images)
+    (images / "P03" / "field.png").write_bytes(b"")
+    (images / "P04" / "field.png").rename(images / "P04" / os.fsdecode(b"\xff.png"))
+    for extra, names in (("--quiet", r"\(P03/field.png\)"), ("--pseudonymise", "$")):
+        out = tmp_path / extra
+        arguments = (images, "--patients", "folder", "--um-per-pixel", 0.5, "--provider", "cpu", "--clinical", drawn / "clinical.csv")
+        result = cohort(*arguments, "--out", out, extra)
+        assert result.exit_code == 1, result.output
+        assert re.search(rf"^1 picture left out: the file is empty \(0 bytes\) ?{names}", result.output, re.MULTILINE), result.output
+        assert len(rows(out / "features.csv")) == 11
 
 
 def test_a_missing_package_is_said(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,8 +183,8 @@ def test_pictures_that_were_taken_differently_are_a_warning(tmp_path: Path) -> N
     rows = [nothing | {"picture": "x", "patient": name, "focus": number % 2 + number / 100} for number, name in enumerate(patients)]
     found = analyse(extract.table_of(rows), clinical.read(table), Settings())
     assert [(row.feature, row.is_found) for row in found.associations] == [("focus", True)]
-    assert list(found.notes) == [
-        "relapse: 1 against 0: focus goes with it, so the pictures were taken differently; what looks like biology may be that.",
+    assert list(found.warnings) == [
+        "relapse: 1 against 0: Sharpness goes with it, so the pictures were taken differently; what looks like biology may be that.",
         "p(malignant) and novelty are by a, the embedding by b.",
     ]
 
@@ -154,6 +192,35 @@ def test_pictures_that_were_taken_differently_are_a_warning(tmp_path: Path) -> N
 def test_ends_of_a_feature_are_of_different_patients(report: Path) -> None:
     low, high = ends(extract.read(report / "features.parquet"), "nuclei_count", 3)
     assert len({*low, *high}) == 6
+
+
+def test_columns_are_taken_for_what_the_patients_with_pictures_have(report: Path, tmp_path: Path) -> None:
+    table = tmp_path / "clinical.csv"
+    table.write_text("".join(["patient,type\n", *(f"P{number:02},{'abc'[number % 2 if number < 12 else 2]}\n" for number in range(20))]))
+    assert cohort(report / "features.parquet", "--clinical", table, "--out", tmp_path / "out").exit_code == 0
+    assert {row["outcome"] for row in rows(tmp_path / "out" / "associations.csv")} == {"type: b against a"}
+
+
+def test_an_earlier_report_is_replaced_whole_or_not_at_all(drawn: Path, report: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = (report / "features.parquet", "--clinical", drawn / "clinical.csv", "--out", out)
+    (out / UNFINISHED).mkdir(parents=True)
+    (out / UNFINISHED / "features.csv").write_text("of a run that was killed")
+    assert cohort(*first).exit_code == 0
+    before = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert not (out / UNFINISHED).exists()
+    assert cohort(*first, "--key", "comment").exit_code == 2
+    assert {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert cohort(*first, "--column", "relapse=ignore", "--column", "grade=ignore").exit_code == 0
+    assert [path.name for path in (out / "figures").glob("*relapse*")] == []
+
+
+def test_a_folder_with_other_files_is_left_alone(drawn: Path, report: Path, tmp_path: Path) -> None:
+    table = shutil.copy(drawn / "clinical.csv", tmp_path)
+    before = Path(table).read_bytes()
+    result = cohort(report / "features.parquet", "--clinical", table, "--out", tmp_path)
+    assert (result.exit_code, "has files that are no report's" in result.output) == (2, True), result.output
+    assert Path(table).read_bytes() == before
 
 
 def test_mistakes_are_said(drawn: Path, report: Path, tmp_path: Path) -> None:

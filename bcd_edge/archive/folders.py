@@ -130,7 +130,7 @@ class _Stored:
 
     def keep(self) -> None:
         for path in sorted(self.slides.rglob("*")):
-            if path.is_file():
+            if path.is_file() and path.name != ".lock":
                 self.write(f"slides/{path.relative_to(self.slides).as_posix()}", path.read_bytes())
         shutil.rmtree(self.slides)
 

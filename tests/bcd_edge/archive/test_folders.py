@@ -78,6 +78,7 @@ def test_slides_are_put_into_the_store(tmp_path: Path, bucket: str) -> None:
     run(bucket, slide, field_um=700)
     names = Destination(bucket).folder.names("slides")
     assert any(name.endswith(".html") for name in names)
+    assert not any(name.endswith(".lock") for name in names)
     assert not list((tmp_path / "cache").rglob("*.html"))
 
 

@@ -120,10 +120,10 @@ def _legend(pen: ImageDraw.ImageDraw, top: int, font: Any) -> None:
 
 
 def write(classifier: TableClassifier, row: Row, record: Record, out: Path) -> Path:
-    """Writes `TABLE-LINE.json` and `.png` of a row; returns the picture's path."""
+    """Writes `TABLE-LINE-HASH.json` and `.png` of a row, with the first digits of its `sha256`; returns the picture's path."""
     explanation = explain(classifier, row)
-    file, _, line = row.source.rpartition(":")
-    stem = out / f"{'stdin' if file == '-' else Path(file).stem}-{line}"
+    file, _, line = row.source.partition(" id ")[0].rpartition(":")
+    stem = out / f"{'stdin' if file == '-' else Path(file).stem}-{line}-{row.sha256[:8]}"
     atomic_write(stem.with_name(stem.name + ".json"), json.dumps(record.as_dict() | {"explanation": explanation.as_dict()}, indent=1).encode())
     picture = io.BytesIO()
     draw(explanation, record).save(picture, "PNG")

@@ -48,12 +48,14 @@ class Row:
     """A line of the table.
 
     Attributes:
-        source: path and line, as `table.csv:2`.
+        source: path, line, and what is in the column `id` if there is one, as `table.csv:2 id 1000025`.
         cells: text of each feature.
+        problem: why the cells may not be the features', else empty.
     """
 
     source: str
     cells: Mapping[str, str]
+    problem: str = ""
 
     @property
     def sha256(self) -> str:
@@ -64,11 +66,13 @@ class Row:
         """What the model gets, within the ranges and without gaps, and a sentence for each value that was not so.
 
         Raises:
-            InputError: a cell is not a number, or every feature is missing.
+            InputError: the row has more or fewer cells than the header, a cell is not a number, or every feature is missing.
         """
+        if self.problem:
+            raise InputError(self.problem)
         read = [_value(self, feature) for feature in features]
         if all(math.isnan(value) for value in read):
-            raise InputError(f"{self.source} has none of the {len(features)} features; fill in the row, or delete it.")
+            raise InputError(f"The row has none of the {len(features)} features; fill it in, or delete it.")
         used = [_usable(feature, value) for feature, value in zip(features, read, strict=True)]
         return [value for value, _ in used], tuple(reason for _, reason in used if reason)
 
@@ -83,7 +87,7 @@ def _value(row: Row, feature: Feature) -> float:
     except ValueError:
         value = math.inf
     if not math.isfinite(value):
-        raise InputError(f"{row.source}: {feature.name} is {text[:40]!r}, which is no number; give {feature.low:g} to {feature.high:g}, or nothing.")
+        raise InputError(f"{feature.name} is {text[:40]!r}, which is no number; give {feature.low:g} to {feature.high:g}, or nothing.")
     return value
 
 
@@ -98,21 +102,35 @@ def _usable(feature: Feature, value: float) -> tuple[float, str]:
 
 
 def read(path: str, features: Sequence[Feature]) -> Iterator[Row]:
-    """The rows of a CSV file with a header; `-` is standard input. Other columns are ignored, empty lines left out.
+    """The rows of a CSV file with a header; `-` is standard input. Columns other than `id` and the features' are ignored, empty lines left out.
 
     Raises:
-        UsageError: it cannot be read as a table, or lacks a feature's column.
+        UsageError: it cannot be read as a table, lacks a feature's column, or has no rows.
     """
     reader = csv.reader(io.StringIO(text := _text(path)), delimiter=_delimiter(text))
     try:
         header = [_normalised(name) for name in next(reader, [])]
         places = {feature.name: _place(path, header, feature) for feature in features}
-        _all_there(path, places)
+        _all_there(path, places, text)
+        is_empty = True
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                yield Row(f"{path}:{reader.line_num}", {name: cells[place] if place < len(cells) else "" for name, place in places.items()})
+                is_empty = False
+                yield _row(path, reader.line_num, header, places, cells)
+        if is_empty:
+            raise UsageError(f"{path} has no rows below its header; fill it in and try again.")
     except csv.Error as error:
         raise UsageError(f"{path} cannot be read as CSV from line {reader.line_num} ({error}); save it as CSV (UTF-8) and try again.") from None
+
+
+def _row(path: str, line: int, header: list[str], places: Mapping[str, int], cells: list[str]) -> Row:
+    """A comma in a name or in a number would move every cell behind it into the next column, so the number of cells must be right."""
+    problem = ""
+    if len(cells) != len(header):
+        problem = f"The row has {len(cells)} cells and the header {len(header)}; put text with a comma into quotes, and write decimals with a point."
+    cells = cells + [""] * (len(header) - len(cells))
+    key = cells[header.index("id")].strip() if "id" in header else ""
+    return Row(f"{path}:{line}" + f" id {key}" * bool(key), {name: cells[place] for name, place in places.items()}, problem)
 
 
 def _text(path: str) -> str:
@@ -131,7 +149,8 @@ def _delimiter(text: str) -> str:
 
 
 def _normalised(name: str) -> str:
-    return "_".join(name.strip().lower().replace("-", " ").replace("_", " ").split())
+    """`Uniformity of Cell Size`, as the UCI repository writes it, is `uniformity_cell_size`."""
+    return "_".join(word for word in name.lower().replace("-", " ").replace("_", " ").split() if word != "of")
 
 
 def _place(path: str, header: list[str], feature: Feature) -> int:
@@ -142,10 +161,10 @@ def _place(path: str, header: list[str], feature: Feature) -> int:
     return header.index(name) if name in header else -1
 
 
-def _all_there(path: str, places: Mapping[str, int]) -> None:
+def _all_there(path: str, places: Mapping[str, int], text: str) -> None:
     absent = [name for name, place in places.items() if place < 0]
     if absent:
         raise UsageError(
-            f"{path} has no column {', '.join(absent)}; its first line must name {', '.join(places)}. "
-            "A column whose values are not known stays empty."
+            f"{path} has no column {', '.join(absent)}; its first line, now {text.partition(chr(10))[0].strip()[:60]!r}, must name "
+            f"{', '.join(places)}, with commas, semicolons or tabs between. A column whose values are not known stays empty."
         )

@@ -22,12 +22,25 @@ def rows(tmp_path: Path, text: str | bytes) -> list[Row]:
         "clump_thickness,mitoses\n5,1\n",
         "id;Mitoses;Clump Thickness\n7;1;5\n",
         "\ufeffclump-thickness\tmitoses\r\n\r\n5\t1\r\n",
+        "Thickness of Clump,Clump of Thickness,Mitoses\n7,5,1\n",
     ],
 )
 def test_columns_are_found_by_name(tmp_path: Path, text: str) -> None:
     (row,) = rows(tmp_path, text)
     assert row.values(FEATURES) == ([5, 1], ())
-    assert row.source.rpartition(":")[2] in ("2", "3")
+    assert row.source.rpartition(":")[2] in ("2", "2 id 7", "3")
+
+
+def test_the_row_is_named_by_its_id(tmp_path: Path) -> None:
+    sources = [row.source for row in rows(tmp_path, "ID,clump_thickness,mitoses\nB7,5,1\n,5,1\n")]
+    assert [source.rpartition(":")[2] for source in sources] == ["2 id B7", "3"]
+
+
+@pytest.mark.parametrize("line", ["Smith, Anna,5,1,2", "B1,4,5,1,2", "B1,5"])
+def test_a_row_with_another_number_of_cells_than_the_header_is_not_shifted(tmp_path: Path, line: str) -> None:
+    (row,) = rows(tmp_path, f"id,clump_thickness,mitoses,class\n{line}\n")
+    with pytest.raises(InputError, match=r"The row has \d cells and the header 4; put text with a comma into quotes"):
+        row.values(FEATURES)
 
 
 def test_the_line_is_that_of_the_file(tmp_path: Path) -> None:
@@ -60,9 +73,11 @@ def test_a_row_that_cannot_be_read(cells: tuple[str, str], message: str) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("clump_thickness\n5\n", "no column mitoses; its first line must name clump_thickness, mitoses"),
+        ("clump_thickness\n5\n", "no column mitoses; its first line, now 'clump_thickness', must name clump_thickness, mitoses"),
         ("", "no column clump_thickness, mitoses"),
         ("clump_thickness,mitoses,Mitoses\n", "column mitoses 2 times"),
+        ("clump_thickness|mitoses\n5|1\n", "now 'clump_thickness|mitoses', must name .* with commas, semicolons or tabs"),
+        ("clump_thickness,mitoses\n\n", "has no rows below its header"),
         (b"clump_thickness,mitoses\n\xff\xfe,1\n", "not UTF-8"),
     ],
 )

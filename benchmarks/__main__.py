@@ -271,7 +271,7 @@ def stillness(pictures: Path | None, out: Path | None) -> None:
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Folder for the reports on BreaKHis.")
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
 def cohort(cohorts: int, data: Path | None, keep: Path | None, out: Path | None) -> None:
-    """How far `bcd-edge cohort` can be believed: known nuclei, changed pictures, planted effects, none at all, BreaKHis. Ten minutes."""
+    """How far `bcd-edge cohort` can be believed: known nuclei, changed pictures, planted effects, none at all, BreaKHis. Ten minutes of one core."""
     from benchmarks.cohort import measure_all
 
     measure_all(cohorts, data, keep, out)

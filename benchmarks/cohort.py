@@ -97,8 +97,10 @@ def _sized() -> Row:
     return Row("discs of 7 to 13 µm: error of their mean area", "stated", f"{np.mean(errors):+.1%}", ", ".join(f"{error:+.1%}" for error in errors))
 
 
-def _jpeg(picture: UInt8Image, quality: int) -> UInt8Image:
-    encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+def _jpeg(picture: UInt8Image, quality: int, sampling: int = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420) -> UInt8Image:
+    """Decoded again; by 4:2:0, as most programs write it, colour has half the resolution."""
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    encoded = cv2.imencode(".jpg", picture[..., ::-1], settings)[1]
     return raster.decode(encoded.tobytes())
 
 
@@ -139,8 +141,9 @@ def _stable(name: str, pairs: list[tuple[Features, Features]]) -> Row:
 
 
 CHANGES: Final[dict[str, Callable[[UInt8Image], UInt8Image]]] = {
-    "JPEG quality 90": partial(_jpeg, quality=90),
-    "JPEG quality 50": partial(_jpeg, quality=50),
+    "JPEG 4:4:4, quality 90": partial(_jpeg, quality=90, sampling=cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+    "JPEG 4:2:0, quality 90": partial(_jpeg, quality=90),
+    "JPEG 4:2:0, quality 50": partial(_jpeg, quality=50),
     "10 % darker": partial(_brightness, factor=0.9),
     "10 % brighter": partial(_brightness, factor=1.1),
 }

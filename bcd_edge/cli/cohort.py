@@ -24,7 +24,12 @@ COLUMN = "What a column is: binary, category, ordinal, continuous or ignore; val
 @click.option(
     "--clinical", "table", required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True), help="CSV or Parquet with a row per patient."
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the report.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the report: new, empty, or of an earlier report, which is replaced.",
+)
 @click.option("--key", default="patient", show_default=True, metavar="NAME", help="Column of the clinical table that names the patient.")
 @click.option("--column", "columns", multiple=True, metavar="NAME=KIND", callback=pairs, help=COLUMN)
 @click.option("--time", metavar="NAME", help="Column with the time to the event, or to the last follow-up.")

@@ -40,6 +40,7 @@ class Outcome:
         events: patient to whether the event was observed at that time, for a time to event.
         level: what 1 means in a binary outcome.
         rest: what 0 means.
+        levels: what 0, 1, 2 and so on mean in an ordinal one whose values are words; empty where they are numbers.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Outcome:
     events: Mapping[str, bool] = field(default_factory=dict)
     level: str = ""
     rest: str = ""
+    levels: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -230,7 +232,7 @@ def _outcomes(name: str, kind: str, known: Mapping[str, str], levels: tuple[str,
         order = f"write its values in order, as in --column {name}=ordinal:low,high" if kind == "ordinal" else "correct it, or leave it empty"
         raise UsageError(f"Column {name} has {wrong[0]!r}, which is no {'level' if levels else 'number'}; {order}.")
     values = {patient: number for patient, number in numbers.items() if number is not None}
-    return [Outcome(name, "ordinal" if kind == "ordinal" else "continuous", values)]
+    return [Outcome(name, "ordinal", values, levels=levels) if kind == "ordinal" else Outcome(name, "continuous", values)]
 
 
 def _against_rest(name: str, level: str, different: Sequence[str], known: Mapping[str, str]) -> Outcome:

@@ -119,7 +119,7 @@ def distributions(feature: str, values: Floats, groups: Sequence[tuple[str, Bool
     """A dot for each patient, by group, with median and quartiles."""
     known = values[np.isfinite(values)]
     low, high = float(known.min()), float(known.max())
-    place, bottom = _linear(low, high, LABELS + 10, 720), 20.0 + 64 * len(groups)
+    place, bottom = _linear(low, high, LABELS + 16, 714), 20.0 + 64 * len(groups)
     parts = [_line(place(tick), 6, place(tick), bottom) for tick in ticks(low, high)]
     parts += [_text(place(tick), bottom + 16, f"{tick:g}", "middle") for tick in ticks(low, high)]
     for index, (name, members) in enumerate(groups):

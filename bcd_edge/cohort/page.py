@@ -175,6 +175,9 @@ def _figure(report: Report, outcome: Outcome, row: Association) -> str:
     target, events = vectors(outcome, report.patients["patient"].to_pylist())
     if outcome.kind == "binary":
         return figures.distributions(row.feature, values, [(outcome.level, target == 1), (outcome.rest, target == 0)])
+    if outcome.kind == "ordinal":
+        names = {value: outcome.levels[int(value)] if outcome.levels else f"{value:g}" for value in sorted(set(outcome.values.values()))}
+        return figures.distributions(row.feature, values, [(name, target == value) for value, name in names.items()])
     if outcome.kind == "time":
         both = np.isfinite(values) & np.isfinite(target)
         return figures.survival(row.feature, values, target, events, f"log-rank p {_small(log_rank(values[both], target[both], events[both]))}")

@@ -36,7 +36,7 @@ def test_columns_are_told(tmp_path: Path) -> None:
     path = table(tmp_path, "id;size;her2\n1;low;neg\n2;high;pos\n3;mid;NA\n4;low;weak\n")
     told = parse_columns([("size", "ordinal:low,mid,high"), ("her2", "binary:pos")])
     found, _ = outcomes(read(path, "id"), told)
-    assert found[0].values == {"1": 0, "2": 2, "3": 1, "4": 0}
+    assert (found[0].values, found[0].levels) == ({"1": 0, "2": 2, "3": 1, "4": 0}, ("low", "mid", "high"))
     assert (found[1].values, found[1].title) == ({"1": 0, "2": 1, "4": 0}, "her2: pos against the rest")
     assert outcomes(read(path, "id"), parse_columns([("size", "ignore"), ("her2", "ignore")]))[0] == []
 

@@ -97,6 +97,8 @@ def test_every_figure_is_a_file_too(report: Path) -> None:
     names = sorted(path.stem for path in (report / "figures").glob("*.svg"))
     assert len(names) == 4 * 5 + 1, "of four outcomes the effects and two features with the pictures at their ends, and the map"
     assert {"1-died-by-months-effects", "2-relapse-yes-against-no-effects", "map-pca"} <= {*names}
+    by_grade = [path.read_text() for path in (report / "figures").glob("3-grade-*.svg") if not path.stem.endswith(("-ends", "-effects"))]
+    assert [">2 (4)<" in figure for figure in by_grade] == [True, True], "patients by grade"
     for name in names:
         svg = ElementTree.parse(report / "figures" / f"{name}.svg").getroot()
         assert svg.tag == "{http://www.w3.org/2000/svg}svg"

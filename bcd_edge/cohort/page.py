@@ -167,7 +167,8 @@ def _outcome(report: Report, outcome: Outcome, drawn: Mapping[str, str]) -> str:
 
 def _framed(svg: str) -> str:
     """A figure that scrolls on a narrow screen, because its words would be too small to read."""
-    return f'<div class="figure" tabindex="0" role="region" aria-label="figure">{svg}</div>'
+    title = svg.partition("<title>")[2].partition("</title>")[0]
+    return f'<div class="figure" tabindex="0" role="group" aria-label="Figure: {title}">{svg}</div>'
 
 
 def _figure(report: Report, outcome: Outcome, row: Association) -> str:

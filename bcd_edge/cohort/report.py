@@ -30,7 +30,7 @@ FEATURES_FILE, CLINICAL_FILE, FIGURES, SCRIPT = "features.parquet", "clinical.cs
 UNFINISHED: Final = ".unfinished"
 _REPRODUCE: Final = Template('''"""Makes this report again from features.parquet and clinical.csv beside it; made by bcd-edge $version.
 
-    pip install "bcd-edge[research]" && python reproduce.py
+    pip install "bcd-edge[$extra]" && python reproduce.py
 """
 
 from pathlib import Path
@@ -222,7 +222,8 @@ def write(report: Report, table: Clinical, settings: Settings, out: Path) -> Non
     maps = embedding_map.maps(extract.embeddings(report.pictures), by_umap=settings.umap)
     _write_anndata(report, table, maps, out / "cohort.h5ad")
     told = {"settings": pformat(asdict(settings), sort_dicts=False), "left_out": pformat(list(report.left_out), width=140)}
-    (out / SCRIPT).write_bytes(_REPRODUCE.substitute(version=__version__, page=PAGE, **told).encode())
+    extra = "umap" if settings.umap else "research"
+    (out / SCRIPT).write_bytes(_REPRODUCE.substitute(version=__version__, extra=extra, page=PAGE, **told).encode())
     drawn = page.draw(report, maps)
     _write_figures(drawn, out / FIGURES)
     (out / PAGE).write_bytes(page.html(report, maps, drawn).encode())

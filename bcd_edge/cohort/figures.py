@@ -151,7 +151,7 @@ def scatter(feature: str, values: Floats, target: Floats, name: str) -> str:
     return _svg(740, 286, f"{name} against {shown.title}", parts)
 
 
-def survival(feature: str, values: Floats, times: Floats, events: Bools, note: str) -> str:
+def survival(feature: str, values: Floats, times: Floats, events: Bools, name: str, note: str) -> str:
     """Kaplan-Meier curves of the halves of patients by a feature, with 95 % intervals, those at risk below."""
     both = np.isfinite(values) & np.isfinite(times)
     values, times, events = values[both], times[both], events[both]
@@ -159,19 +159,19 @@ def survival(feature: str, values: Floats, times: Floats, events: Bools, note: s
     x, y = _linear(0, last, 70, 560), _linear(0, 1, 240, 20)
     parts = [_line(x(tick), 20, x(tick), 240) + _text(x(tick), 256, f"{tick:g}", "middle") for tick in ticks(0, last)]
     parts += [_line(70, y(tick), 560, y(tick)) + _text(62, y(tick) + 4, f"{tick:g}", "end") for tick in ticks(0, 1, 5)]
-    for index, (name, members) in enumerate((("upper", high), ("lower", ~high))):
-        colour = COLOURS[index]
-        parts += _curve(times[members], events[members], x, y, colour, ' stroke-dasharray="7 4"' if index else "")
-        parts.append(_line(575, 40 + 20 * index, 600, 40 + 20 * index, colour, 3) + _text(606, 44 + 20 * index, f"{name} half"))
-        parts.append(_text(50, 292 + 16 * index, name, "end", colour))
+    for index, (half, members) in enumerate((("upper", high), ("lower", ~high))):
+        colour, stroke = COLOURS[index], f'fill="none" stroke="{COLOURS[index]}" stroke-width="2.2"' + ' stroke-dasharray="7 4"' * index
+        parts += _curve(times[members], events[members], x, y, colour, stroke)
+        parts.append(f'<path d="M575 {40 + 20 * index}H600" {stroke}/>' + _text(606, 44 + 20 * index, f"{half} half"))
+        parts.append(_text(50, 292 + 16 * index, half, "end", colour))
         parts += [_text(x(tick), 292 + 16 * index, str(int((times[members] >= tick).sum())), "middle", colour) for tick in ticks(0, last)]
     parts.append(_text(315, 274, "at risk", "middle", FAINT) + _text(575, 88, note, "start", FAINT))
-    parts.append(_text(315, 332, f"Halves of the patients by {shown.title}", "middle", FAINT))
+    parts.append(_text(315, 332, f"{short(name, 40)}; halves of the patients by {shown.title}", "middle", FAINT))
     parts.append(_text(315, 348, "Bands are 95 % intervals; a tick is the end of a follow-up without the event", "middle", FAINT))
     return _svg(740, 358, f"Survival by {shown.title}", parts)
 
 
-def _curve(times: Floats, events: Bools, x: Place, y: Place, colour: str, dashes: str) -> list[str]:
+def _curve(times: Floats, events: Bools, x: Place, y: Place, colour: str, stroke: str) -> list[str]:
     """Survival of a group, its interval, and a tick at the end of each follow-up without the event."""
     from lifelines import KaplanMeierFitter
 
@@ -179,7 +179,7 @@ def _curve(times: Floats, events: Bools, x: Place, y: Place, colour: str, dashes
     curve = fitted.survival_function_.iloc[:, 0]
     low, high = (bound.fillna(curve) for _, bound in fitted.confidence_interval_.items())  # there is none where nobody is left
     band = f"{_steps(high, x, y)}L{_steps(low, x, y, backwards=True)[1:]}Z"
-    path = f'<path d="{_steps(curve, x, y)}" fill="none" stroke="{colour}" stroke-width="2.2"{dashes}/>'
+    path = f'<path d="{_steps(curve, x, y)}" {stroke}/>'
     ends = [(x(float(time)), y(float(curve.asof(time)))) for time in times[~events]]
     return [f'<path d="{band}" fill="{colour}" fill-opacity=".12"/>', path, *(_line(at, share - 4, at, share + 4, colour) for at, share in ends)]
 

@@ -181,7 +181,8 @@ def _figure(report: Report, outcome: Outcome, row: Association) -> str:
         return figures.distributions(row.feature, values, [(name, target == value) for value, name in names.items()])
     if outcome.kind == "time":
         both = np.isfinite(values) & np.isfinite(target)
-        return figures.survival(row.feature, values, target, events, f"log-rank p {_small(log_rank(values[both], target[both], events[both]))}")
+        words = f"log-rank p {_small(log_rank(values[both], target[both], events[both]))}"
+        return figures.survival(row.feature, values, target, events, outcome.name, words)
     return figures.scatter(row.feature, values, target, outcome.name)
 
 

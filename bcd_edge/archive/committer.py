@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+
+import pyarrow as pa
 
 from bcd_edge.archive.contents import Counts, Place
 from bcd_edge.archive.destination import Destination
 from bcd_edge.archive.engine import Copied, Shard
+from bcd_edge.archive.failures import KEY, reason_of
 from bcd_edge.archive.items import Item
 from bcd_edge.archive.rows import row_of, table_of
 from bcd_edge.archive.settings import Answers
@@ -19,9 +20,6 @@ from bcd_edge.classifier import Embedding
 from bcd_edge.errors import InputError
 from bcd_edge.records import Record
 from bcd_edge.results import patients
-
-# Letters of a reason that is counted.
-REASON: Final = 120
 
 
 class Committer:
@@ -80,11 +78,13 @@ class Committer:
         records = [record for record, _ in answers]
         copied = sum(isinstance(answer, Copied) for answer in shard.answers)
         counts = _counts(shard.items, records, copied)
-        failures = Counter({key: number for key, number in (self.counts + counts).items() if key.startswith("failure: ")})
+        failures = Counter({key: number for key, number in (self.counts + counts).items() if key.startswith(KEY)})
         if self._max_failures is not None and failures.total() > self._max_failures:
-            reason, number = failures.most_common(1)[0]
+            key, number = failures.most_common(1)[0]
+            reason = key[len(KEY) :]
+            example = next((record.error for record in records if record.error and reason_of(record.error, record.source) == reason), reason)
             raise InputError(
-                f"{failures.total():,} inputs failed, more than the {self._max_failures:,} of --max-failures ({number:,} x {reason[9:]}); "
+                f"{failures.total():,} inputs failed, more than the {self._max_failures:,} of --max-failures ({number:,} x {example}); "
                 "fix the cause, then go on with --resume --retry-failed."
             )
         rows = [row_of(record, shard.first_row + index, shard.items[index], *self._patient(shard, index)) for index, record in enumerate(records)]
@@ -101,7 +101,10 @@ class Committer:
         if isinstance(answer, Record):
             return answer, shard.embeddings[index]
         if answer is not None:
-            record, embedding = self._owned(answer.owner)
+            try:
+                record, embedding = self._owned(answer.owner)
+            except (OSError, pa.ArrowException):  # the shard that has it was damaged meanwhile
+                record, embedding = None, None
             if isinstance(record, Record) and record.sha256 == answer.sha256:
                 return replace(record, source=item.name), embedding
         return self._answer(item)
@@ -125,14 +128,7 @@ def _counts(items: Sequence[Item], records: Sequence[Record], copied: int) -> Co
         counts[record.status] += 1
         counts[f"ran: {record.execution.provider} {record.execution.precision} on {record.execution.device}"] += 1
         if record.error:
-            counts[f"failure: {reason_of(record.error, item)}"] += 1
+            counts[KEY + reason_of(record.error, item.name)] += 1
         else:
             counts[f"decision: {record.decision}"] += 1
     return counts
-
-
-def reason_of(error: str, item: Item) -> str:
-    """An error without the names and figures of its file, so that equal reasons are counted together."""
-    name = item.name.rpartition("/")[2]
-    text = error.replace(item.name, "the file").replace(name, "the file") if name else error
-    return re.sub(r"[1-9][\d,.]*", "N", text)[:REASON]

@@ -132,9 +132,9 @@ def write(comparison: Comparison, out: Path) -> None:
 
 def _read(place: str | os.PathLike[str]) -> tuple[str, pa.Table]:
     destination = Destination(place)
-    folder, manifest = destination.folder, destination.manifest()
-    if manifest is None or manifest["state"] != "complete":
-        raise UsageError(f"{folder} is no complete archive; finish it with bcd-edge archive --out {folder} --resume.")
+    folder, manifest = destination.folder, destination.require()
+    if manifest["state"] != "complete":
+        raise UsageError(f"{folder} is not complete; finish it with: bcd-edge archive --out {folder} --resume")
     columns = {name: ds.field(name) for name in ("source", "sha256", "status", "decision", "p_malignant")}
     columns["patient"] = ds.field("intake", "patient")
     return manifest["bundle"]["name"], folder.dataset("records").to_table(columns=columns)

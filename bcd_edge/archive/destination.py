@@ -9,8 +9,9 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from bcd_edge.archive import folders, rows
 from bcd_edge.archive.contents import ContentIndex, Counts
+from bcd_edge.archive.listing import read_items
 from bcd_edge.errors import OutputError, UsageError
 from bcd_edge.records import Record
 from bcd_edge.system.lock import exclusive
@@ -25,6 +27,11 @@ from bcd_edge.system.lock import exclusive
 MANIFEST: Final = "manifest.json"
 # Shards in a folder: what every file system lists quickly.
 PART: Final = 1000
+# Bytes that hold the footer of nearly every shard, which has 10 kB.
+FOOTER: Final = 65536
+GIVE: Final = "give the folder that bcd-edge archive --out has written"
+# Footers that are read at a time, which mostly waits for a disk or a store.
+CHECKS: Final = 16
 _COUNTS: Final = b"counts"
 _SHARD: Final = re.compile(r"part=\d+/shard-(\d+)\.parquet")
 
@@ -97,7 +104,43 @@ class Destination:
 
     def counts(self, shard: int) -> Counts:
         """What `commit` was given."""
-        return Counter(json.loads((self.rows(shard, ["row"]).schema.metadata or {}).get(_COUNTS, b"{}")))
+        footer = self.footer(shard)
+        return Counter(json.loads(((footer.metadata if footer else None) or {}).get(_COUNTS, b"{}")))
+
+    def take_out_damaged(self, shard_size: int) -> list[int]:
+        """Moves shards whose file is cut or has the wrong number of rows into `damaged/`, so that they are done again; only footers are read.
+
+        Returns:
+            Their numbers.
+        """
+        with ThreadPoolExecutor(CHECKS) as threads:
+            numbers = sorted(self.committed())
+            damaged = [
+                number for number, is_whole in zip(numbers, threads.map(partial(self._is_whole, shard_size), numbers), strict=True) if not is_whole
+            ]
+        for number in damaged:
+            name = name_of(number)
+            self.folder.move(name, f"damaged/{name.rpartition('/')[2]}")
+        return damaged
+
+    def _is_whole(self, shard_size: int, shard: int) -> bool:
+        footer = self.footer(shard)
+        if footer is None or footer.num_rows == shard_size:
+            return footer is not None
+        with suppress(FileNotFoundError):  # rows without a listing are for `verify` to tell
+            return bool(footer.num_rows == len(read_items(self.folder, shard)))
+        return True
+
+    def footer(self, shard: int) -> pq.FileMetaData | None:
+        """What a shard's file tells of itself; None where it is cut or damaged there."""
+        name = name_of(shard)
+        end = self.folder.tail(name, FOOTER)
+        if (length := int.from_bytes(end[-8:-4], "little") + 8) > len(end):
+            end = self.folder.tail(name, length)
+        try:
+            return pq.read_metadata(io.BytesIO(end))
+        except (pa.ArrowException, OSError):  # OSError is Arrow's word for a footer that it cannot parse
+            return None
 
     def record(self, shard: int, index: int) -> tuple[Record, Any]:
         """The record of a row, and its embedding."""
@@ -115,11 +158,25 @@ class Destination:
         """
         try:
             content: dict[str, Any] = json.loads(self.folder.read(MANIFEST))
+            if not isinstance(content, dict) or not content.keys() >= {"state", "settings", "bundle"}:
+                raise ValueError("it is of something else")
             return content
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise UsageError(f"{self.folder}/{MANIFEST} is not readable ({error}); give the folder of an archive.") from None
+            raise UsageError(f"{self.folder}/{MANIFEST} is not an archive's ({error}); {GIVE}.") from None
+
+    def require(self) -> dict[str, Any]:
+        """The manifest of an archive that must be there.
+
+        Raises:
+            UsageError: there is none.
+        """
+        manifest = self.manifest()
+        if manifest is None:
+            problem = "does not exist, or is empty" if self.folder.is_empty() else f"has no {MANIFEST}, so it is no archive"
+            raise UsageError(f"{self.folder} {problem}; {GIVE}.")
+        return manifest
 
     def write_manifest(self, content: dict[str, Any]) -> None:
         """Replaces the manifest.

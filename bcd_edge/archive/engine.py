@@ -17,7 +17,7 @@ from bcd_edge.archive.contents import Place
 from bcd_edge.archive.folders import Folder
 from bcd_edge.archive.items import Item
 from bcd_edge.archive.settings import Answers, Work
-from bcd_edge.archive.stores import Reader, is_url, store_of
+from bcd_edge.archive.stores import Reader, is_url, refreshed, store_of
 from bcd_edge.classifier import Classifier, Embedding
 from bcd_edge.errors import InputError, UsageError
 from bcd_edge.options import RunOptions
@@ -140,8 +140,10 @@ class Engine:
         """
         item = shard.items[index]
         if not item.error and _is_slide(item.path):
+            shard.items[index] = refreshed(item, item.size)
             raise _slide_found(shard, index)
         data, sha256 = _hashed(self.reader.read(item))
+        shard.items[index] = item = refreshed(item, len(data))
         if is_url(item.path) and tiff.matches(data) and tiff.slide_reason(data):
             raise _slide_found(shard, index)
         if data[128:132] == b"DICM":

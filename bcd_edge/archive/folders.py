@@ -37,8 +37,14 @@ class Folder(Protocol):
     def read(self, name: str) -> bytes:
         """A file's bytes; raises `FileNotFoundError` if it is missing."""
 
+    def tail(self, name: str, size: int) -> bytes:
+        """A file's last bytes, at most `size` of them; raises `OSError`."""
+
     def write(self, name: str, content: bytes) -> None:
         """Puts a file into place, where it survives a power cut; raises `OSError`."""
+
+    def move(self, name: str, to: str) -> None:
+        """Gives a file another name; raises `OSError`."""
 
     def names(self, below: str) -> list[str]:
         """Names of all files in a folder and below it, sorted, without that folder."""
@@ -80,10 +86,19 @@ class _Local:
     def read(self, name: str) -> bytes:
         return (self._path / name).read_bytes()
 
+    def tail(self, name: str, size: int) -> bytes:
+        with (self._path / name).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read()
+
     def write(self, name: str, content: bytes) -> None:
         path = self._path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, content, durable=True)
+
+    def move(self, name: str, to: str) -> None:
+        (self._path / to).parent.mkdir(parents=True, exist_ok=True)
+        (self._path / name).replace(self._path / to)
 
     def names(self, below: str) -> list[str]:
         root = self._path / below
@@ -113,8 +128,14 @@ class _Stored:
     def read(self, name: str) -> bytes:
         return self._try(lambda: self._store.read(f"{self._url}/{name}"))
 
+    def tail(self, name: str, size: int) -> bytes:
+        return self._try(lambda: self._store.tail(f"{self._url}/{name}", size))
+
     def write(self, name: str, content: bytes) -> None:
         self._try(lambda: self._store.write(f"{self._url}/{name}", content))
+
+    def move(self, name: str, to: str) -> None:
+        self._try(lambda: self._store.move(f"{self._url}/{name}", f"{self._url}/{to}"))
 
     def names(self, below: str) -> list[str]:
         root = self._store.strip(f"{self._url}/{below}").rstrip("/")

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Final
 
+import pyarrow as pa
+
 from bcd_edge.archive import items as item_files
 from bcd_edge.archive import sources
 from bcd_edge.archive.folders import Folder
@@ -21,6 +23,26 @@ COMPLETE: Final = "complete.json"
 def name_of(shard: int) -> str:
     """The file of a shard's items in the folder of the data set."""
     return f"listing/{shard:06}.parquet"
+
+
+def read_items(folder: Folder, shard: int) -> list[Item]:
+    """The items of a shard.
+
+    Raises:
+        FileNotFoundError: it is not listed.
+        UsageError: its file is damaged.
+    """
+    return _read(folder, shard)[0]
+
+
+def _read(folder: Folder, shard: int) -> tuple[list[Item], dict[str, str]]:
+    content = folder.read(name_of(shard))
+    try:
+        return item_files.from_bytes(content)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise UsageError(
+            f"{folder}/{name_of(shard)} is damaged ({error}), so this run cannot go on; take it from a backup, or begin with another --out."
+        ) from None
 
 
 class Listing:
@@ -44,15 +66,17 @@ class Listing:
             shard_size: items of a shard.
 
         Raises:
-            UsageError: a source does not exist.
+            UsageError: a source does not exist, or what is listed is damaged.
         """
         self._folder, self._texts, self.shard_size = folder, texts, shard_size
         names = folder.names("listing")
         self.shards = sum(name.endswith(".parquet") for name in names)
+        for missing in {f"{number:06}.parquet" for number in range(self.shards)} - set(names):
+            raise UsageError(f"{folder}/listing/{missing} is missing, so this run cannot go on; take it from a backup, or begin with another --out.")
         self.inputs, self.size, self.fingerprint = 0, 0, ""
         self._last: Item | None = None
         if self.shards:
-            items, totals = item_files.from_bytes(folder.read(name_of(self.shards - 1)))
+            items, totals = _read(folder, self.shards - 1)
             self._last = items[-1]
             self.inputs, self.size, self.fingerprint = int(totals["inputs"]), int(totals["bytes"]), totals["fingerprint"]
         self.is_complete = COMPLETE in names
@@ -66,7 +90,7 @@ class Listing:
 
     def items(self, shard: int) -> list[Item]:
         """The items of a shard."""
-        return item_files.from_bytes(self._folder.read(name_of(shard)))[0]
+        return read_items(self._folder, shard)
 
     def numbers(self) -> Iterator[int]:
         """Numbers of all shards, as soon as they are listed.

@@ -18,6 +18,8 @@ from bcd_edge.results.summary import STYLE
 # The rate is that of the last minutes, because stores and neighbours change.
 WINDOW_S: Final = 300.0
 EVERY_S: Final = 10.0
+# Counts that their key does not explain.
+LABELS: Final = {"copied": "with the same content as another row"}
 
 _PAGE: Final = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -65,6 +67,7 @@ class Progress:
         self._folder, self.write = folders.open(place), write
         self._seen: deque[tuple[float, int]] = deque()
         self._shown_at = 0.0
+        self._shown: tuple[int, bool] | None = None
 
     def start(self, total: Total, done: Done, reads: Reads) -> None:
         """Begins to measure."""
@@ -83,9 +86,12 @@ class Progress:
             self._emit()
 
     def finish(self) -> None:
-        """Shows the last state."""
+        """Shows the last state, unless that is the one that was shown."""
         self._seen.append((time.monotonic(), self._done.counts["rows"]))
-        self._emit()
+        self._emit(is_repeated=self._shown == self._state())
+
+    def _state(self) -> tuple[int, bool]:
+        return self._done.counts["rows"], self._total.is_complete
 
     def line(self) -> str:
         """The state in a line."""
@@ -97,16 +103,17 @@ class Progress:
             parts.append(f"{rate:.1f} images/s")
             if self._total.is_complete and inputs > last:
                 parts.append(f"{display_time((inputs - last) / rate)} left")
-        parts += [f"{counts[key]:,} {key}" for key in ("copied", "failed") if counts[key]]
+        parts += [f"{counts[key]:,} {LABELS.get(key, key)}" for key in ("copied", "failed") if counts[key]]
         if self._reads.retries:
             parts.append(f"{self._reads.retries:,} retries")
         return ", ".join(parts)
 
-    def _emit(self) -> None:
-        line = self.line()
-        self.write(line)
+    def _emit(self, *, is_repeated: bool = False) -> None:
+        line, self._shown = self.line(), self._state()
+        if not is_repeated:
+            self.write(line)
         rows = "".join(
-            f'<tr><td class="w">{escape(key)}</td><td class="n">{number:,}</td></tr>\n'
+            f'<tr><td class="w">{escape(LABELS.get(key, key))}</td><td class="n">{number:,}</td></tr>\n'
             for key, number in sorted(self._done.counts.items(), key=lambda pair: (pair[0].partition(":")[0], -pair[1]))
         )
         page = _PAGE.substitute(style=STYLE, line=escape(line), rows=rows, time=time.strftime("%Y-%m-%d %H:%M:%S %Z"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from bcd_edge import __version__, backends
+from bcd_edge.archive import failures, preflight
 from bcd_edge.archive.committer import Committer
 from bcd_edge.archive.contents import ContentIndex, Counts
 from bcd_edge.archive.destination import Destination, open_index
@@ -28,9 +30,10 @@ SCHEMA: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run left: counts of all rows, and further reads of stores that failed at first."""
+    """What a run left: counts of all rows, a line on each reason of a failure, and further reads of stores that failed at first."""
 
     counts: Counts
+    failures: Sequence[str]
     retries: int
 
 
@@ -51,6 +54,7 @@ def archive(out: str | os.PathLike[str], answers: Answers, work: Work, progress:
         UsageError: there is a run already, or another one.
     """
     destination = Destination(out)
+    check_sources(destination, answers)
     with destination.locked():
         before = check(destination, answers, resume=resume)
         with opened(destination, answers, work, progress.write) as workers:
@@ -68,6 +72,8 @@ def opened(destination: Destination, answers: Answers, work: Work, write: Callab
         write: takes lines on nodes that come and go.
         samples: whether the answers are thrown away, so that no input waits for another's.
     """
+    for number in destination.take_out_damaged(answers.shard_size):
+        write(f"shard {number} is damaged and is done again; its file is in damaged/ now")
     if work.ray_address is None:
         with closing(open_index(destination)) as index:
             engine = Engine(answers, work, no_claim if samples else index.claim, destination.folder)
@@ -86,6 +92,8 @@ def _run(destination: Destination, answers: Answers, work: Work, progress: Progr
     listing = Listing(destination.folder, answers.sources, answers.shard_size)
     manifest = begin(destination, answers, workers.nodes, before)
     again = workers.index.failed_shards() if work.retries_failed else set()
+    if not listing.is_complete or len(destination.committed() - again) < listing.shards:
+        preflight.check_reachable(answers.sources)
     workers.index.forget(again)
     committer = Committer(destination, workers.index, workers.answer, answers, work.max_failures)
     with listing:
@@ -99,7 +107,8 @@ def _run(destination: Destination, answers: Answers, work: Work, progress: Progr
         retries = workers.reads.retries + destination.folder.retries
         end(destination, manifest, listing, committer.counts, retries)
         progress.finish()
-    return Summary(committer.counts, retries)
+        reasons = failures.summary(committer.counts, destination, workers.index.failed_shards())
+    return Summary(committer.counts, reasons, retries)
 
 
 class _Here:
@@ -130,6 +139,16 @@ def check_nodes(nodes: Sequence[Node], before: dict[str, Any] | None) -> None:
         raise UsageError(f"The archive was begun with the bundle {before['bundle']['name']}, not {first.bundle}; give that one, or another --out.")
 
 
+def check_sources(destination: Destination, answers: Answers) -> None:
+    """Before a new run makes its folder.
+
+    Raises:
+        UsageError: a source does not exist, or nothing is in any of them.
+    """
+    if destination.manifest() is None:
+        preflight.check_new(answers.sources)
+
+
 def check(destination: Destination, answers: Answers, *, resume: bool) -> dict[str, Any] | None:
     """The manifest of the run that this one goes on with; None for a new one.
 
@@ -148,13 +167,23 @@ def check(destination: Destination, answers: Answers, *, resume: bool) -> dict[s
             f"{destination.folder} holds an archive already ({manifest['state']}); add --resume to go on with it, or give another --out."
         )
     wanted = answers.as_dict()
-    changed = [name for name, value in manifest["settings"].items() if name in wanted and wanted[name] != value]
-    if changed:
-        name = changed[0]
-        raise UsageError(
-            f"{destination.folder} was begun with {name} = {manifest['settings'][name]!r}, not {wanted[name]!r}; give the same, or another --out."
-        )
+    for name, value in manifest["settings"].items():
+        if name in wanted and wanted[name] != value:
+            raise UsageError(
+                f"{destination.folder} was begun {typed(name, value)}, not {typed(name, wanted[name])}; give the same, or another --out."
+            )
+    preflight.check_relative(manifest["settings"]["sources"])
     return manifest
+
+
+def typed(name: str, value: Any) -> str:
+    """A setting as it is typed, after *with* or *without*."""
+    if name == "sources":
+        return f"with {shlex.join(value)}"
+    if name == "measures_quality":
+        return "with --quality" if value else "with --no-quality"
+    option = f"--{name.replace('_', '-')}"
+    return f"without {option}" if value is None else f"with {option} {shlex.quote(str(value))}"
 
 
 def check_mixture(counts: Counts, executions: list[str], work: Work) -> None:

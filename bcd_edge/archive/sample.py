@@ -22,7 +22,7 @@ from bcd_edge.archive.engine import Shard
 from bcd_edge.archive.items import Item
 from bcd_edge.archive.listing import Listing
 from bcd_edge.archive.progress import display_time
-from bcd_edge.archive.run import begin, check, check_nodes, end_listing, opened
+from bcd_edge.archive.run import begin, check, check_nodes, check_sources, end_listing, opened
 from bcd_edge.archive.settings import Answers, Work
 from bcd_edge.archive.workers import Workers
 from bcd_edge.errors import UsageError
@@ -113,6 +113,7 @@ def plan(
     """
     started = started or time.time()
     destination = Destination(out)
+    check_sources(destination, answers)
     with destination.locked():
         before = check(destination, answers, resume=resume)
         if before and before["state"] == "complete":

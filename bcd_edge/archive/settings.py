@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from bcd_edge.options import RunOptions
 from bcd_edge.triage.scale import NamePattern, compile_pattern
+
+
+def absolute(source: str) -> str:
+    """A source that means the same from any folder, as a URL does."""
+    return source if "://" in source or Path(source).is_absolute() else os.path.normpath(Path.cwd() / source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +21,7 @@ class Answers:
     """What decides the rows: a run that goes on must have the same.
 
     Attributes:
-        sources: folders, globs, manifests, URLs.
+        sources: folders, globs, manifests, URLs; absolute, so that a run goes on from any folder.
         shard_size: inputs of a shard.
         threshold: operating threshold; the bundle's if not given.
         measures_quality: as for `Classifier.load`.

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
 from bcd_edge.archive.items import Item
-from bcd_edge.archive.stores import FileSystem, is_url, retrying, store_of
+from bcd_edge.archive.stores import FileSystem, is_url, retrying, store_of, version_of
 from bcd_edge.errors import UsageError
 from bcd_edge.readers import raster, slide
 from bcd_edge.system.folders import is_ignored
@@ -26,8 +26,6 @@ from bcd_edge.system.folders import is_ignored
 # Names that go to SQLite at a time.
 CHUNK: Final = 1000
 MANIFESTS: Final = (".csv", ".parquet")
-# What stores call what changes with the content.
-VERSIONS: Final = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "updated", "created")
 
 
 class Source(Protocol):
@@ -35,6 +33,9 @@ class Source(Protocol):
 
     def items(self, index: int, after: str | None) -> Iterator[Item]:
         """Items of the source number `index`, from behind the position `after` on, or all."""
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to list; False where only a whole listing could tell."""
 
 
 def open(text: str) -> Source:
@@ -52,6 +53,16 @@ def open(text: str) -> Source:
     return _Tree(_Local(), text)
 
 
+def is_there(text: str) -> bool:
+    """Whether a local source is there: of a glob, the folder above its first wildcard."""
+    return os.path.lexists(_split_glob(text)[0] if _is_glob(text) else text)
+
+
+def _is_glob(text: str) -> bool:
+    """Whether the wildcards in a source are meant so: a local name may have such letters itself."""
+    return glob.has_magic(text) and (is_url(text) or not os.path.lexists(text))
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     name: bytes
@@ -62,6 +73,7 @@ class _Entry:
 
 class _Lister(Protocol):
     def entries(self, folder: str) -> Iterator[_Entry]: ...
+    def is_empty(self, root: str, matches: Callable[[str], bool]) -> bool: ...
     def is_folder(self, path: str) -> bool: ...
     def item(self, path: str, index: int, entry: _Entry | None) -> Item: ...
     def identity(self, folder: str) -> object: ...
@@ -78,6 +90,25 @@ class _Local:
             names.executemany("INSERT INTO names VALUES (?, ?)", rows)
             for name, is_folder in names.execute("SELECT name, is_folder FROM names ORDER BY name"):
                 yield _Entry(name, bool(is_folder))
+
+    def is_empty(self, root: str, matches: Callable[[str], bool]) -> bool:
+        """Looks in no order, so that it takes no longer where the first image comes soon."""
+        folders, seen = [root], set()
+        while folders:
+            folder = folders.pop()
+            try:
+                if (identity := self.identity(folder)) in seen:
+                    continue
+                seen.add(identity)
+                with os.scandir(folder) as listing:
+                    for entry in listing:
+                        if is_folder := _kind(entry):
+                            folders.append(entry.path)
+                        elif is_folder is False and matches(_join(folder, entry.name)):
+                            return False
+            except OSError:  # the listing reports it
+                return False
+        return True
 
     def is_folder(self, path: str) -> bool:
         return os.path.isdir(path)
@@ -122,13 +153,17 @@ class _Remote:
                 continue
             is_folder = child["type"] == "directory"
             if is_folder or self._is_image(f"{folder.rstrip('/')}/{name}", name):
-                yield _Entry(os.fsencode(name), is_folder, child.get("size"), _version(child))
+                yield _Entry(os.fsencode(name), is_folder, child.get("size"), version_of(child))
 
     def _is_image(self, url: str, name: str) -> bool:
         suffix = PurePosixPath(name).suffix.lower()
         if suffix:
             return suffix in (*raster.suffixes(), *slide.SUFFIXES)
         return raster.is_image(retrying(lambda: self._store.read(url, raster.HEAD_BYTES)))
+
+    def is_empty(self, root: str, matches: Callable[[str], bool]) -> bool:
+        """Not known before the listing, which may ask for a million names."""
+        return False
 
     def is_folder(self, path: str) -> bool:
         return retrying(lambda: self._store.is_folder(path))
@@ -140,11 +175,6 @@ class _Remote:
         return folder
 
 
-def _version(child: dict[str, Any]) -> str | None:
-    value = next((child[key] for key in VERSIONS if child.get(key)), None)
-    return None if value is None else str(value).strip('"')
-
-
 class _Tree:
     """A file, a folder with those below it, or a glob, which is its fixed folder with a filter."""
 
@@ -152,7 +182,7 @@ class _Tree:
         self._lister, self._text = lister, text
         self._root = text
         self._matches: Callable[[str], bool] = lambda path: True
-        if glob.has_magic(text) and not (isinstance(lister, _Local) and os.path.lexists(text)):
+        if _is_glob(text):
             self._root, self._matches = _split_glob(text)
 
     def items(self, index: int, after: str | None) -> Iterator[Item]:
@@ -163,6 +193,12 @@ class _Tree:
             yield item
         if is_empty:
             yield Item(self._text, index, self._text, error=f"{self._text} contains no image ({', '.join(raster.suffixes())}); give another source.")
+
+    def is_empty(self) -> bool:
+        """See `Source`."""
+        if self._lister.is_folder(self._root):
+            return self._lister.is_empty(self._root, self._matches)
+        return self._root != self._text
 
     def _items(self, index: int, after: str | None) -> Iterator[Item]:
         if self._lister.is_folder(self._root):
@@ -222,10 +258,16 @@ class Manifest:
     def items(self, index: int, after: str | None) -> Iterator[Item]:
         """See `Source`."""
         first = 0 if after is None else int(after) + 1
-        rows = self._parquet() if self._path.lower().endswith(".parquet") else self._csv()
-        for number, row in enumerate(rows):
+        for number, row in enumerate(self._rows()):
             if number >= first:
                 yield self._item(row, index, number)
+
+    def is_empty(self) -> bool:
+        """See `Source`."""
+        return next(self._rows(), None) is None
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        return self._parquet() if self._path.lower().endswith(".parquet") else self._csv()
 
     def _item(self, row: dict[str, Any], index: int, number: int) -> Item:
         file, um = str(row["file"] or ""), row.get("um_per_pixel")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,6 +24,9 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 20.0
 # The stores' own clients retry without telling; here each retry is counted.
 OPTIONS: Final[dict[str, dict[str, Any]]] = {"s3": {"config_kwargs": {"retries": {"total_max_attempts": 1}}}}
 PACKAGES: Final = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "abfss": "adlfs", "az": "adlfs"}
+
+# What stores call what changes with the content.
+VERSIONS: Final = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "updated", "created")
 
 
 def is_url(text: str) -> bool:
@@ -57,6 +62,10 @@ class FileSystem:
         """Names, sizes and types of what lies in a folder."""
         return list(self.fsspec.ls(url, detail=True))
 
+    def info(self, url: str) -> dict[str, Any]:
+        """Name, size, type and version of an object."""
+        return dict(self.fsspec.info(url))
+
     def is_folder(self, url: str) -> bool:
         """Whether there is something below it."""
         return bool(self.fsspec.isdir(url))
@@ -64,6 +73,15 @@ class FileSystem:
     def read(self, url: str, size: int | None = None) -> bytes:
         """An object's bytes, or the first `size` of them."""
         return bytes(self.fsspec.cat_file(url, start=None if size is None else 0, end=size))
+
+    def tail(self, url: str, size: int) -> bytes:
+        """The last bytes of an object, at most `size` of them."""
+        end = int(self.fsspec.size(url))
+        return bytes(self.fsspec.cat_file(url, start=max(0, end - size), end=end))
+
+    def move(self, url: str, to: str) -> None:
+        """Gives an object another name."""
+        self.fsspec.mv(url, to)
 
     def write(self, url: str, content: bytes) -> None:
         """Puts an object in place of what is there."""
@@ -109,6 +127,25 @@ def retrying(call: Callable[[], Answer], count: Callable[[], object] = lambda: N
             count()
             time.sleep(random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt)))
     return call()
+
+
+def refreshed(item: Item, size: int | None) -> Item:
+    """The item with size and version of the file that was read, if it is not the one that was listed; an object of the same size is taken for it."""
+    if is_url(item.path) and item.size in (None, size):
+        return item
+    try:
+        if is_url(item.path):
+            return replace(item, size=size, version=version_of(retrying(lambda: store_of(item.path).info(item.path))))
+        status = os.stat(item.path)
+        return replace(item, size=status.st_size, version=str(status.st_mtime_ns))
+    except Exception:  # it has gone since; every store has errors of its own
+        return replace(item, size=size, version=None)
+
+
+def version_of(entry: dict[str, Any]) -> str | None:
+    """The version that a store's entry tells."""
+    value = next((entry[key] for key in VERSIONS if entry.get(key)), None)
+    return None if value is None else str(value).strip('"')
 
 
 class Reader:

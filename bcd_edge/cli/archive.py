@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bcd_edge.cli._groups import DefaultGroup, OwnArgument
+from bcd_edge.cli._groups import DefaultGroup, OwnArgument, words
 from bcd_edge.cli._options import is_quiet, log_options, run_options, take_triage, triage_options
 from bcd_edge.cli._types import SIZE
 from bcd_edge.options import RunOptions
@@ -67,6 +68,7 @@ def command(
       bcd-edge archive compare answers-2/ answers-3/ --out changes/
     """
     _require()
+    from bcd_edge.archive.destination import Destination
     from bcd_edge.archive.progress import Progress
     from bcd_edge.archive.run import archive
     from bcd_edge.archive.settings import Work
@@ -83,16 +85,36 @@ def command(
         from bcd_edge.archive.sample import plan
 
         click.echo(plan(out, answers, work, size, price, write=progress.write, resume=resume, started=psutil.Process().create_time()))
-        click.echo(f"Next: bcd-edge archive --out {out} --resume", err=True)
+        click.echo(f"Next: {_next(ctx, out)}", err=True)
         return
-    counts = archive(out, answers, work, progress, resume=resume).counts
+    try:
+        summary = archive(out, answers, work, progress, resume=resume)
+    except KeyboardInterrupt:
+        if Destination(out).manifest():
+            click.echo(f"\nInterrupted. What was written until now is complete. Go on with: {_next(ctx, out)}", err=True)
+            raise click.exceptions.Exit(130) from None
+        raise
+    for line in summary.failures:
+        click.echo(line, err=True)
     if not is_quiet(ctx):
-        click.echo(f"Next: bcd-edge archive verify {out}", err=True)
-    if counts["failed"]:
-        for reason, number in counts.most_common():
-            if reason.startswith("failure: "):
-                click.echo(f"{number:,} failed: {reason[9:]}", err=True)
+        if summary.failures:
+            click.echo(f"All that failed: bcd-edge archive failed {shlex.quote(out)}", err=True)
+        click.echo(f"Next: bcd-edge archive verify {shlex.quote(out)}", err=True)
+    if summary.counts["failed"]:
         raise click.exceptions.Exit(1)
+
+
+def _next(ctx: click.Context, out: str) -> str:
+    """The command that goes on with this run, with the options that its data set does not keep."""
+    left_out = {"out", "resume", "sources", "sample", "price_per_hour"}
+    typed = ctx.command.make_parser(ctx).parse_args(words(ctx))[0]
+    parts = ["bcd-edge", "archive", "--out", out, "--resume"]
+    for option in ctx.command.params:
+        name = str(option.name)
+        if name in typed and name not in left_out:
+            is_flag = isinstance(option, click.Option) and option.is_flag
+            parts += [(option.opts if typed[name] else option.secondary_opts)[0]] if is_flag else [option.opts[0], str(typed[name])]
+    return shlex.join(parts)
 
 
 def _ray_address(is_local: bool, address: str | None) -> str | None:
@@ -107,14 +129,19 @@ def _ray_address(is_local: bool, address: str | None) -> str | None:
 def _answers(ctx: click.Context, out: str, asked: dict[str, Any], *, resume: bool) -> Answers:
     """What was asked; what was not asked of a run that goes on is as it was."""
     from bcd_edge.archive.destination import Destination
-    from bcd_edge.archive.settings import Answers
+    from bcd_edge.archive.settings import Answers, absolute
 
-    manifest = Destination(out).manifest() if resume else None
+    asked["sources"] = tuple(map(absolute, asked["sources"]))
+    manifest = Destination(out).manifest() if resume or not asked["sources"] else None
+    if manifest and not resume:
+        raise click.UsageError(f"No SOURCE is given; to go on with the run that {out} holds, add --resume.")
     if not manifest:
         if not asked["sources"]:
-            raise click.UsageError("No SOURCE is given, and --out holds no run to go on with; give a folder, a glob, a manifest or a URL.")
+            raise click.UsageError(f"No SOURCE is given, and {out} holds no run to go on with; give a folder, a glob, a manifest or a URL.")
         return Answers(**asked)
     begun = Answers.from_dict(manifest["settings"])
+    if asked["sources"] == tuple(map(absolute, begun.sources)):
+        asked["sources"] = begun.sources
     usual = Answers(())
     given = {
         name: value
@@ -134,21 +161,28 @@ def verify(data: str, as_json: bool) -> None:
     """
     _require()
     import json
-    from dataclasses import asdict
 
     from bcd_edge.archive.verify import verify as check
 
     result = check(data)
     if as_json:
-        click.echo(json.dumps(asdict(result), indent=1))
+        click.echo(json.dumps(result.as_dict(), indent=1))
     else:
-        click.echo(f"{result.inputs:,} inputs, {result.rows:,} rows, {result.failed:,} failed, {result.copies:,} with a content that another row has")
-        for problem in result.problems:
-            click.echo(problem)
-        if result.number > len(result.problems):
-            click.echo(f"and {result.number - len(result.problems):,} more")
-    if result.number:
+        click.echo(result)
+    if result.problem_count:
         raise click.exceptions.Exit(1)
+
+
+@command.command("failed")
+@click.argument("data")
+def failed(data: str) -> None:
+    """List the inputs of DATA that have no answer: name and reason, with a tab between them."""
+    _require()
+    from bcd_edge.archive.destination import Destination
+    from bcd_edge.archive.failures import failed as listed
+
+    for source, error in listed(Destination(data)):
+        click.echo(f"{source}\t{error}")
 
 
 @command.command("compare")

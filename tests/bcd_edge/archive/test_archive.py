@@ -161,8 +161,10 @@ def test_what_a_run_refuses(tmp_path: Path, collection: Path, changed: Callable[
     run(out, collection)
     with pytest.raises(UsageError, match="holds an archive already \\(complete\\); add --resume"):
         run(out, collection)
-    with pytest.raises(UsageError, match=r"was begun with threshold = None, not 0\.3"):
+    with pytest.raises(UsageError, match=r"was begun without --threshold, not with --threshold 0\.3; give the same"):
         run(out, collection, resume=True, threshold=0.3)
+    with pytest.raises(UsageError, match=rf"was begun with {collection}, not with {tmp_path}"):
+        run(out, tmp_path, resume=True)
     with pytest.raises(UsageError, match="holds other files"):
         run(collection, collection)
     with pytest.raises(UsageError, match=r"missing does not exist; give a folder"):
@@ -201,9 +203,120 @@ def test_verify_finds_what_is_damaged(tmp_path: Path, collection: Path) -> None:
     (out / "listing/000004.parquet").unlink()
     result = CliRunner().invoke(main, ["archive", "verify", str(out)])
     assert result.exit_code == 1
-    for problem in ("shard-000000.parquet is damaged", "shard 1 with 5 inputs has no rows yet", "shard-000002.parquet does not have the inputs"):
-        assert problem in result.output
-    assert "is not what was listed" in result.output
+    assert result.output.startswith("NOT whole: ")
+    lines = result.output.splitlines()
+    for name, problem, fix in (
+        ("shard-000000.parquet", "is damaged", "--resume does it"),
+        ("shard 1", "with 5 inputs has no rows yet", "--resume does it"),
+        ("shard-000002.parquet", "does not have the inputs", "move it away, and --resume does the shard again"),
+        ("listing/000005.parquet", "is not what was listed", "copy it back from a backup"),
+    ):
+        assert any(name in line and problem in line and fix in line for line in lines), (name, result.output)
+    plain = json.loads(CliRunner().invoke(main, ["archive", "verify", str(out), "--json"]).output)
+    assert (plain["whole"], plain["problem_count"]) == (False, len(plain["problems"]))
+    with pytest.raises(UsageError, match=r"listing/000004.parquet is missing, so this run cannot go on"):
+        run(out, collection, resume=True)
+
+
+def test_damaged_shards_are_done_again_and_kept(tmp_path: Path, collection: Path) -> None:
+    out = tmp_path / "out"
+    run(out, collection)
+    before = rows(out)
+    shards = sorted(out.rglob("shard-*.parquet"))
+    whole = [shard.read_bytes() for shard in shards]
+    broken = {0: whole[0][:-10], 1: whole[1][:-4] + b"XXXX", 2: b"", 3: whole[5]}  # the last one has three rows
+    for number, content in broken.items():
+        shards[number].write_bytes(content)
+    (out / ".state/contents.sqlite3").unlink()
+    assert run(out, collection, resume=True).counts["rows"] == 28
+    assert verify(out).problems == ()
+    assert [same(row) for row in rows(out)] == [same(row) for row in before]
+    assert {number: (out / "damaged" / shards[number].name).read_bytes() for number in broken} == broken
+    assert [shard.read_bytes() for shard in shards[4:]] == whole[4:]
+
+
+def test_a_run_goes_on_from_any_folder(tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources are kept absolute; an older run with relative ones goes on where it was begun, and nowhere else."""
+    manifest = tmp_path / "files.csv"
+    manifest.write_text("file\ncollection/P1/00.png\n")
+    monkeypatch.chdir(tmp_path)
+    for number, source in enumerate(("collection", "collection/P?/*.png", "files.csv")):
+        monkeypatch.chdir(tmp_path)
+        assert CliRunner().invoke(main, command(Path(f"out{number}"), source)).exit_code in (0, 1)
+        kept = json.loads(Path(f"out{number}/manifest.json").read_text())["settings"]["sources"]
+        assert kept == [str(tmp_path / source)]
+        assert all(Path(row["source"]).is_absolute() for row in rows(f"out{number}"))
+        next(Path(f"out{number}").rglob("shard-*")).unlink()
+        for folder in (collection / "P1", tmp_path):
+            monkeypatch.chdir(folder)
+            again = CliRunner().invoke(main, command(tmp_path / f"out{number}", *([source] if folder == tmp_path else []), "--resume"))
+            assert again.exit_code in (0, 1), again.output
+        assert verify(tmp_path / f"out{number}").problems == ()
+    monkeypatch.chdir(tmp_path)
+    run("old", "collection")
+    monkeypatch.chdir(collection)
+    refused = CliRunner().invoke(main, command(tmp_path / "old", "--resume"))
+    assert refused.exit_code == 2
+    assert "begun with the relative source collection, which is not in" in refused.output
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(main, command(tmp_path / "old", "collection", "--resume")).exit_code == 1
+
+
+def test_sources_that_have_gone_are_no_failed_rows(tmp_path: Path, collection: Path) -> None:
+    run(tmp_path / "out", collection)
+    next((tmp_path / "out").rglob("shard-*")).unlink()
+    collection.rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=r"collection is not there any more, so all inputs would fail; mount it again"):
+        run(tmp_path / "out", collection, resume=True)
+
+
+@pytest.mark.parametrize("source", ["P1/*/*.nothing", "nothing", "empty.csv"])
+def test_nothing_to_classify_leaves_no_data_set(tmp_path: Path, collection: Path, source: str) -> None:
+    (collection / "empty.csv").write_text("file\n")
+    (collection / "nothing").mkdir()
+    result = CliRunner().invoke(main, command(tmp_path / "out", collection / source))
+    assert result.exit_code == 2
+    assert "There is no image" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_advice_is_true(tmp_path: Path, collection: Path) -> None:
+    out, invoke = tmp_path / "out", CliRunner().invoke
+    manifest = tmp_path / "m7.csv"
+    manifest.write_text(f"file,um_per_pixel\n{collection}/P1/00.png,abc\n{collection}/P1/03.png,0.5\n")
+    result = invoke(main, [*command(out, manifest)[:-1], "--threshold", "0.4"])
+    assert "'abc' in row 1 of" in result.output
+    assert "m7.csv is no width" in result.output
+    assert f"bcd-edge archive failed {out}" in result.output
+    (line,) = invoke(main, ["archive", "failed", str(out)]).output.splitlines()
+    assert line.split("\t")[0] == f"{collection}/P1/00.png"
+    assert "add --resume" in invoke(main, command(out, "--retry-failed")).output
+    for place, problem in (("nosuch", "does not exist, or is empty"), ("collection", "has no manifest.json, so it is no archive")):
+        for arguments in (["verify", str(tmp_path / place)], ["compare", str(out), str(tmp_path / place), "--out", str(tmp_path / "changes")]):
+            result = invoke(main, ["archive", *arguments])
+            assert result.exit_code == 2
+            assert problem in result.output
+
+
+def test_a_replaced_file_has_its_own_size_and_version(tmp_path: Path, collection: Path, pictures: list[bytes]) -> None:
+    run(tmp_path / "out", collection)
+    replaced = collection / "P1/cut.png"
+    replaced.write_bytes(pictures[4])
+    run(tmp_path / "out", collection, work=replace(WORK, retries_failed=True), resume=True)
+    row = next(row for row in rows(tmp_path / "out") if row["source"] == str(replaced))
+    assert row["status"] == "ok"
+    assert (row["intake"]["size"], row["intake"]["version"]) == (len(pictures[4]), str(replaced.stat().st_mtime_ns))
+
+
+def test_interrupted_says_how_to_go_on(tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bcd_edge.archive.committer.Committer.add", interrupted)
+    result = CliRunner().invoke(main, command(tmp_path / "out", collection, "--max-rate", "50MB"))
+    assert result.exit_code == 130
+    assert f"bcd-edge archive --out {tmp_path}/out --resume" in result.output
+    assert "--max-rate 50MB" in result.output
 
 
 def test_whole_slides_are_rows(tmp_path: Path, collection: Path) -> None:

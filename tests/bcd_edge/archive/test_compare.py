@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from bcd_edge.archive.sample import mean_of
 from bcd_edge.archive.settings import Answers
 from bcd_edge.archive.verify import verify
 from bcd_edge.cli import main
-from bcd_edge.errors import UsageError
+from bcd_edge.errors import InputError, UsageError
 from bcd_edge.results.patients import compile_pattern
-from tests.bcd_edge.archive.conftest import run
+from tests.bcd_edge.archive.conftest import WORK, run
 
 
 @pytest.fixture
@@ -58,7 +59,9 @@ def test_intervals_are_by_patient(two: tuple[Path, Path]) -> None:
 
 def test_an_archive_that_is_not_complete_is_refused(tmp_path: Path, collection: Path) -> None:
     run(tmp_path / "old", collection)
-    with pytest.raises(UsageError, match="new is no complete archive; finish it"):
+    with pytest.raises(InputError):
+        run(tmp_path / "new", collection, work=replace(WORK, max_failures=0))
+    with pytest.raises(UsageError, match="new is not complete; finish it"):
         compare(tmp_path / "old", tmp_path / "new")
 
 

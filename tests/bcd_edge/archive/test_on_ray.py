@@ -83,13 +83,13 @@ def test_a_sample_on_the_cluster(tmp_path: Path, collection: Path, cluster: Clus
     assert run(tmp_path / "out", collection, work=replace(WORK, options=RunOptions(provider="null")), resume=True).counts["rows"] == 28
 
 
-def test_what_a_worker_cannot_do_is_its_own_error(tmp_path: Path, cluster: Cluster) -> None:
+def test_what_a_worker_cannot_do_is_its_own_error(tmp_path: Path, collection: Path, cluster: Cluster) -> None:
     work = replace(WORK, ray_address=cluster.address, options=RunOptions(provider="cpu", precision="fp32"))
     with pytest.raises(Exception, match="fp32") as caught:
-        run(tmp_path / "out", tmp_path, work=work)
+        run(tmp_path / "out", collection, work=work)
     assert type(caught.value).__module__ == "bcd_edge.errors"
 
 
-def test_no_cluster(tmp_path: Path) -> None:
+def test_no_cluster(tmp_path: Path, collection: Path) -> None:
     with pytest.raises(UsageError, match=r"There is no Ray cluster at 127.0.0.1:1 .* start one with: ray start --head"):
-        run(tmp_path / "out", tmp_path, work=replace(WORK, ray_address="127.0.0.1:1"))
+        run(tmp_path / "out", collection, work=replace(WORK, ray_address="127.0.0.1:1"))

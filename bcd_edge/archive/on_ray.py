@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import ray
-from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from bcd_edge.archive import folders
+from bcd_edge.archive import folders, ray_messages
 from bcd_edge.archive.claims import BatchedClaims
 from bcd_edge.archive.contents import Counts, Place
 from bcd_edge.archive.destination import Destination, open_index
@@ -42,6 +42,8 @@ NODES_EVERY_S: Final = 5.0
 # Deaths of workers with the same shard after which the run ends: a picture that ends its process would end every one.
 MOST_DEATHS: Final = 4
 CONNECT_S: Final = 5.0
+# A worker that has not loaded by then may wait for CPUs that another program has.
+SLOW_S: Final = 30.0
 LOST: Final = (RayActorError, WorkerCrashedError, ObjectLostError)
 
 
@@ -159,13 +161,21 @@ class Cluster:
         self._deaths: Counter[int] = Counter()
         self._looked_at = 0.0
         self._join()
+        reason = ""
         for worker in list(self._workers):
             try:
+                if not ray.wait([worker.loading], timeout=SLOW_S)[0]:
+                    self._write(f"waiting for the node {worker.node_id[:8]}: it still loads, or another program of the cluster has its CPUs")
                 self._introduce(worker)
-            except LOST:
-                self._lose(worker, deque())
+            except LOST as error:
+                reason = ray_messages.failed(str(error))
+                self._lose(worker, deque(), error)
         if not self.nodes:
-            raise ProviderError("The Ray cluster has no node with a CPU for a worker; start some with: ray start --address ADDRESS")
+            raise (
+                ProviderError(reason)
+                if reason
+                else ProviderError("The Ray cluster has no node with a CPU for a worker; start some with: ray start --address ADDRESS")
+            )
 
     @property
     def nodes(self) -> list[Node]:
@@ -227,8 +237,8 @@ class Cluster:
             self.reads.retries += retries
             del worker.shards[ref]
             return shard if isinstance(shard, Shard) else None
-        except LOST:
-            self._lose(worker, again)
+        except LOST as error:
+            self._lose(worker, again, error)
             return None
 
     def _refuse_mixture(self, worker: _Running) -> None:
@@ -240,8 +250,13 @@ class Cluster:
             self._workers.remove(worker)
             self._refused.add(worker.node_id)
 
-    def _lose(self, worker: _Running, again: deque[Shard]) -> None:
-        """What a vanished worker had is done again."""
+    def _lose(self, worker: _Running, again: deque[Shard], error: RayError) -> None:
+        """What a vanished worker had is done again; a node where none can start gets no other one."""
+        if isinstance(error, RayActorError) and error.actor_init_failed:
+            self._write(f"node {worker.node_id[:8]} gets no work: {ray_messages.failed(str(error))}")
+            self._workers.remove(worker)
+            self._refused.add(worker.node_id)
+            return
         if worker in self._workers:
             self._workers.remove(worker)
             self._write(f"node {worker.node.name if worker.node else worker.node_id[:8]} is lost; {len(worker.shards)} shards are done again")
@@ -275,6 +290,8 @@ def _value(ref: Any) -> Any:
     except RayTaskError as error:
         if isinstance(error.cause, BcdEdgeError | sqlite3.OperationalError):
             raise error.cause from None
+        if isinstance(error.cause, ImportError | AttributeError | TypeError):  # of another version's code
+            raise ProviderError(ray_messages.failed(f"bcd_edge: {error.cause}")) from error
         raise
 
 
@@ -283,18 +300,25 @@ def connected(address: str) -> Iterator[None]:
     """Ray, joined at an address or started on this machine for `local`.
 
     Raises:
-        UsageError: there is no cluster at the address.
+        ProviderError: it failed.
+        UsageError: there is no cluster at the address, or it is of another version.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     host, _, port = address.rpartition(":")
+    is_answered = False
     try:
         if host and port.isdecimal() and "://" not in address:  # Ray itself tries for more than a minute
             socket.create_connection((host, int(port)), CONNECT_S).close()
+            is_answered = True
         ray.init(address=address, log_to_driver=False, logging_level="warning", include_dashboard=None if address != "local" else False)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UsageError(f"There is no Ray cluster at {address} ({error}); start one with: ray start --head") from None
+    except (OSError, ValueError, RuntimeError, RayError) as error:
+        raise UsageError(ray_messages.not_connected(address, str(error), is_answered=is_answered)) from None
     try:
         yield
+    except RayTaskError:  # an error in code of ours
+        raise
+    except RayError as error:
+        raise ProviderError(ray_messages.failed(str(error))) from error
     finally:
         ray.shutdown()
 
@@ -304,6 +328,10 @@ def opened(destination: Destination, answers: Answers, work: Work, write: Callab
     """The cluster with its workers; arguments as for `bcd_edge.archive.run.opened`."""
     assert work.ray_address is not None
     with connected(work.ray_address):
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cores, gpus = (int(sum(node.get(name, 0) for node in nodes)) for name in ("CPU", "GPU"))
+        have = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}, {cores} cores" + (f", {gpus} GPUs" if gpus else "")
+        write(f"Ray cluster at {ray.get_runtime_context().gcs_address}: {have}")
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         place = str(destination.folder)
         index = _Index.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]

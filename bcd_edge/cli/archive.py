@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,9 @@ def command(
 
 def _next(ctx: click.Context, out: str) -> str:
     """The command that goes on with this run, with the options that its data set does not keep."""
-    left_out = {"out", "resume", "sources", "sample", "price_per_hour"}
+    from bcd_edge.archive.settings import Answers
+
+    left_out = {"out", "resume", "sample", "price_per_hour", "magnification", *(field.name for field in fields(Answers))}
     typed = ctx.command.make_parser(ctx).parse_args(words(ctx))[0]
     parts = ["bcd-edge", "archive", "--out", out, "--resume"]
     for option in ctx.command.params:

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -22,6 +22,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from bcd_edge.archive.destination import Destination
+from bcd_edge.archive.settings import typed
 from bcd_edge.errors import UsageError
 from bcd_edge.estimates import FEWEST_GROUPS, LEVELS, RESAMPLES, Estimate, draw_groups, of_resamples
 from bcd_edge.results import patients
@@ -29,6 +30,17 @@ from bcd_edge.results.summary import STYLE
 from bcd_edge.system.atomic import atomic_write
 
 SEED: Final = 21
+P: Final = "p(malignant)"
+# What decides an answer, beside the bundle.
+SETTINGS: Final = ("threshold", "measures_quality", "um_per_pixel", "scale_from_name", "field_um", "overlap")
+COUNTS: Final = {
+    "compared": "compared",
+    "changed": "with another decision",
+    "only_old": "only in the first",
+    "only_new": "only in the second",
+    "content_changed": "with other content",
+    "failed": "without an answer in one or both",
+}
 DECISIONS: Final = ("benign", "review", "malignant")
 # Changed answers on the page; the Parquet file has all.
 SHOWN: Final = 100
@@ -38,7 +50,7 @@ _PAGE: Final = Template("""<!doctype html>
 <title>bcd-edge archive compare</title>
 <style>
 $style</style></head><body><main>
-<h1>$old → $new</h1>
+<h1>$title</h1>
 <p>$counts</p>
 <h2>Figures</h2>
 <div class="scroll"><table><thead><tr><th>figure</th><th class="n">value</th><th class="n">95 % interval</th></tr></thead><tbody>
@@ -59,27 +71,56 @@ class Comparison:
     Attributes:
         old: name of the first archive's bundle.
         new: name of the second archive's bundle.
+        differences: what the archives were made with: bundle, options, and provider with precision and device, of both, where they differ.
         counts: of inputs: `compared`, `changed`, `only_old`, `only_new`, `content_changed`, `failed` in either.
         patients: number of patients; 0 where none is known, and each image counts as one.
+        independent: number of patients and of images without one, which the intervals resample.
         figures: shares of the compared images, and differences of p(malignant).
         changes: the compared images whose decision changed, largest difference first.
     """
 
     old: str
     new: str
+    differences: Mapping[str, tuple[str, str]]
     counts: Mapping[str, int]
     patients: int
+    independent: int
     figures: Mapping[str, Estimate]
     changes: pa.Table
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, without the table."""
-        figures = {name: figure.as_dict() for name, figure in self.figures.items()}
-        return {"old": self.old, "new": self.new, "counts": dict(self.counts), "patients": self.patients, "figures": figures}
+        names = ("old", "new", "differences", "counts", "patients", "independent")
+        return {name: getattr(self, name) for name in names} | {"figures": {name: figure.as_dict() for name, figure in self.figures.items()}}
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in self.counts.items())
-        return "\n".join([f"{self.old} -> {self.new}: {counts}", *(f"{name}: {_shown(figure)}" for name, figure in self.figures.items()), self.units])
+        figures = (f"{name}: {value} ({interval})" if interval else f"{name}: {value}" for name, value, interval in self.rows())
+        return "\n".join([self.title.replace("→", "->"), self.count_text, *figures, self.units])
+
+    @property
+    def title(self) -> str:
+        """What differs between the archives."""
+        pairs = [f"{old} → {new}" for old, new in self.differences.values()]
+        if "bundle" in self.differences:
+            return ", ".join(pairs)
+        return f"{self.old}: {', '.join(pairs)}" if pairs else f"{self.old}, twice with the same settings"
+
+    @property
+    def count_text(self) -> str:
+        """The counts in words."""
+        return ", ".join(f"{self.counts[name]:,} {words}" for name, words in COUNTS.items())
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Name, value and interval of each figure, as they are shown; no interval where there are too few patients."""
+        for name, figure in self.figures.items():
+            show = _difference if name.startswith(P) else _percent
+            if figure.low is None or figure.high is None:
+                yield name, show(figure.value), ""
+            elif not figure.value and not figure.low and not name.startswith(P):
+                whose = "patients" if self.patients else "images"
+                yield name, "none", f"at most {_percent(figure.high)}: exact bound for none in {self.independent:,} {whose}"
+            else:
+                yield name, show(figure.value), f"{show(figure.low)} to {show(figure.high)}"
 
     @property
     def units(self) -> str:
@@ -100,7 +141,7 @@ def compare(old: str | os.PathLike[str], new: str | os.PathLike[str], pattern: r
     Raises:
         UsageError: a folder is no complete archive, or they have no input in common.
     """
-    (old_name, before), (new_name, after) = _read(old), _read(new)
+    (first, before), (second, after) = _read(old), _read(new)
     joined = before.join(after, "source", join_type="inner", right_suffix="_new")
     same = joined.filter(pc.equal(*(pc.fill_null(joined[name], "") for name in ("sha256", "sha256_new"))))
     pairs = same.filter(pc.and_(pc.equal(same["status"], "ok"), pc.equal(same["status_new"], "ok")))
@@ -117,7 +158,8 @@ def compare(old: str | os.PathLike[str], new: str | os.PathLike[str], pattern: r
         "content_changed": joined.num_rows - same.num_rows,
         "failed": same.num_rows - pairs.num_rows,
     }
-    return Comparison(old_name, new_name, counts, known, _figures(pairs, units), _changes(changed))
+    old_name, new_name = (manifest["bundle"]["name"] for manifest in (first, second))
+    return Comparison(old_name, new_name, _differences(first, second), counts, known, len(set(units)), _figures(pairs, units), _changes(changed))
 
 
 def write(comparison: Comparison, out: Path) -> None:
@@ -130,14 +172,30 @@ def write(comparison: Comparison, out: Path) -> None:
     atomic_write(out / "comparison.html", _page(comparison).encode())
 
 
-def _read(place: str | os.PathLike[str]) -> tuple[str, pa.Table]:
+def _read(place: str | os.PathLike[str]) -> tuple[dict[str, Any], pa.Table]:
     destination = Destination(place)
     folder, manifest = destination.folder, destination.require()
     if manifest["state"] != "complete":
         raise UsageError(f"{folder} is not complete; finish it with: bcd-edge archive --out {folder} --resume")
     columns = {name: ds.field(name) for name in ("source", "sha256", "status", "decision", "p_malignant")}
     columns["patient"] = ds.field("intake", "patient")
-    return manifest["bundle"]["name"], folder.dataset("records").to_table(columns=columns)
+    return manifest, folder.dataset("records").to_table(columns=columns)
+
+
+def _differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """What the archives were made with, where it differs."""
+    bundles = [manifest["bundle"] for manifest in (first, second)]
+    names = [bundle["name"] for bundle in bundles]
+    if bundles[0]["sha256"] != bundles[1]["sha256"] and names[0] == names[1]:
+        names = [f"{bundle['name']} (SHA-256 {bundle['sha256'][:8]})" for bundle in bundles]
+    pairs = {"bundle": (names[0], names[1])}
+    pairs |= {name: (typed(name, first["settings"].get(name)), typed(name, second["settings"].get(name))) for name in SETTINGS}
+    pairs["execution"] = (_ran(first), _ran(second))
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _ran(manifest: dict[str, Any]) -> str:
+    return ", ".join(sorted(key.removeprefix("ran: ") for key in manifest["counts"] if key.startswith("ran: ")))
 
 
 def _patients(pairs: pa.Table, pattern: re.Pattern[str] | None) -> tuple[list[str], int]:
@@ -158,7 +216,7 @@ def _figures(pairs: pa.Table, units: list[str]) -> dict[str, Estimate]:
     values = {"decision changed": old != new}
     for before, after in itertools.permutations(DECISIONS, 2):
         values[f"{before} to {after}"] = (old == before) & (new == after)
-    values |= {"p(malignant), mean change": difference, "p(malignant), mean absolute change": np.abs(difference)}
+    values |= {f"{P}, mean change": difference, f"{P}, mean absolute change": np.abs(difference)}
     estimates = _means(np.column_stack([value.astype(float) for value in values.values()]), units)
     # resamples of what never happened never have it: the exact binomial bound for as many independent units (Clopper & Pearson, 1934)
     never = 1 - LEVELS[0] ** (1 / len(set(units)))
@@ -188,15 +246,17 @@ def _changes(changed: pa.Table) -> pa.Table:
     return table.sort_by([("size", "descending"), ("source", "ascending")]).drop_columns(["size"])
 
 
-def _shown(figure: Estimate) -> str:
-    interval = "" if figure.low is None or figure.high is None else f" ({figure.low:.4f} to {figure.high:.4f})"
-    return f"{figure.value:.4f}{interval}"
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _difference(value: float) -> str:
+    return f"{round(value, 4) + 0.0:.4f}"  # the sum has no -0
 
 
 def _page(comparison: Comparison) -> str:
     figures = "".join(
-        f'<tr><td>{escape(name)}</td><td class="n">{figure.value:.4f}</td><td class="n">{_shown(figure).partition(" ")[2].strip("()")}</td></tr>\n'
-        for name, figure in comparison.figures.items()
+        f'<tr><td>{escape(name)}</td><td class="n">{value}</td><td class="n">{interval}</td></tr>\n' for name, value, interval in comparison.rows()
     )
     changes = "".join(
         f'<tr><td class="w">{escape(row["source"])}</td><td>{escape(row["patient"])}</td><td class="{row["old_decision"]}">{row["old_decision"]}</td>'
@@ -204,6 +264,5 @@ def _page(comparison: Comparison) -> str:
         f'<td class="n">{row["new_p_malignant"]:.3f}</td></tr>\n'
         for row in comparison.changes.slice(0, SHOWN).to_pylist()
     )
-    counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in comparison.counts.items())
-    names = {"old": escape(comparison.old), "new": escape(comparison.new), "units": escape(comparison.units)}
-    return _PAGE.substitute(names, style=STYLE, counts=escape(counts), figures=figures, changes=changes)
+    texts = {"title": comparison.title, "units": comparison.units, "counts": comparison.count_text}
+    return _PAGE.substitute({name: escape(text) for name, text in texts.items()}, style=STYLE, figures=figures, changes=changes)

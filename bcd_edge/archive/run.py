@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from bcd_edge.archive.engine import Engine, Shard, no_claim
 from bcd_edge.archive.items import Item
 from bcd_edge.archive.listing import Listing
 from bcd_edge.archive.progress import Progress
-from bcd_edge.archive.settings import Answers, Work
+from bcd_edge.archive.settings import Answers, Work, typed
 from bcd_edge.archive.workers import Node, Shards, Todo, Workers, node_of
 from bcd_edge.classifier import Embedding
 from bcd_edge.errors import UsageError
@@ -174,16 +173,6 @@ def check(destination: Destination, answers: Answers, *, resume: bool) -> dict[s
             )
     preflight.check_relative(manifest["settings"]["sources"])
     return manifest
-
-
-def typed(name: str, value: Any) -> str:
-    """A setting as it is typed, after *with* or *without*."""
-    if name == "sources":
-        return f"with {shlex.join(value)}"
-    if name == "measures_quality":
-        return "with --quality" if value else "with --no-quality"
-    option = f"--{name.replace('_', '-')}"
-    return f"without {option}" if value is None else f"with {option} {shlex.quote(str(value))}"
 
 
 def check_mixture(counts: Counts, executions: list[str], work: Work) -> None:

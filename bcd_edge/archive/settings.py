@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,16 @@ from bcd_edge.triage.scale import NamePattern, compile_pattern
 def absolute(source: str) -> str:
     """A source that means the same from any folder, as a URL does."""
     return source if "://" in source or Path(source).is_absolute() else os.path.normpath(Path.cwd() / source)
+
+
+def typed(name: str, value: Any) -> str:
+    """A setting as it is typed, after *with* or *without*."""
+    if name == "sources":
+        return f"with {shlex.join(value)}"
+    if name == "measures_quality":
+        return "with --quality" if value else "with --no-quality"
+    option = f"--{name.replace('_', '-')}"
+    return f"without {option}" if value is None else f"with {option} {shlex.quote(str(value))}"
 
 
 @dataclass(frozen=True, slots=True)

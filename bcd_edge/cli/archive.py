@@ -195,7 +195,7 @@ def failed(data: str) -> None:
 )
 @click.option("--patients", metavar="PATTERN", help="Patient in a path, for rows that do not tell it: as for bcd-edge archive.")
 def compare(old: str, new: str, out: Path, patients: str | None) -> None:
-    """Show which answers changed from OLD to NEW, archives of one collection by two bundles, and by how much.
+    """Show which answers changed from OLD to NEW, archives of one collection by two bundles or with other options, and by how much.
 
     Shares and differences have 95 % intervals that treat patients as independent.
     """

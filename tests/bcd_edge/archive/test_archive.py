@@ -156,6 +156,14 @@ def test_too_many_failures_end_it_and_are_done_again(tmp_path: Path, collection:
     assert CliRunner().invoke(main, command(out, "--resume")).exit_code == 0, "nothing is left to do"
 
 
+def test_the_last_state_is_shown_once(tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("bcd_edge.archive.progress.EVERY_S", 0.0)
+    run(tmp_path / "out", collection, work=replace(WORK, options=RunOptions(provider="null")))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("28 of 28")]
+    assert len(lines) == 1
+    assert "6 with the same content as another row" in lines[0]
+
+
 def test_what_a_run_refuses(tmp_path: Path, collection: Path, changed: Callable[..., Path]) -> None:
     out = tmp_path / "out"
     run(out, collection)

@@ -40,7 +40,10 @@ def two(tmp_path: Path, collection: Path) -> tuple[Path, Path]:
 def test_the_changed_answers_are_found(two: tuple[Path, Path], tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["archive", "compare", *map(str, two), "--out", str(tmp_path / "changes")])
     assert result.exit_code == 0, result.output
-    assert "24 compared, 1 changed, 1 only old, 0 only new, 0 content changed, 3 failed" in result.output
+    assert result.output.startswith("resnet50-breast 3, twice with the same settings\n24 compared, 1 with another decision, 1 only in the first, ")
+    assert "decision changed: 4.17 % (0 % to 12.5 %)" in result.output
+    assert "benign to malignant: none (at most 14.2 %: exact bound for none in 24 images)" in result.output
+    assert "-0.0" not in result.output
     assert "No patient is known" in result.output
     (change,) = pq.read_table(tmp_path / "changes/changes.parquet").to_pylist()
     assert (change["old_decision"], change["new_decision"]) == ("review", "malignant")
@@ -49,6 +52,20 @@ def test_the_changed_answers_are_found(two: tuple[Path, Path], tmp_path: Path) -
     assert figures["decision changed"]["value"] == pytest.approx(1 / 24, rel=1e-4)
     assert figures["benign to malignant"]["high"] == pytest.approx(1 - 0.025 ** (1 / 24), rel=1e-4), "never seen is not impossible"
     assert "P2/below/02.png" in (tmp_path / "changes/comparison.html").read_text()
+
+
+def test_the_title_says_what_differs(two: tuple[Path, Path], tmp_path: Path) -> None:
+    manifest = tmp_path / "new/manifest.json"
+    plain = json.loads(manifest.read_text())
+    plain["settings"]["threshold"] = 0.4
+    ran = next(key for key in plain["counts"] if key.startswith("ran: "))
+    plain["counts"]["ran: openvino int8 on CPU"] = plain["counts"].pop(ran)
+    manifest.write_text(json.dumps(plain))
+    expected = f"resnet50-breast 3: without --threshold → with --threshold 0.4, {ran.removeprefix('ran: ')} → openvino int8 on CPU"
+    assert compare(*two).title == expected
+    plain["bundle"] = {"name": "other 4", "sha256": "0"}
+    manifest.write_text(json.dumps(plain))
+    assert compare(*two).title.startswith("resnet50-breast 3 → other 4, without --threshold")
 
 
 def test_intervals_are_by_patient(two: tuple[Path, Path]) -> None:

@@ -55,8 +55,14 @@ def test_a_data_set_in_a_store_goes_on_from_another_machine(tmp_path: Path, coll
     result = verify(bucket)
     assert (result.rows, result.problems) == (28, ())
     assert [same(row) for row in rows(bucket)] == [same(row) for row in rows(tmp_path / "here")]
+    damaged = f"/{bucket.partition('://')[2]}/records/part=0000/shard-000001.parquet"
+    MemoryFileSystem.store[damaged].seek(0)
+    MemoryFileSystem.store[damaged].truncate(1000)
+    assert run(bucket, collection, resume=True).counts["rows"] == 28
+    assert verify(bucket).problems == ()
+    assert len(Destination(bucket).folder.read("damaged/shard-000001.parquet")) == 1000
     compared = CliRunner().invoke(main, ["archive", "compare", str(tmp_path / "here"), bucket, "--out", str(tmp_path / "changes")])
-    assert "25 compared, 0 changed" in compared.output
+    assert "25 compared, 0 with another decision" in compared.output
 
 
 def test_a_store_that_takes_nothing(collection: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

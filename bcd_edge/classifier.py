@@ -24,7 +24,7 @@ from bcd_edge.readers import raster
 from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.records import Execution, Quality, Record, Timing
 from bcd_edge.system import machine
-from bcd_edge.triage.quality import SIDE, quality
+from bcd_edge.triage.quality import quality, reduced
 from bcd_edge.triage.scale import NamePattern, ScaleSource
 
 Key = TypeVar("Key")
@@ -245,7 +245,7 @@ class Classifier:
         started = time.perf_counter()
         with failing_with(image.sha256):
             inputs = [raster.resize(image.pixels_hwc_u8, member.input) for member in self._members]
-            measured = _quality(image.pixels_hwc_u8, inputs[0]) if self.triage.measures_quality else None
+            measured = quality(image.pixels_hwc_u8, reduced(image.pixels_hwc_u8, inputs[0])) if self.triage.measures_quality else None
             height, width, _ = image.pixels_hwc_u8.shape
             um_per_pixel = self.triage.scale.find(image.um_per_pixel, name, width)
         reasons = self._scale.reasons(height, width, um_per_pixel) if self._scale and um_per_pixel else ()
@@ -313,12 +313,6 @@ class Classifier:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def _quality(image_hwc_u8: UInt8Image, input_hwc_u8: UInt8Image) -> Quality:
-    """The network's input serves where it is what would be looked at, so that the picture is not shrunk twice."""
-    is_reduced = input_hwc_u8.shape[:2] == (SIDE, SIDE) and min(image_hwc_u8.shape[:2]) >= SIDE
-    return quality(image_hwc_u8, input_hwc_u8 if is_reduced else None)
 
 
 def _batch(inputs_hwc_u8: Sequence[UInt8Image] | npt.NDArray[np.uint8], size: int | None) -> npt.NDArray[np.uint8]:

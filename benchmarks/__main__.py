@@ -255,6 +255,16 @@ def live(picture: Path | None, seconds: float, minutes: float, out: Path | None)
     measure(picture, seconds, minutes, out)
 
 
+@main.command("rulers")
+@click.option("--number", type=click.IntRange(1), default=300, show_default=True, help="Drawings of each kind.")
+@click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
+def rulers(number: int, out: Path | None) -> None:
+    """Whether the scale measured from drawn stage micrometers is right. Two minutes."""
+    from benchmarks.rulers import measure
+
+    measure(number, out)
+
+
 @main.command("stillness")
 @click.argument("pictures", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")

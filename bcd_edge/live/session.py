@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from bcd_edge.classifier import Classifier
+import cv2
+import numpy as np
+
+from bcd_edge.classifier import Classifier, Prepared
 from bcd_edge.errors import InputError
 from bcd_edge.live.budget import Governor
 from bcd_edge.live.capture import Capture, Frame
+from bcd_edge.live.noise import Noise
 from bcd_edge.live.optics import Optics
 from bcd_edge.live.smoothing import HALF_LIFE_S, Smoothed, Smoother
 from bcd_edge.live.stillness import Stillness
@@ -21,6 +25,7 @@ from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.records import Record
 from bcd_edge.results.clock import Clock
 from bcd_edge.slides.tiling import checked_field_um
+from bcd_edge.triage.quality import blur_reasons, focus, reduced
 
 State = Literal["answered", "moving", "out of focus", "unusable", "lost", "given up", "ended"]
 
@@ -91,7 +96,7 @@ class Session:
         self._capture, self._classifier, self._settings, self._governor = capture, classifier, settings, governor
         scale = classifier.bundle.scale
         self._scale, self._field_um = scale, checked_field_um(classifier.bundle) if scale else math.inf
-        self._stillness, self._smoother = Stillness(), Smoother(classifier.rule, settings.half_life_s)
+        self._stillness, self._noise, self._smoother = Stillness(), Noise(), Smoother(classifier.rule, settings.half_life_s)
         self._clock = Clock()
         self._times: deque[float] = deque(maxlen=WINDOW)
         self._smoothed: Smoothed | None = None
@@ -148,17 +153,26 @@ class Session:
         except InputError as error:
             self._restart()
             return Update(at, frame.number, "unusable", str(error))
-        if not self._stillness.is_still(prepared.inputs_hwc_u8[0]):
+        is_still = self._stillness.is_still(prepared.inputs_hwc_u8[0])
+        blur = self._blur(prepared, image.pixels_hwc_u8, is_still=is_still)
+        if not is_still:
             self._restart()
             return Update(at, frame.number, "moving", "The picture moves; hold the slide still.")
-        reasons = prepared.quality.reasons if prepared.quality else ()
-        if blur := next((reason for reason in reasons if reason.startswith("out of focus")), None):
-            return Update(at, frame.number, "out of focus", blur, smoothed=self._smoothed)
+        if blur:
+            return Update(at, frame.number, "out of focus", blur.partition(": ")[2], smoothed=self._smoothed)
         record = replace(self._classifier.answer(prepared), sha256=None)
         if self._governor:
             self._governor.answered()
         self._smoothed = self._smoother.add(record, frame.captured_s)
         return Update(at, frame.number, "answered", "", record, self._smoothed)
+
+    def _blur(self, prepared: Prepared, picture_hwc_u8: UInt8Image, *, is_still: bool) -> str:
+        """Why it is out of focus, without the camera's noise, which a single picture does not tell from detail; empty if it is not."""
+        if prepared.quality is None:
+            return ""
+        grey = np.asarray(cv2.cvtColor(reduced(picture_hwc_u8, prepared.inputs_hwc_u8[0]), cv2.COLOR_RGB2GRAY), np.uint8)
+        self._noise.observe(grey, is_still=is_still)
+        return next(iter(blur_reasons(focus(grey, self._noise.energy), min(grey.shape))), "")
 
     def _restart(self) -> None:
         self._smoother.reset()

@@ -34,6 +34,8 @@ LEAST_STAIN, LEAST_COLOUR = 0.53, 0.075
 # Focus: finest detail beside that of four times its size. Small pictures were shrunk by who made them and have more of it.
 LEAST_FOCUS, FOCUS_EXPONENT = 0.055, 1.0
 SMALLEST: Final = 48
+# Standard deviation in pixels of the blur that takes the finest octave away.
+FINEST: Final = 0.7
 # Variance that rounding to 8 bits adds, which is no detail.
 ROUNDING: Final = 1 / 12
 
@@ -54,7 +56,7 @@ def quality(image_hwc_u8: UInt8Image, reduced_hwc_u8: UInt8Image | None = None) 
     Raises:
         InputError: there is nothing to see.
     """
-    small = _reduced(image_hwc_u8) if reduced_hwc_u8 is None else reduced_hwc_u8
+    small = reduced(image_hwc_u8) if reduced_hwc_u8 is None else reduced_hwc_u8
     grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
     contrast = float(cv2.meanStdDev(grey)[1][0, 0])
     if contrast < NOTHING:
@@ -67,13 +69,16 @@ def quality(image_hwc_u8: UInt8Image, reduced_hwc_u8: UInt8Image | None = None) 
     density = DENSITY[sparse]
     tissue = float((density @ ONES > 3 * GLASS_DENSITY).mean())
     stain, colour = _stain(sparse, density)
-    focus = _focus(grey)
+    detail = focus(grey)
     exposure, content = _exposure(white, black, clipped), _content(contrast, tissue)
-    reasons = (*exposure, *content, *_colour(stain, colour), *_blur(focus, min(grey.shape)))
-    return Quality(round(focus, 4), round(white / 255, 4), round(contrast / 255, 4), round(tissue, 4), round(stain, 4), reasons)
+    reasons = (*exposure, *content, *_colour(stain, colour), *blur_reasons(detail, min(grey.shape)))
+    return Quality(round(detail, 4), round(white / 255, 4), round(contrast / 255, 4), round(tissue, 4), round(stain, 4), reasons)
 
 
-def _reduced(image_hwc_u8: UInt8Image) -> UInt8Image:
+def reduced(image_hwc_u8: UInt8Image, input_hwc_u8: UInt8Image | None = None) -> UInt8Image:
+    """What is looked at of a picture: a network's input serves where it is the same, so that the picture is not shrunk twice."""
+    if input_hwc_u8 is not None and input_hwc_u8.shape[:2] == (SIDE, SIDE) and min(image_hwc_u8.shape[:2]) >= SIDE:
+        return input_hwc_u8
     height, width = image_hwc_u8.shape[:2]
     if max(height, width) <= SIDE:
         return image_hwc_u8
@@ -106,12 +111,17 @@ def is_stained(density: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.bool_],
     return (y >= 0) & (y >= math.sqrt(3) * x), np.sqrt(x * x + y * y)
 
 
-def _focus(grey: UInt8Image) -> float:
-    """Energy of the finest octave of detail beside the octave two above it: blur takes from the first, tissue hardly changes the ratio."""
-    image: cv2.typing.MatLike = grey.astype(np.float32)
-    blurred = [cv2.GaussianBlur(image, (0, 0), sigma) for sigma in (0.7, 1.4, 2.8)]
+def focus(grey_hw_u8: UInt8Image, noise: float = 0.0) -> float:
+    """Energy of the finest octave of detail beside the octave two above it: blur takes from the first, tissue hardly changes the ratio.
+
+    Args:
+        grey_hw_u8: brightness of `reduced`, uint8, H x W.
+        noise: energy of a camera's noise in the finest octave, which is no detail, where it is known.
+    """
+    image: cv2.typing.MatLike = grey_hw_u8.astype(np.float32)
+    blurred = [cv2.GaussianBlur(image, (0, 0), sigma) for sigma in (FINEST, 2 * FINEST, 4 * FINEST)]
     fine, coarse = _energy(image, blurred[0]), _energy(blurred[1], blurred[2])
-    return max(0.0, fine - ROUNDING) / (coarse + 1e-3)
+    return max(0.0, fine - max(ROUNDING, noise)) / (coarse + 1e-3)
 
 
 def _energy(first: cv2.typing.MatLike, second: cv2.typing.MatLike) -> float:
@@ -145,6 +155,7 @@ def _colour(stain: float, colour: float) -> list[str]:
     return []
 
 
-def _blur(focus: float, side: int) -> list[str]:
+def blur_reasons(focus: float, side: int) -> list[str]:
+    """What speaks against a picture with this `focus`, whose shorter side is so many pixels where it is looked at."""
     least = LEAST_FOCUS * (SIDE / max(side, SMALLEST)) ** FOCUS_EXPONENT
     return [f"out of focus: {focus:.3f} of fine detail, where {least:.3f} is least"] if focus < least else []

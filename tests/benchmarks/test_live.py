@@ -15,7 +15,7 @@ from bcd_edge.live.stillness import MOST_CHANGE
 from bcd_edge.options import RunOptions
 from bcd_edge.readers import raster
 from bcd_edge.synthetic import tissue
-from benchmarks import baselines, live, live_stream, stillness
+from benchmarks import baselines, live, live_stream, rulers, stillness
 
 pytestmark = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg: apt-get install ffmpeg")
 
@@ -93,3 +93,9 @@ def test_stillness_grows_with_the_shift_and_stays_below_its_limit_in_noise() -> 
     assert max(still) < MOST_CHANGE
     assert shifted == sorted(shifted)
     assert shifted[-1] > MOST_CHANGE
+
+
+def test_outcomes_of_drawn_rulers_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    rulers.measure(2, None)
+    counts = re.findall(r"\| (\d) of 2 \| (\d) \| (\d) \|", capsys.readouterr().out)
+    assert [sum(map(int, row)) for row in counts] == [2, 2]

@@ -13,9 +13,9 @@ import pytest
 
 from bcd_edge.live import optics
 from bcd_edge.results.journal import NAME, reading
+from benchmarks.rulers import Drawing, draw
 
 from .conftest import field, free_port
-from .test_optics import ruler
 
 LIVE = [sys.executable, "-m", "bcd_edge", "live"]
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_is_refused(arguments: list[str], code: int, sentence: st
 
 def test_an_objective_is_calibrated_and_used(tmp_path: Path, record: Callable[..., Path]) -> None:
     picture = tmp_path / "micrometer.png"
-    cv2.imwrite(str(picture), ruler(20.0))
+    cv2.imwrite(str(picture), draw(Drawing(pixels=20.0)))
     out, _ = live("calibrate", picture, "--objective", "20x")
     assert "0.5 µm per pixel" in out
     assert optics.recall("20x").um_per_pixel == pytest.approx(0.5, rel=0.005)

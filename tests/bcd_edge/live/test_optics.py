@@ -1,17 +1,13 @@
-"""Region, white balance, scale, and what is remembered of them; the stage micrometer."""
+"""Region, white balance, scale, and what is remembered of them."""
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from bcd_edge.errors import InputError, UsageError
-from bcd_edge.live import micrometer, optics
+from bcd_edge.errors import UsageError
+from bcd_edge.live import optics
 from bcd_edge.live.optics import Optics
-from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.triage.scale import Scale
 
 from .conftest import field
@@ -68,30 +64,3 @@ def test_a_region_that_is_none_is_refused(text: str) -> None:
 def test_gains_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no white balance; write"):
         optics.parse_gains(text)
-
-
-def ruler(pixels: float, *, width: int = 640, height: int = 480, upright: bool = True, degrees: float = 0.0, thickness: float = 3.0) -> UInt8Image:
-    """Dark lines on uneven, noisy light; each fifth is long."""
-    y, x = np.mgrid[:height, :width].astype(np.float64)
-    along, across = (x, y) if upright else (y, x)
-    angle = np.radians(degrees)
-    phase = (along * np.cos(angle) + across * np.sin(angle)) / pixels
-    line, index = np.abs(phase - np.rint(phase)) * pixels, np.rint(phase)
-    is_line = (line < thickness / 2) & ((index % 5 == 0) | (across > across.max() / 3))
-    light = 200 - 40 * ((x / width - 0.5) ** 2 + (y / height - 0.5) ** 2)
-    grey = cv2.GaussianBlur(np.where(is_line, 60.0, light), (0, 0), 1.2) + np.random.default_rng(0).normal(0, 4, light.shape)
-    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
-
-
-@settings(max_examples=15)
-@given(st.floats(8, 90), st.booleans(), st.floats(-1, 1))
-def test_a_ruler_is_measured_to_half_a_percent(pixels: float, upright: bool, degrees: float) -> None:
-    measured = micrometer.measure(ruler(pixels, upright=upright, degrees=degrees))
-    assert measured.pixels_per_line == pytest.approx(pixels, rel=0.005)
-
-
-def test_tissue_and_noise_are_no_ruler() -> None:
-    noise = np.random.default_rng(1).integers(0, 256, (300, 400, 3)).astype(np.uint8)
-    for picture in (field(), noise, np.full((50, 50, 3), 200, np.uint8)):
-        with pytest.raises(InputError, match="shows no ruler"):
-            micrometer.measure(picture)

@@ -46,6 +46,19 @@ def test_moving_blurred_and_empty_frames_say_so(look: Callable[..., list[str]]) 
     assert states[6:] == ["out of focus", "unusable", "moving", "answered"]
 
 
+def noisy(picture: UInt8Image, grey_values: float, seed: int) -> UInt8Image:
+    return np.asarray(np.clip(np.rint(picture + np.random.default_rng(seed).normal(0, grey_values, picture.shape)), 0, 255), np.uint8)
+
+
+@pytest.mark.parametrize("grey_values", [2, 3, 8])
+@pytest.mark.parametrize("optics", [None, Optics(um_per_pixel=4.0)])
+def test_the_cameras_noise_is_no_fine_detail(look: Callable[..., list[str]], grey_values: float, optics: Optics | None) -> None:
+    sharp = field(5)
+    blurred = cv2.GaussianBlur(sharp, (0, 0), 5)
+    for picture, state in ((sharp, "answered"), (blurred, "out of focus")):
+        assert look([noisy(picture, grey_values, seed) for seed in range(4)], optics)[1:] == [state] * 3
+
+
 def test_a_kept_frame_has_the_frames_answer_and_that_of_its_file(classifier: Classifier, tmp_path: Path) -> None:
     optics = Optics(0.65, (300, 200, 8, 8), (1.05, 1.0, 1.1))
     session = Session(Capture(Source("frames", "video")), classifier, Settings(optics))

@@ -8,7 +8,7 @@ from typing import Final
 
 from bcd_edge.archive import sources
 from bcd_edge.archive.stores import is_url
-from bcd_edge.errors import UsageError
+from bcd_edge.errors import BcdEdgeError, UsageError
 from bcd_edge.readers import raster, slide
 
 # Sources that a message names.
@@ -19,12 +19,21 @@ def check_new(texts: Sequence[str]) -> None:
     """Before a new run makes its folder.
 
     Raises:
-        UsageError: a source does not exist, or nothing is in any of them.
+        UsageError: a source does not exist or cannot be listed, or nothing is in any of them.
     """
-    opened = [sources.open(text) for text in texts]
-    if all(source.is_empty() for source in opened):
+    opened = {text: sources.open(text) for text in texts}
+    if all(_is_empty(text, source) for text, source in opened.items()):
         names = ", ".join(texts[:SHOWN]) + (f" and {len(texts) - SHOWN:,} more" if len(texts) > SHOWN else "")
         raise UsageError(f"There is no image ({', '.join((*raster.suffixes(), *slide.SUFFIXES))}) in {names}; give another source.")
+
+
+def _is_empty(text: str, source: sources.Source) -> bool:
+    try:
+        return source.is_empty()
+    except BcdEdgeError:
+        raise
+    except Exception as error:  # every store has errors of its own
+        raise UsageError(f"{text} could not be listed ({type(error).__name__}: {error}); fix this, or give another source.") from None
 
 
 def check_relative(texts: Sequence[str]) -> None:

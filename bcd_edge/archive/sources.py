@@ -35,7 +35,7 @@ class Source(Protocol):
         """Items of the source number `index`, from behind the position `after` on, or all."""
 
     def is_empty(self) -> bool:
-        """Whether there is nothing to list; False where only a whole listing could tell."""
+        """Whether there is nothing to list."""
 
 
 def open(text: str) -> Source:
@@ -162,8 +162,17 @@ class _Remote:
         return raster.is_image(retrying(lambda: self._store.read(url, raster.HEAD_BYTES)))
 
     def is_empty(self, root: str, matches: Callable[[str], bool]) -> bool:
-        """Not known before the listing, which may ask for a million names."""
-        return False
+        """Asks until the first image, mostly for one folder."""
+        folders = [root]
+        while folders:
+            folder = folders.pop()
+            for entry in self.entries(folder):
+                path = _join(folder, os.fsdecode(entry.name))
+                if entry.is_folder:
+                    folders.append(path)
+                elif matches(path):
+                    return False
+        return True
 
     def is_folder(self, path: str) -> bool:
         return retrying(lambda: self._store.is_folder(path))

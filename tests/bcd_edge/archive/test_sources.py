@@ -153,6 +153,16 @@ def test_an_object_store_that_fails_is_tried_again(tmp_path: Path, store: str) -
     assert [row["source"] for row in rows(tmp_path / "out")] == [item.path for item in listed(store)]
 
 
+def test_nothing_in_a_store_is_refused(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for source in (f"{store}/*/*.nothing", f"{store}/c/*.png"):
+        with pytest.raises(UsageError, match=r"There is no image \(.*\) in unsteady://bucket/"):
+            run(tmp_path / "out", source)
+    monkeypatch.setattr(Unsteady, "ls", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("gone")))
+    with pytest.raises(UsageError, match=r"unsteady://bucket could not be listed \(ConnectionError: gone\); fix this"):
+        run(tmp_path / "out", store)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_object_that_never_comes_is_a_failed_input(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Unsteady, "cat_file", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("gone")))
     run(tmp_path / "out", f"{store}/a/00.png")

@@ -74,6 +74,7 @@ class _Entry:
 class _Lister(Protocol):
     def entries(self, folder: str) -> Iterator[_Entry]: ...
     def is_empty(self, root: str, matches: Callable[[str], bool]) -> bool: ...
+    def exists(self, path: str) -> bool: ...
     def is_folder(self, path: str) -> bool: ...
     def item(self, path: str, index: int, entry: _Entry | None) -> Item: ...
     def identity(self, folder: str) -> object: ...
@@ -109,6 +110,9 @@ class _Local:
             except OSError:  # the listing reports it
                 return False
         return True
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(path)
 
     def is_folder(self, path: str) -> bool:
         return os.path.isdir(path)
@@ -174,6 +178,9 @@ class _Remote:
                     return False
         return True
 
+    def exists(self, path: str) -> bool:
+        return retrying(lambda: self._store.exists(path))
+
     def is_folder(self, path: str) -> bool:
         return retrying(lambda: self._store.is_folder(path))
 
@@ -207,7 +214,7 @@ class _Tree:
         """See `Source`."""
         if self._lister.is_folder(self._root):
             return self._lister.is_empty(self._root, self._matches)
-        return self._root != self._text
+        return self._root != self._text or not self._lister.exists(self._root)
 
     def _items(self, index: int, after: str | None) -> Iterator[Item]:
         if self._lister.is_folder(self._root):

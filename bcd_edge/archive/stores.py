@@ -66,6 +66,10 @@ class FileSystem:
         """Name, size, type and version of an object."""
         return dict(self.fsspec.info(url))
 
+    def exists(self, url: str) -> bool:
+        """Whether there is such an object or folder."""
+        return bool(self.fsspec.exists(url))
+
     def is_folder(self, url: str) -> bool:
         """Whether there is something below it."""
         return bool(self.fsspec.isdir(url))

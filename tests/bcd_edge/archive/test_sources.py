@@ -154,7 +154,7 @@ def test_an_object_store_that_fails_is_tried_again(tmp_path: Path, store: str) -
 
 
 def test_nothing_in_a_store_is_refused(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for source in (f"{store}/*/*.nothing", f"{store}/c/*.png"):
+    for source in (f"{store}/*/*.nothing", f"{store}/c/*.png", f"{store}/c"):
         with pytest.raises(UsageError, match=r"There is no image \(.*\) in unsteady://bucket/"):
             run(tmp_path / "out", source)
     monkeypatch.setattr(Unsteady, "ls", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("gone")))

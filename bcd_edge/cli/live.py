@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcd_edge.cli._groups import DefaultGroup, OwnArgument
-from bcd_edge.cli._options import log_options, run_options
+from bcd_edge.cli._options import is_quiet, log_options, run_options
 from bcd_edge.cli._types import DURATION
 
 if TYPE_CHECKING:
@@ -66,11 +66,8 @@ def command(**asked: Any) -> None:
       bcd-edge live recording.mp4 --format jsonl > answers.jsonl
     """
     import logging
-    import os
     import sys
 
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # before OpenCV is imported: a lost stream is said once, by this command
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     from bcd_edge.classifier import Classifier
     from bcd_edge.cli._options import take_options
     from bcd_edge.live import output
@@ -89,7 +86,8 @@ def command(**asked: Any) -> None:
     with Classifier.load(**model) as classifier, capture:  # the model first, so that no frame waits for it
         for sentence in classifier.warnings:
             logging.getLogger(__name__).warning(sentence)
-        optics = _balanced(asked, optics, capture, lines)
+        optics = _completed(asked, optics, capture, lines)
+        _say_what_is_active(asked["objective"], optics)
         session = Session(capture, classifier, Settings(optics, asked["half_life"]), power)
         with Actions(model, optics.um_per_pixel, asked["results"], asked["explain_out"], lines.say, patient=asked["patient"]) as actions:
             _loop(session, lines, actions)
@@ -112,23 +110,39 @@ def _optics(asked: dict[str, Any]) -> Optics:
     return wanted
 
 
-def _balanced(asked: dict[str, Any], wanted: Optics, capture: Capture, lines: Lines | JsonLines) -> Optics:
-    """With the white of the first frame, if that is to be glass."""
-    if asked["white_balance"] != "glass":
-        return wanted
+def _completed(asked: dict[str, Any], wanted: Optics, capture: Capture, lines: Lines | JsonLines) -> Optics:
+    """With the white of the first frame, if that is to be glass, and its size, if that of an objective's scale is not known."""
     from dataclasses import replace
 
     from bcd_edge.live import optics
 
+    takes_white = asked["white_balance"] == "glass"
+    takes_size = bool(asked["objective"] and wanted.um_per_pixel and not wanted.frame)
+    if not (takes_white or takes_size):
+        return wanted
     while (frame := capture.newest(1.0)) is None:
         if capture.has_ended:
             return wanted
-    plain = replace(wanted, gains=None)
-    balanced = replace(wanted, gains=optics.white_gains(plain.apply(frame.pixels_hwc_bgr_u8)))
-    lines.say("White balance: {}, {}, {}.".format(*balanced.gains or ()))
+    completed = wanted
+    if takes_size:
+        height, width = frame.pixels_hwc_bgr_u8.shape[:2]
+        completed = replace(completed, frame=(width, height))
+    if takes_white:
+        completed = replace(completed, gains=optics.white_gains(replace(completed, gains=None).apply(frame.pixels_hwc_bgr_u8)))
+        lines.say("White balance: {}, {}, {}.".format(*completed.gains or ()))
     if asked["objective"]:
-        optics.remember(asked["objective"], balanced)
-    return balanced
+        optics.remember(asked["objective"], completed)
+    return completed
+
+
+def _say_what_is_active(objective: str | None, optics: Optics) -> None:
+    """On standard error, once."""
+    if is_quiet(click.get_current_context()):
+        return
+    click.echo(f"{f'Objective {objective}' if objective else 'No objective'}: {optics.described()}", err=True)
+    if optics.um_per_pixel is None:
+        click.echo("Answers are only right at the scale of the training; measure it with: bcd-edge live calibrate PICTURE --objective NAME", err=True)
+    click.echo("For research. Assists a pathologist; it does not diagnose alone.", err=True)
 
 
 def _loop(session: Session, lines: Lines | JsonLines, actions: Actions) -> None:
@@ -167,9 +181,12 @@ def calibrate(picture: Path, objective: str, division: float) -> None:
     from bcd_edge.live import micrometer, optics
     from bcd_edge.readers import raster
 
-    ruler = micrometer.measure(raster.decode(raster.read(picture)))
+    image = raster.decode(raster.read(picture))
+    height, width, _ = image.shape
+    ruler = micrometer.measure(image)
     um = optics.check_um(division / ruler.pixels_per_line)
-    optics.remember(objective, replace(optics.recall(objective), um_per_pixel=um))
+    optics.remember(objective, replace(optics.recall(objective), um_per_pixel=um, frame=(width, height)))
     click.echo(
-        f"{um:g} µm per pixel: {ruler.lines} divisions of {division:g} µm, {ruler.pixels_per_line:.2f} pixels each; remembered as {objective}."
+        f"{um:g} µm per pixel: {ruler.lines} divisions of {division:g} µm, {ruler.pixels_per_line:.2f} pixels each; remembered as {objective}, for "
+        f"frames of {width}x{height}."
     )

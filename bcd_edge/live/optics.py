@@ -27,6 +27,8 @@ GAINS: Final = (0.25, 4.0)
 GLASS_SHARE: Final = 0.2
 # Standard deviation of the rest, of 255: noise and uneven light, less than any tissue.
 MOST_UNEVEN: Final = 15.0
+# Width, height, left and top in pixels.
+Region = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,13 @@ class Optics:
         um_per_pixel: width of a camera's pixel on the slide; None if it is not known.
         region: width, height, left and top of the part of the frame that is used, in pixels; None for all of it.
         gains: factors for red, green and blue that make empty glass white; None for the camera's own colours.
+        frame: width and height of the frames in which the scale holds, in pixels; None if it is not known.
     """
 
     um_per_pixel: float | None = None
-    region: tuple[int, int, int, int] | None = None
+    region: Region | None = None
     gains: tuple[float, float, float] | None = None
+    frame: tuple[int, int] | None = None
 
     def apply(self, frame_hwc_bgr_u8: UInt8Image, scale: Scale | None = None, field_um: float = math.inf) -> UInt8Image:
         """The picture that is classified, uint8 RGB, H x W x 3.
@@ -49,27 +53,49 @@ class Optics:
         Where the scale is known and the picture would show more than the bundle knows, the square of `field_um` in its middle.
 
         Raises:
-            UsageError: the region is not in the frame.
+            UsageError: the region is not in the frame, or the scale is that of frames of another size.
         """
-        part = self._field(self._region(frame_hwc_bgr_u8), scale, field_um)
-        rgb: cv2.typing.MatLike = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
+        height, width = frame_hwc_bgr_u8.shape[:2]
+        return self.balance(cut(frame_hwc_bgr_u8, self.used(width, height, scale, field_um)))
+
+    def balance(self, part_hwc_bgr_u8: UInt8Image) -> UInt8Image:
+        """In colours whose glass is white, uint8 RGB."""
+        rgb: cv2.typing.MatLike = cv2.cvtColor(part_hwc_bgr_u8, cv2.COLOR_BGR2RGB)
         return np.asarray(rgb if self.gains is None else cv2.LUT(rgb, _table(self.gains)), np.uint8)
 
-    def _region(self, frame: UInt8Image) -> UInt8Image:
-        if self.region is None:
-            return frame
-        width, height, left, top = self.region
-        if left + width > frame.shape[1] or top + height > frame.shape[0]:
-            raise UsageError(f"The region {shown(self.region)} is not in a frame of {frame.shape[1]}x{frame.shape[0]}; give another --region.")
-        return frame[top : top + height, left : left + width]
+    def used(self, width: int, height: int, scale: Scale | None = None, field_um: float = math.inf) -> Region:
+        """The part of a frame of this size that is classified, see `apply`.
 
-    def _field(self, part: UInt8Image, scale: Scale | None, field_um: float) -> UInt8Image:
-        height, width = part.shape[:2]
-        if not (scale and self.um_per_pixel) or math.sqrt(height * width) * self.um_per_pixel <= scale.high_um:
-            return part
-        side = min(height, width, round(field_um / self.um_per_pixel))
-        top, left = (height - side) // 2, (width - side) // 2
-        return part[top : top + side, left : left + side]
+        Raises:
+            UsageError: the region is not in the frame, or the scale is that of frames of another size.
+        """
+        if self.um_per_pixel and self.frame not in (None, (width, height)):
+            raise UsageError(
+                "The scale of {:g} µm per pixel holds in frames of {}x{}, and these are {}x{}; set the camera to that size, or calibrate again "
+                "with a picture of this size.".format(self.um_per_pixel, *self.frame or (), width, height)
+            )
+        wide, high, left, top = self.region or (width, height, 0, 0)
+        if left + wide > width or top + high > height:
+            raise UsageError(f"The region {shown((wide, high, left, top))} is not in a frame of {width}x{height}; give another --region.")
+        if not (scale and self.um_per_pixel) or math.sqrt(high * wide) * self.um_per_pixel <= scale.high_um:
+            return wide, high, left, top
+        side = min(high, wide, round(field_um / self.um_per_pixel))
+        return side, side, left + (wide - side) // 2, top + (high - side) // 2
+
+    def described(self) -> str:
+        """Scale, region and white balance, for a reader."""
+        scale = "scale not known" if self.um_per_pixel is None else f"{self.um_per_pixel:g} µm per pixel"
+        if self.um_per_pixel is not None and self.frame:
+            scale += " in frames of {}x{}".format(*self.frame)
+        region = f"region {shown(self.region)}" if self.region else "the whole frame"
+        white = "white balance {:g}, {:g}, {:g}".format(*self.gains) if self.gains else "the camera's own white"
+        return f"{scale}; {region}; {white}."
+
+
+def cut(frame: UInt8Image, region: Region) -> UInt8Image:
+    """This part of a frame."""
+    width, height, left, top = region
+    return frame[top : top + height, left : left + width]
 
 
 def _table(gains: tuple[float, float, float]) -> npt.NDArray[np.uint8]:
@@ -96,7 +122,7 @@ def white_gains(glass_hwc_rgb_u8: UInt8Image) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def parse_region(text: str) -> tuple[int, int, int, int]:
+def parse_region(text: str) -> Region:
     """`1024x768+100+50`: width, height, left, top.
 
     Raises:
@@ -109,7 +135,7 @@ def parse_region(text: str) -> tuple[int, int, int, int]:
     return width, height, left, top
 
 
-def shown(region: tuple[int, int, int, int]) -> str:
+def shown(region: Region) -> str:
     """As `parse_region` takes it."""
     return "{}x{}+{}+{}".format(*region)
 
@@ -145,16 +171,17 @@ def remembered() -> dict[str, Optics]:
         return {name: _checked(entry) for name, entry in content.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise UsageError(f"The objectives in {presets_path()} could not be read ({error}); correct or remove the file.") from None
 
 
 def _checked(entry: Mapping[str, Any]) -> Optics:
-    region, gains, um = entry["region"], entry["gains"], entry["um_per_pixel"]
+    region, gains, um, frame = entry["region"], entry["gains"], entry["um_per_pixel"], entry.get("frame")
     return Optics(
         None if um is None else check_um(float(um)),
         None if region is None else parse_region(region),
         None if gains is None else parse_gains(",".join(map(str, gains))),
+        None if frame is None else (int(frame[0]), int(frame[1])),
     )
 
 
@@ -212,7 +239,7 @@ def changed(optics: Optics, um_per_pixel: float | None, region: str | None) -> O
         UsageError: it cannot be.
     """
     if um_per_pixel is not None:
-        optics = replace(optics, um_per_pixel=check_um(um_per_pixel))
+        optics = replace(optics, um_per_pixel=check_um(um_per_pixel), frame=None)
     if region is not None:
         optics = replace(optics, region=None if region == "all" else parse_region(region))
     return optics

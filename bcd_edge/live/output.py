@@ -47,7 +47,8 @@ class Lines:
         """Writes it if it is time to, or if something has changed; a lost source is said in full."""
         now_s, state = time.monotonic(), _state(update)
         if update.frame is None and update.reason:
-            self.say(update.reason)
+            if update.state != "given up":  # the command's error says it
+                self.say(update.reason)
         elif now_s >= self._next_s or (state != self._state and not self._is_terminal):
             self._put(line(update))
             self._next_s = now_s + (REWRITE_S if self._is_terminal else LINE_S)

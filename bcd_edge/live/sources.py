@@ -126,6 +126,8 @@ class _Video:
         self._video = _capture(source)
         if not self._video.isOpened():
             self._video.release()
+            if source.kind == "video":
+                raise InputError(f"{source.name} is no video that can be read; give a video file such as MP4, AVI or MKV, or a folder of pictures.")
             raise InputError(f"{source.name} cannot be opened; check that it is connected, switched on, and used by no other program.")
         self._clock = None if source.is_endless else _Clock(_fps(self._video, source))
 
@@ -162,6 +164,8 @@ def _capture(source: Source) -> cv2.VideoCapture:
     """Raises:
     UsageError: OpenCV was built without GStreamer.
     """
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # a lost stream is said once, by `Capture`
     if source.kind == "pipeline":
         if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
             raise UsageError(
@@ -176,6 +180,7 @@ def _capture(source: Source) -> cv2.VideoCapture:
             video.set(cv2.CAP_PROP_FPS, source.fps)
         return video
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", FFMPEG)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     # more threads would decode several frames at a time, and give each later
     milliseconds = int(1000 * TIMEOUT_S)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_N_THREADS, 1]

@@ -28,6 +28,13 @@ def test_a_field_larger_than_the_bundle_knows_is_cut_to_the_middle() -> None:
     assert Optics().apply(frame, scale, 350).shape == (600, 1000, 3)
 
 
+def test_a_scale_holds_in_frames_of_its_size_only() -> None:
+    calibrated = Optics(0.65, frame=(500, 400))
+    assert calibrated.apply(np.zeros((400, 500, 3), np.uint8)).shape == (400, 500, 3)
+    with pytest.raises(UsageError, match=r"holds in frames of 500x400, and these are 1000x800; set the camera to that size, or calibrate again"):
+        calibrated.apply(np.zeros((800, 1000, 3), np.uint8))
+
+
 def test_glass_becomes_white() -> None:
     glass = np.full((40, 60, 3), (180, 200, 150), np.uint8)
     gains = optics.white_gains(glass)
@@ -43,9 +50,10 @@ def test_tissue_or_darkness_is_no_glass() -> None:
 
 def test_an_objective_is_remembered_with_what_is_changed_later() -> None:
     assert optics.recall("10x") == Optics()
-    optics.remember("10x", Optics(0.65, (640, 480, 100, 50), (1.1, 1.0, 1.3)))
+    optics.remember("10x", Optics(0.65, (640, 480, 100, 50), (1.1, 1.0, 1.3), (1280, 800)))
     optics.remember("40x", Optics(0.16))
-    assert optics.recall("10x") == Optics(0.65, (640, 480, 100, 50), (1.1, 1.0, 1.3))
+    assert optics.recall("10x") == Optics(0.65, (640, 480, 100, 50), (1.1, 1.0, 1.3), (1280, 800))
+    assert optics.changed(optics.recall("10x"), 0.32, None).frame is None
     assert optics.changed(optics.recall_known("40x"), None, "10x20+0+0") == Optics(0.16, (10, 20, 0, 0))
     with pytest.raises(UsageError, match=r"objective 20x \(known: 10x, 40x\); give"):
         optics.recall_known("20x")

@@ -269,7 +269,7 @@ def rulers(number: int, out: Path | None) -> None:
 @click.argument("pictures", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Put the table into this Markdown file, between its marks.")
 def stillness(pictures: Path | None, out: Path | None) -> None:
-    """How much a live picture changes by noise, lamp and motion; PICTURES is a folder of PNGs of tissue. Half a minute."""
+    """Whether noise, lamp, motion and blur of a live picture are told; PICTURES is a folder of PNGs of tissue. Three minutes."""
     from benchmarks.stillness import measure
 
     measure(pictures, out)

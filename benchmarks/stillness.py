@@ -1,22 +1,30 @@
-"""By how much the picture changes, for `bcd_edge.live.stillness`, with noise, with the lamp, and when the field moves."""
+"""Is a live picture still, and in focus? By how much it changes with noise, with the lamp, and when the field moves; and whether noise hides blur."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
 
 from bcd_edge import bundle
+from bcd_edge.live.noise import Noise
 from bcd_edge.live.stillness import MOST_CHANGE, Stillness
 from bcd_edge.readers import raster
 from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.synthetic import tissue
+from bcd_edge.triage.quality import blur_reasons, focus, reduced
 from benchmarks.tables import put
 
 WIDTH, HEIGHT = 1280, 800
 # Pixels by which the field moves, noise in grey values, and factors of the lamp.
 SHIFTS, NOISES, LAMPS = (2, 3, 6, 13, 26), (3, 8), (1.01, 1.03)
+# For focus: standard deviations of blur, in the frame's pixels, and of noise, in grey values; frames that are looked at.
+BLURS, SENSORS, FRAMES = (0, 4, 8, 14), (0, 2, 3, 5, 8), 3
+# Part of a field's shorter side, and pixels, of the square in the middle that is used where a frame shows more than the bundle knows.
+SQUARE: Final = (2 / 3, (284, 154))
 
 
 def measure(pictures: Path | None, out: Path | None) -> None:
@@ -34,7 +42,7 @@ def measure(pictures: Path | None, out: Path | None) -> None:
     head = f"{len(fields)} {'fields' if pictures else 'drawn fields'} at {WIDTH} x {HEIGHT}; the limit is {MOST_CHANGE}."
     lines = [head, "", "| from one frame to the next | least | median | most |", "|---|---|---|---|"]
     lines += [f"| {name} | {min(values):.2f} | {np.median(values):.2f} | {max(values):.2f} |" for name, values in changes.items()]
-    put("\n".join(lines), out, "stillness")
+    put("\n".join([*lines, "", *_focus_table(fields)]), out, "stillness")
 
 
 def _changes(picture: UInt8Image, seed: int) -> dict[str, float]:
@@ -56,3 +64,41 @@ def _change(first: UInt8Image, second: UInt8Image) -> float:
 
 def _pixels(values: np.ndarray) -> UInt8Image:
     return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def _focus_table(fields: Sequence[UInt8Image]) -> list[str]:
+    """Of each kind of picture, blur and noise, how many are said to be out of focus; by a single picture, and by frames of a stream."""
+    kinds = {f"whole field, {WIDTH} x {HEIGHT}": [_resized(field, WIDTH, HEIGHT) for field in fields]}
+    kinds |= {f"middle square, {side} x {side}": [_resized(_middle(field), side, side) for field in fields] for side in SQUARE[1]}
+    lines = [f"Said to be out of focus of {len(fields)}: by a single picture / in the live picture, with noise of so many grey values.", ""]
+    lines += ["| blur, pixels | " + " | ".join(map(str, SENSORS)) + " |", "|---|" + "---|" * len(SENSORS)]
+    for kind, pictures in kinds.items():
+        for blur in BLURS:
+            cells = [_share(pictures, blur, noise) for noise in SENSORS]
+            lines.append(f"| {kind}: {blur or 'sharp'} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _share(pictures: Sequence[UInt8Image], blur: int, noise: int) -> str:
+    single = live = 0
+    for seed, picture in enumerate(pictures):
+        random, sensor = np.random.default_rng(seed), Noise()
+        scene = cv2.GaussianBlur(picture.astype(np.float64), (0, 0), blur) if blur else picture.astype(np.float64)
+        for number in range(FRAMES):
+            frame = _pixels(np.rint(scene + random.normal(0, noise, scene.shape)))
+            grey = np.asarray(cv2.cvtColor(reduced(frame), cv2.COLOR_RGB2GRAY), np.uint8)
+            sensor.observe(grey, is_still=number > 0)
+        single += bool(blur_reasons(focus(grey), min(grey.shape)))
+        live += bool(blur_reasons(focus(grey, sensor.energy), min(grey.shape)))
+    return f"{single} / {live}"
+
+
+def _middle(field: UInt8Image) -> UInt8Image:
+    side = round(SQUARE[0] * min(field.shape[:2]))
+    top, left = (field.shape[0] - side) // 2, (field.shape[1] - side) // 2
+    return field[top : top + side, left : left + side]
+
+
+def _resized(picture: UInt8Image, width: int, height: int) -> UInt8Image:
+    shrinks = width * height < picture.shape[0] * picture.shape[1]
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.uint8)

@@ -109,7 +109,7 @@ def _camera(asked: dict[str, Any]) -> Camera | None:
     from bcd_edge.live.sources import parse
     from bcd_edge.serve.settings import Camera
 
-    return Camera(parse(asked["source"]), optics.recall_known(asked["objective"]))
+    return Camera(parse(asked["source"]), optics.recall_known(asked["objective"]), asked["objective"])
 
 
 for below in (user, token, audit):

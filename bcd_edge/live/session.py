@@ -17,7 +17,7 @@ from bcd_edge.errors import InputError
 from bcd_edge.live.budget import Governor
 from bcd_edge.live.capture import Capture, Frame
 from bcd_edge.live.noise import Noise
-from bcd_edge.live.optics import Optics
+from bcd_edge.live.optics import Optics, Region, cut
 from bcd_edge.live.smoothing import HALF_LIFE_S, Smoothed, Smoother
 from bcd_edge.live.stillness import Stillness
 from bcd_edge.pictures import DecodedImage
@@ -43,7 +43,7 @@ class Update:
         at: time, ISO 8601.
         frame: number of the frame; None where none has come.
         state: `answered`, or why there is no answer.
-        reason: a sentence why there is none, else empty.
+        reason: a sentence why there is none, or why it needs review, else empty.
         record: of this frame alone, without a hash, which frames do not need; None without an answer.
         smoothed: of the frames since the picture last moved; the last one while it is out of focus.
         latency_ms: from the moment the frame was there to its answer.
@@ -70,6 +70,29 @@ class Update:
         return values | {"record": self.record and self.record.as_dict(), "smoothed": smoothed}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What was looked at last.
+
+    Attributes:
+        number: of the frame.
+        frame_hwc_bgr_u8: the whole of it, uint8 BGR, H x W x 3.
+        used: the part that was classified.
+        picture_hwc_u8: that part in its colours, uint8 RGB, H x W x 3.
+    """
+
+    number: int
+    frame_hwc_bgr_u8: UInt8Image
+    used: Region
+    picture_hwc_u8: UInt8Image
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether only a part of the frame was classified."""
+        height, width = self.frame_hwc_bgr_u8.shape[:2]
+        return self.used != (width, height, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How frames are answered.
@@ -87,8 +110,7 @@ class Session:
     """Answers the frames of a capture with a classifier.
 
     Attributes:
-        picture_hwc_u8: what was classified last, uint8 RGB, H x W x 3; None before the first frame.
-        number: of the frame that it is from.
+        view: what was looked at last; None before the first frame.
     """
 
     def __init__(self, capture: Capture, classifier: Classifier, settings: Settings = Settings(), governor: Governor | None = None) -> None:
@@ -100,8 +122,12 @@ class Session:
         self._clock = Clock()
         self._times: deque[float] = deque(maxlen=WINDOW)
         self._smoothed: Smoothed | None = None
-        self.picture_hwc_u8: UInt8Image | None = None
-        self.number: int | None = None
+        self.view: View | None = None
+
+    @property
+    def picture_hwc_u8(self) -> UInt8Image | None:
+        """What was classified last, uint8 RGB, H x W x 3; None before the first frame."""
+        return self.view.picture_hwc_u8 if self.view else None
 
     def updates(self) -> Iterator[Update | None]:
         """One after each frame, and after each change of the source's state; None now and then while nothing comes.
@@ -136,9 +162,11 @@ class Session:
 
     def _look(self, frame: Frame) -> Update:
         decoded_s = time.perf_counter()
-        picture = self._settings.optics.apply(frame.pixels_hwc_bgr_u8, self._scale, self._field_um)
-        self.picture_hwc_u8, self.number = picture, frame.number
-        update = self._answer(frame, DecodedImage(picture, "", 1000 * (time.perf_counter() - decoded_s), self._settings.optics.um_per_pixel))
+        optics, (height, width) = self._settings.optics, frame.pixels_hwc_bgr_u8.shape[:2]
+        used = optics.used(width, height, self._scale, self._field_um)
+        picture = optics.balance(cut(frame.pixels_hwc_bgr_u8, used))
+        self.view = View(frame.number, frame.pixels_hwc_bgr_u8, used, picture)
+        update = self._answer(frame, DecodedImage(picture, "", 1000 * (time.perf_counter() - decoded_s), optics.um_per_pixel))
         now_s = time.perf_counter()
         self._times.append(now_s)
         rate = (len(self._times) - 1) / (now_s - self._times[0]) if len(self._times) > 1 else 0.0
@@ -164,7 +192,8 @@ class Session:
         if self._governor:
             self._governor.answered()
         self._smoothed = self._smoother.add(record, frame.captured_s)
-        return Update(at, frame.number, "answered", "", record, self._smoothed)
+        reason = _why_review(record) if self._smoothed.decision == "review" else ""
+        return Update(at, frame.number, "answered", reason, record, self._smoothed)
 
     def _blur(self, prepared: Prepared, picture_hwc_u8: UInt8Image, *, is_still: bool) -> str:
         """Why it is out of focus, without the camera's noise, which a single picture does not tell from detail; empty if it is not."""
@@ -177,3 +206,9 @@ class Session:
     def _restart(self) -> None:
         self._smoother.reset()
         self._smoothed = None
+
+
+def _why_review(record: Record) -> str:
+    if record.decision == "review":
+        return record.reasons[0]
+    return "The mean of the frames is in or near the review band, or most of them need review."

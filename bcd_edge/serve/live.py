@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import cv2
+import numpy as np
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -21,7 +22,7 @@ from bcd_edge.classifier import Classifier
 from bcd_edge.errors import BcdEdgeError
 from bcd_edge.live import cases
 from bcd_edge.live.capture import Capture
-from bcd_edge.live.session import Session, Settings, Update
+from bcd_edge.live.session import Session, Settings, Update, View
 from bcd_edge.readers.raster import UInt8Image
 from bcd_edge.results.clock import Clock
 from bcd_edge.serve.auth import requires
@@ -45,8 +46,7 @@ class Live:
     Attributes:
         camera: what is shown.
         update: the latest.
-        picture_hwc_u8: of the latest frame, uint8 RGB, H x W x 3.
-        number: of that frame.
+        view: the latest frame; None before the first.
         is_closed: whether streams must end.
     """
 
@@ -55,8 +55,7 @@ class Live:
         self.camera, self._model = camera, model
         self.update: Update | None = None
         self.problem = ""
-        self.picture_hwc_u8: UInt8Image | None = None
-        self.number: int | None = None
+        self.view: View | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bcd-edge live")
         self._jpeg: tuple[int | None, bytes] = (None, b"")
@@ -95,20 +94,38 @@ class Live:
                     return
                 if update is not None:
                     self.update, self.problem = update, update.reason if update.frame is None else ""
-                    self.picture_hwc_u8, self.number = session.picture_hwc_u8, session.number
+                    self.view = session.view
             capture.raise_problem()
 
     def jpeg(self) -> bytes:
-        """Of the latest frame; empty before the first. Encoded once for all who look."""
-        number, picture = self.number, self.picture_hwc_u8
-        if picture is None or self._jpeg[0] == number:
+        """The latest frame, with the part marked that is classified; empty before the first. Encoded once for all who look."""
+        view = self.view
+        if view is None or self._jpeg[0] == view.number:
             return self._jpeg[1]
-        side = max(picture.shape[:2])
-        if side > SHOWN_SIDE:
-            picture = cv2.resize(picture, None, fx=SHOWN_SIDE / side, fy=SHOWN_SIDE / side, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-        self._jpeg = (number, data)
+        picture = np.ascontiguousarray(self.camera.optics.balance(shown(view))[..., ::-1])
+        data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+        self._jpeg = (view.number, data)
         return data
+
+    def used(self) -> dict[str, float | None] | None:
+        """Width of the part that is classified, in pixels and µm; None where it is the whole frame."""
+        if self.view is None or not self.view.is_cut:
+            return None
+        width, um = self.view.used[0], self.camera.optics.um_per_pixel
+        return {"pixels": width, "um": um and round(width * um)}
+
+
+def shown(view: View) -> UInt8Image:
+    """The whole frame at most `SHOWN_SIDE` long, uint8 BGR, H x W x 3, with a frame around the part that is classified."""
+    height, width = view.frame_hwc_bgr_u8.shape[:2]
+    factor = min(1.0, SHOWN_SIDE / max(height, width))
+    size = round(width * factor), round(height * factor)
+    picture = np.array(cv2.resize(view.frame_hwc_bgr_u8, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if view.is_cut:
+        wide, high, left, top = (round(value * factor) for value in view.used)
+        for colour, thickness in ((0, 3), (255, 1)):  # is seen on any tissue
+            cv2.rectangle(picture, (left, top), (left + wide - 1, top + high - 1), (colour,) * 3, thickness * max(1, max(size) // 400))
+    return picture
 
 
 def _live(request: Request) -> Live:
@@ -122,14 +139,14 @@ def _live(request: Request) -> Live:
 async def page(request: Request) -> Response:
     """The page."""
     live, rule = _live(request), request.app.state.engine.classifier.rule
-    return render(request, "live.html", source=live.camera.source.name, optics=live.camera.optics, rule=rule)
+    return render(request, "live.html", camera=live.camera, rule=rule)
 
 
 @requires("reviewer", "admin")
 async def state(request: Request) -> Response:
     """The latest update, and whether something is wrong."""
     live = _live(request)
-    return JSONResponse({"update": live.update and live.update.as_dict(), "problem": live.problem})
+    return JSONResponse({"update": live.update and live.update.as_dict(), "problem": live.problem, "used": live.used()})
 
 
 @requires("reviewer", "admin")
@@ -139,10 +156,10 @@ async def stream(request: Request) -> Response:
 
 
 async def _parts(live: Live) -> AsyncIterator[bytes]:
-    shown: int | None = None
+    last: View | None = None
     while not live.is_closed:
-        if live.number != shown:
-            shown = live.number
+        if live.view is not last:
+            last = live.view
             jpeg = await asyncio.to_thread(live.jpeg)
             yield b"--%b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (BOUNDARY.encode(), len(jpeg), jpeg)
         await asyncio.sleep(POLL_S)
@@ -152,10 +169,10 @@ async def _parts(live: Live) -> AsyncIterator[bytes]:
 async def keep(request: Request) -> Response:
     """Stores the frame that is shown as a case."""
     live, form = _live(request), await request.form()
-    picture = live.picture_hwc_u8
-    if picture is None:
+    view = live.view
+    if view is None:
         raise HTTPException(409, "There is no frame yet; wait for the picture, and store it then.")
-    file = await asyncio.to_thread(cases.png, picture, live.camera.optics.um_per_pixel)
+    file = await asyncio.to_thread(cases.png, view.picture_hwc_u8, live.camera.optics.um_per_pixel)
     job = Job(cases.file_name(), file, request.state.person.name, Clock().text(), str(form.get("patient") or "") or None)
     request.app.state.engine.submit(job)
     record = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(job.answer)), request.app.state.settings.timeout_s)

@@ -18,10 +18,12 @@ class Camera:
     Attributes:
         source: of the frames.
         optics: camera and objective.
+        objective: its name, if one was given.
     """
 
     source: Source
     optics: Optics
+    objective: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -93,6 +94,12 @@ def test_stillness_grows_with_the_shift_and_stays_below_its_limit_in_noise() -> 
     assert max(still) < MOST_CHANGE
     assert shifted == sorted(shifted)
     assert shifted[-1] > MOST_CHANGE
+
+
+def test_noise_hides_blur_from_a_single_picture_and_not_from_a_live_one() -> None:
+    blurred = [np.asarray(cv2.GaussianBlur(tissue(seed, height=284, width=284), (0, 0), 8), np.uint8) for seed in range(2)]
+    assert stillness._share(blurred, 0, 3) == "0 / 2"
+    assert stillness._share([tissue(2, height=284, width=284)], 0, 3) == "0 / 0"
 
 
 def test_outcomes_of_drawn_rulers_are_counted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 const $ = (id) => document.getElementById(id);
 const PERIOD_MS = 200, TREND_MS = 60000;
 const words = $("decision").dataset;
-let trend = [], answered = null;
+let trend = [], answered = null, frames = 0;  // a trend's point without p is a gap
 
 function word(name) {
   return words[name.replaceAll(" ", "-").replace(/-(.)/g, (_, letter) => letter.toUpperCase())] ?? name;
@@ -13,31 +13,56 @@ function say(element, text) {
   if (element.textContent !== text) element.textContent = text;  // so that a screen reader hears changes only
 }
 
+function filled(text, values) {
+  return text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+}
+
+function tell(used) {
+  const texts = $("used").dataset;
+  say($("used"), !used ? texts.all : used.um ? filled(texts.um, used) : texts.part);
+}
+
+function remember(update) {
+  const now = Date.now(), { smoothed } = update, isAnswered = update.state === "answered";
+  const isAnew = smoothed && smoothed.frames < frames;  // between two looks the field has moved
+  if ((!isAnswered || isAnew) && trend.length && trend.at(-1)[1] !== null) trend.push([now, null]);
+  if (isAnswered && update.frame !== answered) trend.push([now, smoothed.p_malignant]);
+  [answered, frames] = [update.frame, smoothed?.frames ?? 0];
+  trend = trend.filter(([at]) => now - at < TREND_MS);
+}
+
+function path() {
+  const now = Date.now();
+  return trend.map(([at, p], index) => {
+    if (p === null) return "";
+    const point = `${(294 - 270 * (now - at) / TREND_MS).toFixed(1)},${(108 - 100 * p).toFixed(1)}`;
+    return index && trend[index - 1][1] !== null ? `L${point}` : `M${point} L${point}`;
+  }).join(" ");
+}
+
 function show(update, problem) {
-  const smoothed = update?.smoothed, now = Date.now();
+  const smoothed = update?.smoothed;
   const state = update === null ? "waiting" : update.state === "answered" && smoothed ? smoothed.decision : update.state;
   const name = `verdict ${state.replaceAll(" ", "-")}`;
   if ($("decision").className !== name) $("decision").className = $("frame").className = name;
   say($("decision"), word(state));
   say($("reason"), problem || update?.reason || "");
-  say($("p"), smoothed ? smoothed.p_malignant.toFixed(2) : "");
-  say($("interval"), smoothed ? `(${smoothed.low.toFixed(2)} - ${smoothed.high.toFixed(2)})` : "");
+  const figures = smoothed && { p: smoothed.p_malignant.toFixed(2), low: smoothed.low.toFixed(2), high: smoothed.high.toFixed(2) };
+  say($("p"), figures ? filled($("p").dataset.text, figures) : "\u00a0");
   if (!update) return;
   say($("rate"), update.rate.toFixed(1));
   if (update.latency_ms !== null) say($("latency"), `${update.latency_ms.toFixed(0)} ms`);
   say($("dropped"), String(update.dropped));
-  if (update.state === "answered" && update.frame !== answered) trend.push([now, smoothed.p_malignant]);
-  answered = update.frame;
-  trend = trend.filter(([at]) => now - at < TREND_MS);
-  const points = trend.map(([at, p]) => `${(300 * (1 - (now - at) / TREND_MS)).toFixed(1)},${(100 * (1 - p)).toFixed(1)}`);
-  $("trend").setAttribute("points", points.join(" "));
+  remember(update);
+  $("trend").setAttribute("d", path());
 }
 
 async function poll() {
   try {
     const answer = await fetch("/live/state");
     if (answer.status === 401) return void location.reload();
-    const { update, problem } = await answer.json();
+    const { update, problem, used } = await answer.json();
+    if (update) tell(used);
     show(update, problem);
   } catch {
     show(null, "");  // the server is away

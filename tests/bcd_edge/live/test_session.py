@@ -46,6 +46,19 @@ def test_moving_blurred_and_empty_frames_say_so(look: Callable[..., list[str]]) 
     assert states[6:] == ["out of focus", "unusable", "moving", "answered"]
 
 
+def test_review_has_its_reason_and_a_cut_frame_is_told(classifier: Classifier) -> None:
+    session = Session(Capture(Source("frames", "video")), classifier, Settings(Optics(um_per_pixel=6.0)))
+    frame = np.ascontiguousarray(field()[..., ::-1])
+    updates = [session._look(Frame(frame, number, 0.1 * number)) for number in range(3)]
+    assert session.view is not None
+    assert session.view.is_cut
+    width, height, left, top = session.view.used
+    assert (width, height) == session.picture_hwc_u8.shape[:2] == (height, width)
+    assert (2 * left + width, 2 * top + height) == pytest.approx((frame.shape[1], frame.shape[0]), abs=1)
+    for update in updates:
+        assert bool(update.reason) == (update.state != "answered" or update.smoothed.decision == "review")
+
+
 def noisy(picture: UInt8Image, grey_values: float, seed: int) -> UInt8Image:
     return np.asarray(np.clip(np.rint(picture + np.random.default_rng(seed).normal(0, grey_values, picture.shape)), 0, 255), np.uint8)
 

@@ -17,6 +17,8 @@ import pytest
 pytest.importorskip("starlette", reason="bcd-edge[serve] is not installed")
 httpx = pytest.importorskip("httpx", reason="needs an HTTP client")
 
+from bcd_edge.live.session import View  # noqa: E402
+from bcd_edge.serve.live import shown  # noqa: E402
 from bcd_edge.synthetic import tissue  # noqa: E402
 
 from .conftest import Server, tokens  # noqa: E402
@@ -66,15 +68,29 @@ def test_the_page_shows_the_picture_and_its_answer(live: Any) -> None:
     client, who = live
     state = until_answered(client, who["reviewer"])
     assert state["problem"] == ""
+    assert state["used"] is None
     assert state["update"]["state"] == "answered"
     page = client.get("/live", headers=who["reviewer"] | {"accept-language": "fr"}).text
     assert "Image en direct du microscope" in page
+    assert "inconnu : les réponses ne valent" in page
     assert 'href="/live"' in client.get("/", headers=who["reviewer"]).text
     with client.stream("GET", "/live/stream", headers=who["reviewer"]) as stream:
         assert stream.headers["content-type"].startswith("multipart/x-mixed-replace")
         part = next(part for part in stream.iter_raw() if b"\xff\xd8" in part)
     jpeg = part[part.index(b"\xff\xd8") :]
     assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == (240, 320, 3)
+
+
+def test_the_part_of_a_frame_that_is_answered_is_marked() -> None:
+    frame = np.full((400, 500, 3), 120, np.uint8)
+    whole, part = (View(0, frame, used, frame) for used in ((500, 400, 0, 0), (154, 154, 173, 123)))
+    assert np.array_equal(shown(whole), frame)
+    marked = (shown(part) != frame).any(axis=2)
+    rows, columns = np.nonzero(marked)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((123, 276, 173, 326), abs=2)
+    assert not marked[130:270, 180:320].any()
+    large = View(0, np.zeros((1600, 2000, 3), np.uint8), (616, 616, 692, 492), frame)
+    assert shown(large).shape == (819, 1024, 3)
 
 
 def test_a_frame_becomes_a_case(live: Any) -> None:
@@ -127,7 +143,7 @@ def test_the_page_is_accessible_and_stores_a_frame_by_a_key(live: Any) -> None:
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(str(client.base_url.join("/live")), wait_until="commit")
-        until(page, "document.getElementById('trend')?.getAttribute('points')?.includes(' ')")
+        until(page, "document.getElementById('trend')?.getAttribute('d')?.includes('L')")
         assert page.evaluate("document.querySelector('#frame img').naturalWidth") == 320
         page.keyboard.press("s")
         until(page, "document.querySelector('#stored a')")

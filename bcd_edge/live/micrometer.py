@@ -31,6 +31,8 @@ LIGHT: Final = 4
 LEAST_CONTRAST: Final = 0.25
 # Mean correlation of a profile with itself one to three lines further: of lines above 0.5; of tissue below 0.4.
 LEAST_CORRELATION, REPEATS = 0.5, 3
+# The same where strips that agree are averaged, and faint lines lie between stronger ones: below it, the next peak may be taken for another.
+LEAST_POOLED: Final = 0.2
 # The first peak beside the highest one, which is that of the longer fifth lines.
 FIRST: Final = 0.5
 # How far the correlation rises between the peaks at regular places: from the first on there are finer lines, from the second there may be.
@@ -91,8 +93,10 @@ def _measure(grey: Profile) -> Ruler | None:
     agree = _agree(distances, finest)
     pooled = correlations[agree].mean(axis=0)
     distance, heights = _follow(pooled, float(np.median(distances[agree])), len(pooled))
-    doubt = _doubt(correlations, pooled, distances, distance)
-    return Ruler(distance, int(len(pooled) / distance), float(np.mean(heights[:REPEATS])), doubt)
+    correlation = float(np.mean(heights[:REPEATS]))
+    is_certain = correlation > LEAST_POOLED and abs(distance / finest - 1) < TOLERANCE
+    doubt = _doubt(correlations, pooled, distances, distance) if is_certain else "they are too faint"
+    return Ruler(distance, int(len(pooled) / distance), correlation, doubt)
 
 
 def _agree(distances: Profile, distance: float) -> npt.NDArray[np.bool_]:

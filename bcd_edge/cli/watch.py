@@ -117,7 +117,7 @@ def command(ctx: click.Context, /, metrics_port: int | None, metrics_address: st
     without = stats.waiting + stats.failed_attempts["quarantined"]
     if settings.once and not is_quiet(ctx):
         counts = ", ".join(f"{stats.decisions[name]:,} {name}" for name in ("benign", "malignant", "review"))
-        click.echo(f"Answered: {counts}; {stats.linked:,} known before. See: bcd-edge watch report {settings.results}")
+        click.echo(f"Answered: {counts}; {stats.linked:,} new names of pictures answered before. See: bcd-edge watch report {settings.results}")
     if settings.once and without:
         click.echo(f"Without an answer: {without:,}; the report says why.")
         raise click.exceptions.Exit(1)

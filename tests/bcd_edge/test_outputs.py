@@ -97,6 +97,8 @@ def test_the_table_shows_decisions_and_sums_them_up() -> None:
     assert "x.png" in text
     assert "0.750" in text
     assert "2 images: 1 review, 1 failed" in text
+    assert "µm/pixel: not known for 1 image; give --um-per-pixel" in text
+    assert "µm/pixel: not known" not in written("table", replace(FINE, um_per_pixel=0.5))
     assert "needs pathologist review" in text
     assert "does not diagnose alone" in text
     assert "int8 on cpu (a processor)" in text.replace("\n", " ")

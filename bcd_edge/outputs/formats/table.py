@@ -63,6 +63,10 @@ class TableOutput:
         self._console.print(f"\n{len(self._records)} {noun}: " + ", ".join(f"{decisions[name]} {name}" for name in STYLES if decisions[name]))
         if decisions["review"]:
             self._console.print("review: needs pathologist review; the reasons are in each record (--format jsonl).")
+        unknown = sum(record.status == "ok" and record.kind == "image" and record.um_per_pixel is None for record in self._records)
+        if unknown:
+            images = "image" + "s" * (unknown > 1)
+            self._console.print(f"µm/pixel: not known for {unknown} {images}; give --um-per-pixel, answers depend on it.")
         if noun == "images":
             self._console.print("ms: work per image, without waiting; images overlap, so a folder takes less than the sum.")
         ran = self._records[0].execution

@@ -18,9 +18,8 @@ check: .venv-test/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# In as many processes as there are cores, each with whole files: what a file sets up is set up once.
 pytest: .venv-test/installed
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest
 
 # The built wheel in an environment without PyTorch: is it complete, does every command run?
 wheel-test: .venv-test/installed

@@ -257,7 +257,6 @@ def test_csvs_for_excel(place: Any) -> None:
 def test_pseudonyms_leave_no_name_in_logs_table_page_or_report(place: Any, caplog: pytest.LogCaptureFixture) -> None:
     import logging
 
-    logging.getLogger("bcd_edge").propagate = True
     caplog.set_level(logging.DEBUG, "bcd_edge.watch")
     place.drop("SOB_M_DC-14-2523-40-001.png", "Doe-Jane.png")
     (place.inbox / "Doe-John.png").write_bytes(b"")

@@ -50,6 +50,8 @@ def load_model(opened: Bundle, chosen: Plan) -> LoadedModel:
         ProviderError: the provider cannot run here.
     """
     module = plugins.load(backends.PROVIDERS, chosen.provider)
+    if module.RUNS_MODEL:
+        backends.require(chosen.provider, backends.availability(chosen.provider, opened.variant(chosen.precision, chosen.provider), chosen.device))
     started = time.perf_counter()
     variant, contents = opened.model(chosen.precision, chosen.provider if module.RUNS_MODEL else None)
     load_s, compile_s, first_s = time.perf_counter() - started, 0.0, 0.0

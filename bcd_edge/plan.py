@@ -46,19 +46,25 @@ def choose(opened: Bundle, purpose: Purpose, options: RunOptions) -> Plan:
     """
     if options.provider is not None:
         plugins.load(backends.PROVIDERS, options.provider)
-    rows = [row for row in recall(opened) if _fits(row.plan, options)]
+    rows = [row for row in recall(opened) if _fits(row.plan, options) and _is_exact(opened, row.plan)]
     if purpose == "latency":
         rows = [row for row in rows if row.plan.streams == 1 and row.plan.batch == (options.batch or 1)]
     if rows:
         best = min(rows, key=lambda row: row.call_ms) if purpose == "latency" else max(rows, key=lambda row: row.images_per_s)
         return replace(best.plan, cache=options.cache)
-    return _default(purpose, options, options.provider or first_available(opened, options.precision))
+    return _default(purpose, options, options.provider or first_available(opened, options.precision, options.device))
 
 
 def _fits(tuned: Plan, options: RunOptions) -> bool:
     """Whether a plan has every requested option."""
     requested = {field.name: getattr(options, field.name) for field in fields(RunOptions) if field.name != "cache"}
     return all(value is None or value == getattr(tuned, name) for name, value in requested.items())
+
+
+def _is_exact(opened: Bundle, tuned: Plan) -> bool:
+    """Whether its provider still counts as one that computes the variant as the exporter did."""
+    fitting = [variant for variant in opened.variants(tuned.provider) if variant["precision"] == tuned.precision]
+    return all(backends.computes(tuned.provider, variant, tuned.device).available for variant in fitting)
 
 
 def _default(purpose: Purpose, options: RunOptions, provider: str) -> Plan:
@@ -71,8 +77,8 @@ def _default(purpose: Purpose, options: RunOptions, provider: str) -> Plan:
     return Plan(**{"batch": batch, "streams": streams} | given | {"provider": provider})
 
 
-def first_available(opened: Bundle, precision: str | None = None) -> str:
-    """The first of `backends.engines()` that runs here and that the bundle has a variant for.
+def first_available(opened: Bundle, precision: str | None = None, device: str | None = None) -> str:
+    """The first of `backends.engines()` that runs here and computes the variant that the bundle has for it.
 
     Raises:
         ProviderError: there is none; with the reason for each.
@@ -82,7 +88,7 @@ def first_available(opened: Bundle, precision: str | None = None) -> str:
         if not [variant for variant in opened.variants(name) if precision in (None, variant["precision"])]:
             reasons.append(f"{name}: {opened.name} has no {precision or ''} variant for it".replace("  ", " "))
             continue
-        answer = backends.availability(name)
+        answer = backends.availability(name, opened.variant(precision, name), device)
         if answer.available:
             return name
         reasons.append(f"{name}: {answer.reason}; fix: {answer.fix}")

@@ -89,6 +89,9 @@ def _try(opened: Bundle, provider: str, precision: str | None) -> list[Outcome]:
 def _measure(opened: Bundle, provider: str, precision: str) -> Outcome:
     variant = opened.variant(precision, provider)
     file = bundle.files(variant)[0]["file"]
+    computes = backends.computes(provider, variant)
+    if not computes.available:
+        return Outcome(provider, precision, file, None, None, "not available", f"{computes.reason}; fix: {computes.fix}")
     try:
         with Classifier.load(opened.path, RunOptions(provider=provider, precision=precision)) as classifier:
             answers = [(_p(classifier, entry, data), entry) for entry, data in opened.golden()]

@@ -40,12 +40,13 @@ def candidates(opened: Bundle, options: RunOptions) -> list[Plan]:
     plans: list[Plan] = []
     reasons = []
     for name in [options.provider] if options.provider else backends.engines():
-        precisions = [precision for precision in dict.fromkeys(opened.precisions) if _may_tune(opened, name, precision, options.precision)]
-        answer = backends.availability(name)
-        if not precisions or not answer.available:
-            reasons.append(
-                f"{name}: {answer.reason}; fix: {answer.fix}" if precisions else f"{name}: {opened.name} has no such variant for this provider"
-            )
+        wanted = [precision for precision in dict.fromkeys(opened.precisions) if _may_tune(opened, name, precision, options.precision)]
+        answers = {precision: backends.availability(name, opened.variant(precision, name), options.device) for precision in wanted}
+        precisions = [precision for precision in wanted if answers[precision].available]
+        if not precisions:
+            reasons += [f"{name}: {answer.reason}; fix: {answer.fix}" for answer in list(answers.values())[:1]] or [
+                f"{name}: {opened.name} has no such variant for this provider"
+            ]
             continue
         on_cpu = plugins.load(backends.PROVIDERS, name).runs_on_cpu(options.device)
         splits = list(dict.fromkeys(_splits(machine.cores()))) if on_cpu else [(None, 1), (None, 2)]

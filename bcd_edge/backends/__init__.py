@@ -7,6 +7,7 @@ RUNS_MODEL = True                      # False: a stand-in that accepts any vari
 def is_available() -> Availability: ...
 def runs_on_cpu(device: str | None) -> bool: ...
 def open(model: bytes, options: RunOptions, cache: Path | None = None) -> Backend: ...
+def computes(variant: Mapping[str, Any], device: str | None) -> Availability: ...  # only where it is not every variant, see `availability`
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -81,9 +82,23 @@ def provider_options(provider: str, options: RunOptions) -> dict[str, str]:
     return dict(options.provider_options)
 
 
-def availability(name: str) -> Availability:
-    """Whether a provider can run here, see `Availability`."""
-    answer: Availability = plugins.load(PROVIDERS, name).is_available()
+def availability(name: str, variant: Mapping[str, Any] | None = None, device: str | None = None) -> Availability:
+    """Whether a provider can run here.
+
+    Args:
+        name: the provider.
+        variant: an entry of a bundle's manifest, which it must compute as the exporter did; none if not given.
+        device: one of its devices.
+    """
+    module = plugins.load(PROVIDERS, name)
+    answer: Availability = module.is_available()
+    return computes(name, variant, device) if answer.available and variant is not None else answer
+
+
+def computes(name: str, variant: Mapping[str, Any], device: str | None = None) -> Availability:
+    """Whether a provider, where it can run, computes a variant as the exporter did; does not import the engine."""
+    module = plugins.load(PROVIDERS, name)
+    answer: Availability = module.computes(variant, device) if hasattr(module, "computes") else Availability(True)
     return answer
 
 

@@ -43,6 +43,8 @@ def session(
     concurrent = (options.streams or 1) > 1
     session_options.intra_op_num_threads = options.threads or (1 if concurrent else 0)
     session_options.inter_op_num_threads = 1
+    # where sums of uint8 x int8 saturate in 16 bits, weights become uint8, which are added in 32; elsewhere it does nothing
+    session_options.add_session_config_entry("session.x64quantprecision", "1")
     if concurrent:
         # a thread that spins while it waits takes a core from another inference or a decoder
         session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -73,7 +73,7 @@ def plans(opened: Bundle, spec: SweepSpec) -> list[Plan]:
 def _variants(opened: Bundle, spec: SweepSpec) -> Iterator[tuple[str, str]]:
     for name in spec.providers:
         default = None
-        names = _available(opened) if name == "all" else [name]
+        names = _available(opened, spec.common.device) if name == "all" else [name]
         if name == "auto":
             precision = next((name for name in spec.precisions if name != "all"), None)
             chosen = plan.choose(opened, "latency", replace(spec.common, precision=precision))
@@ -82,12 +82,22 @@ def _variants(opened: Bundle, spec: SweepSpec) -> Iterator[tuple[str, str]]:
             backends.require(provider, backends.availability(provider))  # imports the engine here, not while compiling is timed
             own = provider if plugins.load(backends.PROVIDERS, provider).RUNS_MODEL else None
             existing = list(dict.fromkeys(variant["precision"] for variant in opened.variants(own)))
+            if name == "all" or "all" in spec.precisions:
+                existing = [precision for precision in existing if _is_exact(opened, provider, precision, spec.common.device)] or existing
             for precision in existing if "all" in spec.precisions else spec.precisions or [default or existing[0]]:
                 yield provider, opened.variant(precision, own)["precision"]
 
 
-def _available(opened: Bundle) -> list[str]:
-    names = [name for name in backends.engines() if opened.variants(name) and backends.availability(name).available]
+def _is_exact(opened: Bundle, provider: str, precision: str, device: str | None) -> bool:
+    """Whether a provider that runs here computes the variant as the exporter did."""
+    if not plugins.load(backends.PROVIDERS, provider).RUNS_MODEL:
+        return True
+    return backends.computes(provider, opened.variant(precision, provider), device).available
+
+
+def _available(opened: Bundle, device: str | None) -> list[str]:
+    """Those that run here and compute some variant as the exporter did."""
+    names = [name for name in backends.engines() if any(backends.availability(name, variant, device).available for variant in opened.variants(name))]
     if not names:
         raise ProviderError("No provider runs here; see: bcd-edge doctor")
     return names

@@ -70,7 +70,7 @@ def examine(path: str | Path | None = None, options: RunOptions | None = None) -
         options: what must run; any provider where none is given.
     """
     checks = [*_conflicts(), _memory(), _disk(), _service()]
-    chosen = ""
+    chosen, opened = "", None
     try:
         opened = bundle.open(path)
         problems, _ = bundle.verify(opened)
@@ -79,7 +79,7 @@ def examine(path: str | Path | None = None, options: RunOptions | None = None) -
         checks.append(started)
     except BcdEdgeError as error:
         checks.append(Check("bundle", False, str(error)))
-    return Report(hardware(), libraries(), _providers(), checks, chosen)
+    return Report(hardware(), libraries(), _providers(opened, options or RunOptions()), checks, chosen)
 
 
 def _start(opened: bundle.Bundle, options: RunOptions) -> tuple[str, Check]:
@@ -95,10 +95,12 @@ def _start(opened: bundle.Bundle, options: RunOptions) -> tuple[str, Check]:
     return ran.provider, Check(name, True, f"{ran.provider} {ran.precision} runs on {ran.device}; {tuned}")
 
 
-def _providers() -> list[Check]:
+def _providers(opened: bundle.Bundle | None, options: RunOptions) -> list[Check]:
+    """Whether each runs here, and the bundle's first variant for it, of the precision that is asked."""
     checks = []
     for name in backends.engines():
-        answer = backends.availability(name)
+        variants = [variant for variant in opened.variants(name) if options.precision in (None, variant["precision"])] if opened else []
+        answer = backends.availability(name, variants[0] if variants else None, options.device)
         checks.append(Check(name, answer.available or None, "available" if answer.available else answer.reason, answer.fix))
     return checks
 

@@ -58,6 +58,17 @@ def cpu_features() -> list[str] | None:
     return [name for flag, name in FEATURES.items() if flag in flags]
 
 
+def adds_bytes_exactly() -> bool:
+    """Whether the processor adds products of bytes in 32 bits.
+
+    An x86 processor without VNNI or AMX has `vpmaddubsw` for them, which adds two in 16 bits and saturates, so that uint8 x int8 with all 8 bits
+    comes out wrong. One whose features are not known counts as such.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
+        return True
+    return not {"AVX-512 VNNI", "AVX VNNI", "AMX INT8"}.isdisjoint(cpu_features() or ())
+
+
 def cores() -> int:
     """Logical processors that this process may use; a container or taskset can limit them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bcd_edge import backends, bundle, plan, tune
+from bcd_edge import backends, bundle, loading, plan, selftest, tune
 from bcd_edge.backends import Availability
+from bcd_edge.benchmark import sweep
+from bcd_edge.benchmark.sweep import SweepSpec
 from bcd_edge.bundle import Bundle
 from bcd_edge.errors import ProviderError, UsageError
 from bcd_edge.options import Plan, RunOptions
@@ -21,7 +23,7 @@ from bcd_edge.system import caches, machine
 def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bundle]:
     """The embedded bundle on a machine where only `cpu` runs and nothing was tuned."""
     monkeypatch.setenv("BCD_EDGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(backends, "availability", lambda name: Availability(name == "cpu", f"{name} is broken", "reinstall"))
+    monkeypatch.setattr(backends, "availability", lambda name, *variant: Availability(name == "cpu", f"{name} is broken", "reinstall"))
     yield bundle.open()
 
 
@@ -65,7 +67,7 @@ def test_what_was_tuned_elsewhere_or_is_damaged_counts_for_nothing(opened: Bundl
 
 
 def test_what_runs_nowhere_says_why_for_each(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "availability", lambda name: Availability(False, f"{name} is broken", "reinstall"))
+    monkeypatch.setattr(backends, "availability", lambda name, *variant: Availability(False, f"{name} is broken", "reinstall"))
     with pytest.raises(ProviderError, match="cpu: cpu is broken; fix: reinstall"):
         plan.choose(opened, "latency", RunOptions())
 
@@ -77,12 +79,39 @@ def test_an_unknown_provider_is_a_usage_error(opened: Bundle) -> None:
 
 def test_the_written_order_prefers_what_is_fastest_where_it_runs(changed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     everywhere = bundle.open(changed(lambda manifest: manifest["variants"][0].pop("providers", None)))
-    monkeypatch.setattr(backends, "availability", lambda name: Availability(True))
+    monkeypatch.setattr(backends, "availability", lambda name, *variant: Availability(True))
     assert plan.choose(everywhere, "latency", RunOptions()).provider == "tensorrt"
-    monkeypatch.setattr(backends, "availability", lambda name: Availability(name in ("cpu", "openvino")))
+    monkeypatch.setattr(backends, "availability", lambda name, *variant: Availability(name in ("cpu", "openvino")))
     assert plan.choose(everywhere, "latency", RunOptions()).provider == "openvino"
-    monkeypatch.setattr(backends, "availability", lambda name: Availability(name == "cuda"))
+    monkeypatch.setattr(backends, "availability", lambda name, *variant: Availability(name == "cuda"))
     assert plan.choose(everywhere, "throughput", RunOptions()) == Plan("cuda", batch=plan.GPU_BATCH, streams=2)
+
+
+def test_where_openvino_saturates_int8_it_is_not_chosen(changed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a processor without VNNI: not by default, not by what was tuned before, not for tuning, and a request is refused."""
+    pytest.importorskip("openvino")
+    everywhere = bundle.open(changed(lambda manifest: manifest["variants"][0].pop("providers", None)))
+    engines = ["openvino", "cpu"]
+    monkeypatch.setattr(backends, "engines", lambda: engines)
+    tuned = Plan("openvino", precision="int8", threads=1)
+    plan.remember(everywhere, [TuningResult(tuned, 1.0, 1000.0)])
+    for exact in (True, False):
+        monkeypatch.setattr(machine, "adds_bytes_exactly", lambda exact=exact: exact)
+        first = "openvino" if exact else "cpu"
+        assert plan.first_available(everywhere) == first
+        assert plan.choose(everywhere, "latency", RunOptions()).provider == first
+        assert {candidate.provider for candidate in tune.candidates(everywhere, RunOptions())} == ({"openvino", "cpu"} if exact else {"cpu"})
+        assert {spec.provider for spec in sweep.plans(everywhere, SweepSpec(("all",)))} == ({"openvino", "cpu"} if exact else {"cpu"})
+    with pytest.raises(ProviderError, match=r"VNNI.*fix: --provider cpu"):
+        loading.load_model(everywhere, tuned)
+    with pytest.raises(ProviderError, match="VNNI"):
+        selftest.run(provider="openvino")
+    with pytest.raises(ProviderError, match="VNNI"):
+        tune.candidates(everywhere, RunOptions(provider="openvino"))
+    safe = {"precision": "int8", "quantisation": {"scheme": "u8s7"}}
+    assert backends.computes("openvino", safe).available
+    assert backends.computes("openvino", {"precision": "fp32", "quantisation": None}).available
+    assert backends.computes("openvino", everywhere.variant(), "GPU").available
 
 
 def test_tuning_measures_each_split_and_what_it_kept_is_used(opened: Bundle) -> None:
@@ -107,7 +136,7 @@ def test_what_the_gate_refused_is_not_chosen_for_its_speed(opened: Bundle, chang
 
 
 def test_nothing_to_tune_says_why(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "availability", lambda name: Availability(False, f"{name} is broken", "reinstall"))
+    monkeypatch.setattr(backends, "availability", lambda name, *variant: Availability(False, f"{name} is broken", "reinstall"))
     with pytest.raises(ProviderError, match="cpu: cpu is broken; fix: reinstall"):
         tune.candidates(opened, RunOptions(provider="cpu"))
     with pytest.raises(ProviderError, match="no such variant"):

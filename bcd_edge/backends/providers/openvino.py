@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from bcd_edge.backends import Availability, check_self_contained, closed, installed, joined, require
 from bcd_edge.errors import BundleError, ProviderError
 from bcd_edge.options import RunOptions
-from bcd_edge.system import caches
+from bcd_edge.system import caches, machine
 
 REQUIRES = ("openvino>=2025.4",)
 RANK = 30
@@ -30,6 +31,15 @@ def is_available() -> Availability:
 
 def runs_on_cpu(device: str | None) -> bool:
     return device is None or device.upper() == DEVICE
+
+
+def computes(variant: Mapping[str, Any], device: str | None) -> Availability:
+    """Whether INT8 is exact: on an x86 processor without VNNI only if the weights have 7 bits, see `export/quantise.py`."""
+    scheme = (variant.get("quantisation") or {}).get("scheme")
+    if variant["precision"] != "int8" or scheme == "u8s7" or not runs_on_cpu(device) or machine.adds_bytes_exactly():
+        return Availability(True)
+    reason = "this processor is not known to have VNNI, without which OpenVINO's 16-bit sums of an INT8 model saturate and its answers are wrong"
+    return Availability(False, reason, "--provider cpu, which computes it exactly, or another precision")
 
 
 def open(model: bytes, options: RunOptions, cache: Path | None = None) -> OpenvinoBackend:

@@ -107,13 +107,14 @@ class Node:
         where = ("watch", str(self.inbox), "--out", str(self.results), "--dicom-port", str(self.port))
         command = [sys.executable, *python, *where, *QUICK, *options]
         with (self.folder / "log").open("ab") as log, subprocess.Popen(command, stderr=log) as process:
-            self.until(lambda: self.is_open(self.port) or process.poll() is not None, "the port to open")
-            assert process.poll() is None, self.log()
             try:
+                self.until(lambda: self.is_open(self.port) or process.poll() is not None, "the port to open")
+                assert process.poll() is None, self.log()
                 yield process
-            finally:
                 process.terminate()
                 process.wait(WAIT_S)
+            finally:
+                process.kill()
 
     def log(self) -> str:
         return (self.folder / "log").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,13 @@ def test_images_come_and_reports_go_over_tls(node: Any, identity: tuple[Path, Pa
     (image,) = node.images(1)
     ours = ("--dicom-certificate", certificate, "--dicom-key", key, "--dicom-ca", certificate, "--dicom-return", f"PACS@127.0.0.1:{archive}")
     storing = [node.program("storescp", "dcmtk"), *dcmtk, "-od", str(place), "-aet", "PACS", str(archive)]
-    with subprocess.Popen(storing) as process, node.watching(*map(str, ours)):
-        try:
+    with subprocess.Popen(storing) as process, ExitStack() as stack:
+        stack.callback(process.kill)
+        with node.watching(*map(str, ours)):
             assert "Received Store Response (Success)" not in node.store(image).stderr, "without TLS"
             assert "Received Store Response (Success)" not in node.store(image, options=("+tla",)).stderr, "without a certificate"
             assert "Received Store Response (Success)" in node.store(image, options=dcmtk).stderr
             node.until(lambda: node.returned() == 1, "the report")
-        finally:
-            process.kill()
     assert len(list(place.iterdir())) == 1
     refused = node.run("dicom", "send", node.results, "--to", f"PACS@127.0.0.1:{archive}", "--ca", certificate)
     assert (refused.exit_code, "could not be reached" in refused.stderr) == (5, True)

@@ -14,7 +14,7 @@ from bcd_edge.serve import blinding
 from bcd_edge.serve.api import record_of
 from bcd_edge.serve.auth import requires
 
-FILES: Final = re.compile(r"index\.html|page\.(css|js)|slide\.js|openseadragon\.min\.js|(tiles|heatmap)\.png|pyramid/\d{1,2}/\d{1,4}_\d{1,4}\.jpg")
+FILES: Final = re.compile(r"index\.html|page\.(css|js)|viewer\.js|slide\.js|(tiles|heatmap)\.png|pyramid/\d{1,2}/\d{1,4}_\d{1,4}\.jpg")
 
 
 @requires("reviewer", "admin")

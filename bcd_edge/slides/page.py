@@ -1,4 +1,4 @@
-"""The zoomable page of a slide: a folder that a browser opens without a server. OpenSeadragon (BSD-3-Clause) is in `static/`."""
+"""The zoomable page of a slide: a folder that a browser opens without a server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bcd_edge.slides.tiling import Grid
 from bcd_edge.system import machine
 from bcd_edge.system.atomic import atomic_write
 
-STATIC: Final = ("index.html", "page.css", "page.js", "openseadragon.min.js", "LICENSE-openseadragon.txt")
+STATIC: Final = ("index.html", "page.css", "page.js", "viewer.js")
 # Longest side of the picture that can be zoomed into: of a slide of 25 mm it shows 2.5 µm per pixel, in a few megabytes.
 SIDE: Final = 10_000
 TILE: Final = 512

@@ -15,29 +15,10 @@ for (const reason of slide.reasons) {
   element("reasons").appendChild(document.createElement("li")).textContent = reason;
 }
 
-const reduced = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-const viewer = OpenSeadragon({
-  id: "viewer",
-  drawer: "canvas", // textures may not come from files
-  showNavigationControl: false,
-  showNavigator: true,
-  animationTime: reduced ? 0 : 0.6,
-  maxZoomPixelRatio: 8,
-  gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
-  tileSources: {
-    width: slide.page.width,
-    height: slide.page.height,
-    tileSize: slide.page.tile,
-    tileOverlap: 0,
-    minLevel: 0,
-    maxLevel: slide.page.levels - 1,
-    getTileUrl: (level, x, y) => `pyramid/${level}/${x}_${y}.jpg`,
-  },
-});
-
-// In the viewport the slide is 1 wide; all lengths of the file are pixels of its full resolution.
-const rectangle = (x, y, width, height) => new OpenSeadragon.Rect(x / slide.width, y / slide.width, width / slide.width, height / slide.width);
+const perPixel = slide.page.width / slide.width; // the file's lengths are pixels of its full resolution
 const grid = slide.grid;
+const viewer = new Viewer(element("viewer"), slide.page, (level, column, row) => `pyramid/${level}/${column}_${row}.jpg`, () => bar());
+const rectangle = (x, y, width, height) => [x, y, width, height].map((length) => length * perPixel);
 const tileRectangle = (column, row) => rectangle( // the last ones end where the slide ends
   Math.min(column * grid.step, Math.max(0, slide.width - grid.side)), Math.min(row * grid.step, Math.max(0, slide.height - grid.side)), grid.side, grid.side);
 
@@ -53,18 +34,14 @@ const setOpacity = () => { heat.style.opacity = element("opacity").value / 100; 
 element("opacity").addEventListener("input", setOpacity);
 setOpacity();
 
-viewer.addHandler("open", () => {
-  viewer.addOverlay({ element: heat, location: rectangle(0, 0, grid.columns * grid.step, grid.rows * grid.step) });
-});
+viewer.overlay(heat, ...rectangle(0, 0, grid.columns * grid.step, grid.rows * grid.step));
 
 const answers = new Map(slide.tiles.map((tile) => [tile[1] * grid.columns + tile[0], tile]));
 const described = ([column, row, p, decision]) => (p === null ? `left out: ${slide.left_out[decision]}` : `p ${p.toFixed(3)}, ${decision}`);
 
 const show = ([column, row, p, decision]) => {
-  const place = tileRectangle(column, row);
-  viewer.removeOverlay(mark);
-  viewer.addOverlay({ element: mark, location: place });
-  viewer.viewport.fitBounds(rectangle((column - 1) * grid.step, (row - 1) * grid.step, grid.side + 2 * grid.step, grid.side + 2 * grid.step), reduced);
+  viewer.overlay(mark, ...tileRectangle(column, row));
+  viewer.fit(...rectangle((column - 1) * grid.step, (row - 1) * grid.step, grid.side + 2 * grid.step, grid.side + 2 * grid.step));
   text("here", `Tile ${column}, ${row}: ${described([column, row, p, decision])}`);
 };
 for (const tile of slide.suspicious) {
@@ -75,23 +52,21 @@ for (const tile of slide.suspicious) {
   element("suspicious").appendChild(document.createElement("li")).append(button);
 }
 
-new OpenSeadragon.MouseTracker({
-  element: viewer.container,
-  moveHandler: (event) => {
-    const point = viewer.viewport.pointFromPixel(event.position).times(slide.width);
-    const tile = answers.get(Math.floor(point.y / grid.step) * grid.columns + Math.floor(point.x / grid.step));
-    text("here", tile ? `Tile ${tile[0]}, ${tile[1]}: ${described(tile)}` : "No tile: glass.");
-  },
+element("viewer").addEventListener("pointermove", (event) => {
+  const { x, y } = viewer.place(event);
+  const tile = answers.get(Math.floor(y / perPixel / grid.step) * grid.columns + Math.floor(x / perPixel / grid.step));
+  text("here", tile ? `Tile ${tile[0]}, ${tile[1]}: ${described(tile)}` : "No tile: glass.");
 });
 
-const bar = () => {
-  const pixels = viewer.viewport.getContainerSize().x * viewer.viewport.getZoom(true) / slide.width; // of the screen per pixel of the slide
+function bar() {
+  const pixels = viewer.scale * perPixel; // of the screen per pixel of the slide
   const um = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000].findLast((length) => length / slide.um_per_pixel * pixels <= 160) ?? 1;
   element("bar").style.width = `${um / slide.um_per_pixel * pixels}px`;
   text("length", um >= 1000 ? `${um / 1000} mm` : `${um} µm`);
-};
-viewer.addHandler("update-viewport", bar);
+  mark.style.borderWidth = `${3 / viewer.scale}px`;
+  mark.style.boxShadow = `0 0 0 ${2 / viewer.scale}px #fff`;
+}
 
-element("in").addEventListener("click", () => viewer.viewport.zoomBy(1.6));
-element("out").addEventListener("click", () => viewer.viewport.zoomBy(1 / 1.6));
-element("home").addEventListener("click", () => viewer.viewport.goHome());
+element("in").addEventListener("click", () => viewer.zoom(1.6));
+element("out").addEventListener("click", () => viewer.zoom(1 / 1.6));
+element("home").addEventListener("click", () => viewer.home());

@@ -54,7 +54,7 @@ def test_the_case_shows_the_slide_and_leads_to_its_page(start: Callable[..., Any
     assert server.get(f"/api/v1/images/{record.sha256}/overlay").status_code == 404
     kinds = {
         **{"index.html": "text/html", "page.js": "javascript", "slide.js": "javascript", "page.css": "text/css", "tiles.png": "image/png"},
-        **{"heatmap.png": "image/png", "openseadragon.min.js": "javascript", "pyramid/0/0_0.jpg": "image/jpeg"},
+        **{"heatmap.png": "image/png", "viewer.js": "javascript", "pyramid/0/0_0.jpg": "image/jpeg"},
     }
     for name, kind in kinds.items():
         answer = server.get(f"/slides/{record.sha256}/{name}")

@@ -41,6 +41,7 @@ def choose(opened: Bundle, purpose: Purpose, options: RunOptions) -> Plan:
         options: the requested options.
 
     Raises:
+        BundleError: no provider was requested, and the bundle has no variant of the requested precision.
         ProviderError: no provider was requested, and none that the bundle has a variant for runs here.
         UsageError: there is no such provider.
     """
@@ -81,8 +82,11 @@ def first_available(opened: Bundle, precision: str | None = None, device: str | 
     """The first of `backends.engines()` that runs here and computes the variant that the bundle has for it.
 
     Raises:
+        BundleError: the bundle has no variant of that precision.
         ProviderError: there is none; with the reason for each.
     """
+    if precision is not None:
+        opened.variant(precision)
     reasons = []
     for name in backends.engines():
         if not [variant for variant in opened.variants(name) if precision in (None, variant["precision"])]:

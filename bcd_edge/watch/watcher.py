@@ -245,7 +245,8 @@ class Watcher:
         state = "quarantined" if quarantined else "failed"
         self.batch.fail(FailedAttempt(file, state, reason, due, attempts, poison, sha256 or None, record if quarantined else None))
         if not (quarantined and file.attempts >= self.settings.max_attempts):  # reported before
-            outcome = "It is in quarantine; fix it, or see: bcd-edge watch retry" if quarantined else f"Trying again in {wait:g} s."
+            held = f"It is in quarantine; fix it, then: bcd-edge watch retry {self.results.root}"
+            outcome = held if quarantined else f"Trying again in {wait:g} s."
             log.log(logging.WARNING if quarantined else logging.INFO, "%s: %s %s", self.results.display_name(file.path), reason, outcome)
 
     def _commit(self) -> None:

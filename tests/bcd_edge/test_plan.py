@@ -13,7 +13,7 @@ from bcd_edge.backends import Availability
 from bcd_edge.benchmark import sweep
 from bcd_edge.benchmark.sweep import SweepSpec
 from bcd_edge.bundle import Bundle
-from bcd_edge.errors import ProviderError, UsageError
+from bcd_edge.errors import BundleError, ProviderError, UsageError
 from bcd_edge.options import Plan, RunOptions
 from bcd_edge.plan import TuningResult
 from bcd_edge.system import caches, machine
@@ -70,6 +70,11 @@ def test_what_runs_nowhere_says_why_for_each(opened: Bundle, monkeypatch: pytest
     monkeypatch.setattr(backends, "availability", lambda name, *variant: Availability(False, f"{name} is broken", "reinstall"))
     with pytest.raises(ProviderError, match="cpu: cpu is broken; fix: reinstall"):
         plan.choose(opened, "latency", RunOptions())
+
+
+def test_a_precision_that_the_bundle_lacks_is_the_bundles_fault(opened: Bundle) -> None:
+    with pytest.raises(BundleError, match="has no fp32 variant; it has int8"):
+        plan.choose(opened, "latency", RunOptions(precision="fp32"))
 
 
 def test_an_unknown_provider_is_a_usage_error(opened: Bundle) -> None:

@@ -91,10 +91,12 @@ def _show(rows: list[TuningResult], finals: list[TuningResult]) -> None:
     table = Table("provider", "variant", "batch", "threads", "streams", "ms per call", "images/s", "", box=None, header_style="bold", pad_edge=False)
     for column in table.columns[2:7]:
         column.justify = "right"
-    for row in sorted((again.get(row.plan, row) for row in rows), key=lambda row: -row.images_per_s):
+    for row in sorted((again.get(row.plan, row) for row in rows), key=lambda row: (row.plan not in again, -row.images_per_s)):
         best = " and ".join(word for word, winner in (("one", quickest), ("many", busiest)) if winner is row)
         plan = row.plan
         threads = str(plan.threads) if plan.threads else "all"
         cells = (plan.provider, str(plan.precision), str(plan.batch), threads, str(plan.streams), f"{row.call_ms:.1f}", f"{row.images_per_s:.0f}")
         table.add_row(*cells, f"best for {best}" if best else "", style="bold" if best else "")
     Console(highlight=False).print(table)
+    if len(finals) < len(rows):
+        click.echo(f"The first {len(finals)} were measured again, in turns; the others once, so that they do not compare with these.")

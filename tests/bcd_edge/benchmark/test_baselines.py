@@ -12,6 +12,7 @@ import pytest
 from bcd_edge import bundle
 from bcd_edge.benchmark import baselines, rows, sut
 from bcd_edge.errors import UsageError
+from bcd_edge.system import machine
 
 OPENED = bundle.open()
 
@@ -19,6 +20,8 @@ OPENED = bundle.open()
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_a_plain_engine_answers_as_the_bundle_does(name: str) -> None:
     pytest.importorskip(name)
+    if not machine.adds_bytes_exactly():
+        pytest.skip("without VNNI a plain engine's INT8 sums saturate, and bcd-edge's do not")
     library = sut.build_library(OPENED, 1)
     baseline = baselines.open(name, OPENED)
     answer = baseline.infer(baseline.prepare(library.files[0]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -79,62 +78,6 @@ def test_files_to_look_at(done: tuple[Record, Path]) -> None:
         files = {file.name for file in (folder / "pyramid" / str(level)).iterdir()}
         assert files == {f"{column}_{row}.jpg" for column in range(-(-width // 512)) for row in range(-(-height // 512))}
     assert {"index.html", "page.js", "page.css", "viewer.js", "regions.geojson"} <= {file.name for file in folder.iterdir()}
-
-
-def test_the_page_is_looked_at_in_a_browser(done: tuple[Record, Path]) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
-    if (chromium := shutil.which("chromium")) is None:
-        pytest.skip("needs Debian's chromium")
-    _, folder = done
-    complaints: list[str] = []
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--allow-file-access-from-files"])
-        page = browser.new_page(viewport={"width": 1366, "height": 768})
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto((folder / "index.html").as_uri())
-        page.wait_for_function("document.querySelector('.tile')?.complete && viewer.scale > 0")
-        state = "[viewer.scale, viewer.left, viewer.top]"
-        whole = page.evaluate(state)
-        assert page.evaluate("[viewer.overview.hidden, document.documentElement.scrollWidth <= innerWidth]") == [True, True]
-
-        box = page.locator("#viewer").bounding_box()
-        x, y = box["x"] + 300, box["y"] + 200
-        place = f"Object.values(viewer.place({{clientX: {x}, clientY: {y}}}))"
-        page.mouse.move(x, y)
-        assert re.match(r"Tile \d+, \d+: p 0\.\d{3}, ", page.locator("#here").inner_text())
-        under = page.evaluate(place)
-        page.mouse.wheel(0, -800)
-        page.wait_for_function(f"viewer.scale > {whole[0]}")
-        assert page.evaluate(place) == pytest.approx(under, abs=1), "what is under the pointer stays there"
-        assert not page.evaluate("viewer.overview.hidden")
-        page.wait_for_function("[...viewer.wanted].every((key) => viewer.tiles.get(key).complete)")
-        assert page.evaluate("viewer.tiles.size === new Set([...viewer.wanted, `${viewer.base}/0/0`]).size"), "others are gone"
-
-        before = page.evaluate(state)
-        page.mouse.down()
-        page.mouse.move(x - 40, y - 30)
-        page.mouse.up()
-        assert page.evaluate(state) == pytest.approx([before[0], before[1] + 40 / before[0], before[2] + 30 / before[0]], abs=0.1)
-        page.locator("#viewer").press("ArrowRight")
-        assert page.evaluate("viewer.left") == pytest.approx(before[1] + 120 / before[0], abs=0.1)
-        page.locator("#suspicious button").first.click()
-        assert re.match(r"Tile \d+, \d+: p 0\.\d{3}, ", page.locator("#here").inner_text())
-        marked, frame = page.locator(".mark").bounding_box(), page.locator("#viewer").bounding_box()
-        assert marked["x"] + marked["width"] / 2 == pytest.approx(frame["x"] + frame["width"] / 2, abs=frame["width"] / 4)
-        bar = page.evaluate("[document.getElementById('bar').getBoundingClientRect().width, viewer.scale]")
-        um = int(page.locator("#length").inner_text().removesuffix(" µm"))
-        assert bar[0] == pytest.approx(um * bar[1], abs=0.5), "a pixel of this slide is 1 µm"
-        page.locator("#viewer").press("0")
-        assert page.evaluate(state) == pytest.approx(whole)
-        assert not axe.Axe().run(page).response["violations"]
-
-        page.set_viewport_size({"width": 390, "height": 844})
-        page.wait_for_function("viewer.frame.clientWidth < 400")
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        browser.close()
-    assert complaints == []
 
 
 def test_an_interrupted_slide_goes_on_after_its_last_whole_row(done: tuple[Record, Path], svs: Path, classifier: Classifier, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ wheel-test: .venv-test/installed
 	rm -rf dist .venv-wheel
 	$(BIN)/python -m build --wheel --outdir dist .
 	$(PYTHON) -m venv .venv-wheel
-	.venv-wheel/bin/pip install --quiet "$$(ls dist/*.whl)[cpu,serve,watch]" pytest
+	.venv-wheel/bin/pip install --quiet "$$(ls dist/*.whl)[cpu,serve,watch]" pytest pytest-timeout
 	cp tests/bcd_edge/test_smoke.py pyproject.toml .venv-wheel/
 	cd .venv-wheel && bin/python -m pytest -q test_smoke.py
 

@@ -98,7 +98,7 @@ def packages_bytes(folder: Path) -> int:
 
 def pass_runtime_tests(python: Path, folder: Path) -> str:
     """Copies the runtime's tests away from the source, runs them in an environment, and returns pytest's last line."""
-    shell(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pytest", "hypothesis")
+    shell(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pytest", "pytest-timeout", "hypothesis")
     shutil.copytree(ROOT / "tests" / "bcd_edge", folder / "tests")
     shutil.copy(ROOT / "pyproject.toml", folder)
     return shell(python, "-m", "pytest", "-q", "-r", "fE", "tests", cwd=folder).splitlines()[-1]
